@@ -1,0 +1,139 @@
+"""The commands on single keys: `get`, `put`, `delete` and `list`.
+
+Values go to stdout as the bytes they are; remarks go to stderr, so that a pipe gets data alone.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wavekv.cli.client import Client, Item
+from wavekv.cli.records import json_line
+from wavekv.cli.target import Target, targeted
+from wavekv.config import Limits
+from wavekv.errors import UsageError
+
+
+def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+@click.command()
+@click.argument("key")
+@_as_json
+@targeted
+def get(target: Target, key: str, as_json: bool) -> None:
+    """Print the value of KEY, byte for byte and without a newline; exit code 1 when there is none."""
+
+    async def ask() -> None:
+        async with Client(target) as client:
+            found = await client.get(key)
+        if as_json:
+            click.echo(json_line(key, found.value, etag=found.etag))
+        else:
+            click.echo(found.value, nl=False)
+
+    asyncio.run(ask())
+
+
+@click.command()
+@click.argument("key")
+@click.argument("value", required=False)
+@click.option("--file", type=click.Path(path_type=Path), help="Take the value from this file.")
+@_as_json
+@targeted
+def put(target: Target, key: str, value: str | None, file: Path | None, as_json: bool) -> None:
+    """Store VALUE, the content of --file, or with - what comes on stdin; durable when the command returns."""
+    content = _content(value, file)
+
+    async def ask() -> None:
+        async with Client(target) as client:
+            stored = await client.put(key, content)
+        if as_json:
+            click.echo(json.dumps({"key": key, "etag": stored.etag, "created": stored.created}, ensure_ascii=False))
+        else:
+            click.echo(f"{'created' if stored.created else 'replaced'} {visible(key)} ({len(content)} bytes)")
+
+    asyncio.run(ask())
+
+
+def _content(value: str | None, file: Path | None) -> bytes:
+    if (value is None) == (file is None):
+        raise UsageError("give the value once: as VALUE, with --file, or as - to read stdin")
+    # One byte over the limit is enough for the member to refuse it with its own words.
+    read_max = Limits().value_bytes_max + 1
+    if file is not None:
+        try:
+            with file.open("rb") as opened:
+                return opened.read(read_max)
+        except OSError as error:
+            raise UsageError(f"--file {file}: {error.strerror}") from error
+    assert value is not None, "one of the two was given"
+    return sys.stdin.buffer.read(read_max) if value == "-" else os.fsencode(value)
+
+
+@click.command()
+@click.argument("key")
+@_as_json
+@targeted
+def delete(target: Target, key: str, as_json: bool) -> None:
+    """Delete KEY; exit code 1 when there is none."""
+
+    async def ask() -> None:
+        async with Client(target) as client:
+            etag = await client.delete(key)
+        if as_json:
+            click.echo(json.dumps({"key": key, "etag": etag}, ensure_ascii=False))
+        else:
+            click.echo(f"deleted {visible(key)}")
+
+    asyncio.run(ask())
+
+
+@click.command("list")
+@click.option("--prefix", default="", help="Keys that begin with this.")
+@click.option("--after", help="Keys that sort behind this one.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Entries at most.")
+@click.option("--all", "everything", is_flag=True, help="All of them, whatever the limit.")
+@click.option("--keys-only", is_flag=True, help="No values.")
+@_as_json
+@targeted
+def list_keys(
+    *, target: Target, prefix: str, after: str | None, limit: int, everything: bool, keys_only: bool, as_json: bool
+) -> None:
+    """List entries in key order: a line each, key and value separated by a tab, or one JSON object a line."""
+    wanted = None if everything else limit
+
+    async def ask() -> None:
+        last: Item | None = None
+        count = 0
+        async with Client(target) as client:
+            # One more than wanted tells whether the list goes on.
+            async for item in client.items(prefix, after, None if wanted is None else wanted + 1, keys_only):
+                if count == wanted:
+                    assert last is not None, "the limit is 1 at least"
+                    click.echo(f"wavekv: more keys follow; use --all, or --after {visible(last.key)}", err=True)
+                    return
+                click.echo(json_line(item.key, item.value, etag=item.etag) if as_json else _row(item))
+                last, count = item, count + 1
+
+    asyncio.run(ask())
+
+
+def _row(item: Item) -> str:
+    if item.value is None:
+        return visible(item.key)
+    return f"{visible(item.key)}\t{visible(item.value.decode(errors='backslashreplace'))}"
+
+
+def visible(text: str) -> str:
+    """Return `text` on one line: what a terminal would act upon is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -1,0 +1,86 @@
+"""`wavekv export`: a member's entries as JSON lines, in key order.
+
+It pages through the listing, so a write meanwhile may show or not; each line is one value the key really had. A file
+appears under its name only when it is whole.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from wavekv.cli.client import Client
+from wavekv.cli.records import json_line
+from wavekv.cli.status import field
+from wavekv.cli.target import Target, targeted
+from wavekv.errors import DirectoryUnusable, UsageError
+
+
+@click.command()
+@click.argument("file", default="-")
+@click.option("--prefix", default="", help="Keys that begin with this.")
+@click.option("--format", "style", type=click.Choice(["jsonl", "crate"]), default="jsonl", show_default=True)
+@targeted
+def export(target: Target, file: str, prefix: str, style: str) -> None:
+    """Write all entries to FILE (- or nothing: stdout), one JSON object a line.
+
+    Each has "key" and "value", or "value_base64" where the value is not UTF-8. `wavekv import` reads it back.
+    """
+    if style == "crate":
+        raise UsageError("--format crate is not in this version; --format jsonl is, and `wavekv import` reads it")
+    if file == "-":
+        asyncio.run(_write(target, prefix, sys.stdout.buffer))
+        return
+    path = Path(file)
+    with whole_file(path) as output:
+        count = asyncio.run(_write(target, prefix, output))
+    click.echo(f"{count} entries written to {path}", err=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside `path` that takes its name, synced, when the block ends well and vanishes when not.
+
+    Raises:
+        DirectoryUnusable: the file cannot be written there.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("xb") as output:
+            yield output
+            output.flush()
+            os.fsync(output.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise DirectoryUnusable(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+async def _write(target: Target, prefix: str, output: BinaryIO) -> int:
+    count = 0
+    async with Client(target) as client:
+        total = None if prefix else field(await client.status(), "store", "live")
+        with _progress() as progress:
+            task = progress.add_task("exporting", total=total)
+            async for item in client.items(prefix):
+                assert item.value is not None, "values were asked for"
+                output.write(json_line(item.key, item.value).encode() + b"\n")
+                count += 1
+                if count % 1000 == 0:
+                    progress.update(task, completed=count)
+            progress.update(task, completed=count, total=count)
+    output.flush()
+    return count
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)

@@ -1,0 +1,241 @@
+"""Puts one member's process together: directory, log, core, planes; and takes it apart in the right order.
+
+Order matters twice. Starting: the health plane, the directory's lock and replay, then the peer plane and the data
+planes, then gossip, so that nothing is answered before what was replayed is durable. Stopping is the reverse, with the
+staged writes made durable before the log is cut.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+import ssl
+import time
+import uuid
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+
+from wavekv.config import MemberSettings, PeerAddress
+from wavekv.core.membership import Epoch, Membership
+from wavekv.core.replica import Identity, Replica
+from wavekv.core.store import Store
+from wavekv.errors import UsageError
+from wavekv.http_api import HttpApi
+from wavekv.metrics import HealthServer, Metrics
+from wavekv.peers import tls
+from wavekv.peers.service import PeerService
+from wavekv.peers.transport import HttpTransport
+from wavekv.ports import Phase
+from wavekv.resp import RespServer
+from wavekv.runtime.epoch_file import EpochDocument, EpochFile, read_document
+from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
+from wavekv.runtime.member import Member, Parts
+from wavekv.runtime.status import Recovered
+from wavekv.wal.directory import DataDirectory, open_directory
+from wavekv.wal.log import SegmentedLog
+from wavekv.wal.recovery import Recovery, recover
+from wavekv.wal.syncer import Syncer
+
+log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        """Return wall-clock milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+
+class SystemRng:
+    """The machine's randomness: origins must not repeat between clones, so no seed will do (R7)."""
+
+    def random_u32(self) -> int:
+        """Return a uniform number in 0 … 2**32-1."""
+        return secrets.randbits(32)
+
+
+def run_member(settings: MemberSettings) -> int:
+    """Run a member until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        WaveKVError: it cannot start, or its disk failed.
+    """
+    if settings.discover_dns is not None:
+        raise UsageError("--discover-dns is not in this version; name the peers with --peer or --membership")
+    return uvloop.run(_Process(settings).run())
+
+
+class _Process:
+    def __init__(self, settings: MemberSettings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._metrics = Metrics()
+        self._member: Member | None = None
+        self._must_heal = False
+        self._phase = Phase(False, False, "starting: replaying the log")
+
+    def _current_phase(self) -> Phase:
+        if self._member is None or not self._phase.started:
+            return self._phase
+        return self._member.phase()
+
+    async def run(self) -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with AsyncExitStack() as stack:
+            member = await self._start(stack)
+            stopping, joining = loop.create_task(stop.wait()), loop.create_task(self._join(member))
+            stack.callback(stopping.cancel)
+            stack.callback(joining.cancel)
+            ends: set[asyncio.Future[Any]] = {stopping, member.failed}
+            await asyncio.wait({*ends, joining}, return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                joining.result()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            log.info("stopping")
+        if member.failed.done():
+            raise member.failed.result()
+        return 0
+
+    # ---- starting, in order ----------------------------------------------------------------------------------------
+
+    async def _start(self, stack: AsyncExitStack) -> Member:
+        settings = self._settings
+        document = read_document(settings.membership) if settings.membership else None
+        server_tls = tls.server_context(settings.tls) if settings.tls else None
+        client_tls = tls.client_context(settings.tls) if settings.tls else None
+        health = HealthServer(self._current_phase, self._metrics)
+        await health.start(open_tcp(settings.metrics_listen))
+        stack.push_async_callback(health.stop)
+
+        directory = open_directory(
+            settings.data_dir,
+            node_id=settings.node_id,
+            cluster_id=settings.cluster_id or (document.cluster_id if document else None),
+            now_ms=self._clock.now_ms(),
+            new_node_id=lambda: secrets.randbits(32) or 1,
+            new_uuid=uuid.uuid4,
+        )
+        stack.callback(directory.close)
+        store, recovery, recovered = await self._recover(directory)
+        syncing_log = SegmentedLog(directory, recovery, settings.wal, clock=self._clock, observer=self._metrics)
+        stack.callback(syncing_log.close)
+        syncer = Syncer(syncing_log, settings.wal.fsync_mode, self._clock)
+        stack.callback(syncer.close)
+
+        epochs = EpochFile(directory.path)
+        membership = self._membership(directory, document, epochs)
+        replica = self._replica(directory, store, membership)
+        parts = Parts(
+            replica=replica,
+            log=syncing_log,
+            syncer=syncer,
+            transport=HttpTransport(client_tls, settings.limits, settings.gossip),
+            clock=self._clock,
+            observer=self._metrics,
+            limits=settings.limits,
+            gossip=settings.gossip,
+            addresses=lambda epoch: _addresses(settings, document, epoch),
+            recovered=recovered,
+            rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
+        )
+        member = Member(parts, epochs)
+        stack.push_async_callback(member.stop)
+        await member.start()
+        await self._open_planes(stack, member, directory, server_tls)
+        member.gossip()
+        self._member = member
+        self._metrics.bind(member.status)
+        self._must_heal = recovery.damage == "corruption" or self._joins_existing(directory, membership)
+        self._phase = Phase(True, False, "started")
+        return member
+
+    async def _recover(self, directory: DataDirectory) -> tuple[Store, Recovery, Recovered]:
+        started = self._clock.monotonic()
+        store = Store(self._settings.limits.changes_max)
+        # A thread, so that the probes answer while a long log is replayed; nothing else touches the store yet.
+        recovery = await asyncio.to_thread(recover, directory, store.apply)
+        seconds = self._clock.monotonic() - started
+        log.info("replayed %d records in %.3f s", recovery.records, seconds)
+        if recovery.damage == "torn_tail":
+            log.warning("the log ended in an unfinished write (%s); %d bytes cut", recovery.cause, recovery.cut_bytes)
+        elif recovery.damage is not None:
+            kept = ", ".join(str(path) for path in recovery.quarantined)
+            log.error("the log is damaged (%s); the part behind it is kept in %s", recovery.cause, kept)
+        return store, recovery, Recovered(recovery.damage, recovery.records, round(seconds, 6))
+
+    def _membership(self, directory: DataDirectory, document: EpochDocument | None, epochs: EpochFile) -> Membership:
+        kept, epoch = epochs.load(), document.epoch if document else None
+        if kept is not None and (epoch is None or kept.number > epoch.number):
+            epoch = kept
+        elif epoch is not None and epoch != kept:
+            epochs.save(epoch)
+        peers = tuple(peer.name for peer in self._settings.peers)
+        return Membership(self._name(directory), directory.identity.cluster_id, epoch, peers)
+
+    def _name(self, directory: DataDirectory) -> str:
+        return self._settings.name or f"node-{directory.identity.node_id:08x}"
+
+    def _replica(self, directory: DataDirectory, store: Store, membership: Membership) -> Replica:
+        identity = directory.identity
+        # R7: an operator-given id may have been another volume's before this one.
+        lone = membership.epoch is None or self._settings.node_id is None
+        first = directory.first_process and store.process.inc == 0 and (lone or not membership.others())
+        return Replica(
+            Identity(
+                name=self._name(directory),
+                node_id=identity.node_id,
+                uuid=uuid.UUID(str(identity.uuid)).bytes,
+                inc=max(self._clock.now_ms(), store.process.inc + 1),
+                first_origin=identity.node_id if first else None,
+            ),
+            store,
+            membership,
+            self._settings.limits,
+            SystemRng(),
+        )
+
+    def _joins_existing(self, directory: DataDirectory, membership: Membership) -> bool:
+        """A new volume in an operator's cluster that is not a new cluster's: it has to heal first (R9)."""
+        epoch = membership.epoch
+        return directory.is_new and epoch is not None and not epoch.bootstrap and not self._settings.bootstrap
+
+    async def _open_planes(
+        self, stack: AsyncExitStack, member: Member, directory: DataDirectory, server_tls: ssl.SSLContext | None
+    ) -> None:
+        settings = self._settings
+        if settings.tls is not None or settings.insecure_peers:
+            service = PeerService(member, directory.identity.cluster_id, server_tls, settings.limits)
+            await service.start(open_tcp(settings.peer_listen))
+            stack.push_async_callback(service.stop)
+        http = HttpApi(member, settings.limits, self._metrics, self._clock)
+        path = settings.socket or directory.path / "wavekv.sock"
+        await http.start([*open_loopback(settings.listen), open_unix(path, settings.socket_mode)])
+        stack.push_async_callback(http.stop)
+        resp = RespServer(member, settings.limits, self._metrics, self._clock)
+        await resp.start(open_loopback(settings.resp_listen))
+        stack.push_async_callback(resp.stop)
+
+    async def _join(self, member: Member) -> None:
+        if self._settings.bootstrap and not self._must_heal:
+            member.serve()
+        else:
+            await member.join(self._must_heal)
+
+
+def _addresses(
+    settings: MemberSettings, document: EpochDocument | None, epoch: Epoch | None
+) -> tuple[PeerAddress, ...]:
+    if settings.peers or document is None or epoch is None:
+        return settings.peers
+    return document.peers(epoch)

@@ -1,0 +1,224 @@
+"""How the flags of `wavekv serve` become one member's settings, and which of them go together.
+
+What cannot work, or would be ignored, is refused before anything is touched (exit code 2),
+with the flag to change: an option is never dropped in silence.
+
+- The data planes speak no TLS and know no users, so they listen on loopback alone.
+- The peer plane listens with mutual TLS, or in plain on loopback with --insecure-peers, or not at all.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from wavekv.config import (
+    Address,
+    FsyncMode,
+    GossipSettings,
+    MemberSettings,
+    PeerAddress,
+    TlsFiles,
+    WalSettings,
+    parse_address,
+)
+from wavekv.core.types import U32_MAX
+from wavekv.errors import UsageError
+
+OFF = "none"
+"""What switches an optional plane off."""
+
+SOCKET_PATH_BYTES_MAX = 107
+"""Longest path of a unix socket on Linux (`sun_path` less its closing zero)."""
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class ServeFlags:
+    """The flags of `serve` as they were given; None or empty where they were not."""
+
+    data_dir: Path
+    name: str | None = None
+    node_id: int | None = None
+    cluster_id: str | None = None
+    listen: tuple[str, ...] = ()
+    socket: Path | None = None
+    resp_listen: tuple[str, ...] = ()
+    peer_listen: str | None = None
+    metrics_listen: str | None = None
+    peer: tuple[str, ...] = ()
+    membership: Path | None = None
+    bootstrap: bool = False
+    discover_dns: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    insecure_peers: bool = False
+    gossip_interval_ms: int | None = None
+    fsync_mode: FsyncMode | None = None
+
+
+def settings_from(flags: ServeFlags) -> MemberSettings:
+    """Return the settings that `flags` ask for; the defaults are those of MemberSettings.
+
+    Raises:
+        UsageError: a flag that is malformed, or does not go with another.
+    """
+    default = MemberSettings(data_dir=flags.data_dir)
+    if flags.node_id is not None and not 1 <= flags.node_id <= U32_MAX:
+        raise UsageError(f"--node-id {flags.node_id} is outside 1…{U32_MAX}")
+    if flags.name is not None and not _NAME.fullmatch(flags.name):
+        raise UsageError(f"--name {flags.name!r}: use letters, digits, dots, dashes and underscores")
+    tls = _tls(flags)
+    return replace(
+        default,
+        name=flags.name,
+        node_id=flags.node_id,
+        cluster_id=_cluster_id(flags.cluster_id),
+        listen=_loopback("--listen", flags.listen) or default.listen,
+        socket=_socket(flags),
+        resp_listen=_resp(flags.resp_listen, default.resp_listen),
+        peer_listen=_peer_listen(flags, tls, default.peer_listen),
+        metrics_listen=parse_address(flags.metrics_listen) if flags.metrics_listen else default.metrics_listen,
+        peers=_peers(flags, tls),
+        membership=flags.membership,
+        bootstrap=flags.bootstrap,
+        discover_dns=flags.discover_dns,
+        tls=tls,
+        insecure_peers=flags.insecure_peers,
+        gossip=_gossip(flags.gossip_interval_ms),
+        wal=WalSettings(fsync_mode=flags.fsync_mode or default.wal.fsync_mode),
+    )
+
+
+def _tls(flags: ServeFlags) -> TlsFiles | None:
+    given = {"--tls-cert": flags.tls_cert, "--tls-key": flags.tls_key, "--tls-ca": flags.tls_ca}
+    missing = [name for name, path in given.items() if path is None]
+    if flags.insecure_peers and len(missing) < len(given):
+        raise UsageError("--insecure-peers and the --tls flags exclude each other; drop one")
+    if flags.tls_cert is not None and flags.tls_key is not None and flags.tls_ca is not None:
+        return TlsFiles(cert=flags.tls_cert, key=flags.tls_key, ca=flags.tls_ca)
+    if len(missing) < len(given):
+        raise UsageError(f"TLS needs certificate, key and authority; {' and '.join(missing)} missing")
+    needing = _needs_peers(flags)
+    if needing and not flags.insecure_peers:
+        raise UsageError(
+            f"{needing} needs the peer plane: give --tls-cert, --tls-key and --tls-ca, "
+            "or --insecure-peers for members on loopback alone"
+        )
+    return None
+
+
+def _needs_peers(flags: ServeFlags) -> str | None:
+    """Return the first given flag that means nothing without a peer plane."""
+    if flags.peer:
+        return "--peer"
+    if flags.membership is not None:
+        return "--membership"
+    if flags.discover_dns is not None:
+        return "--discover-dns"
+    return "--peer-listen" if flags.peer_listen else None
+
+
+def _cluster_id(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise UsageError(f"--cluster-id {text!r} is not a UUID; make one with `uuidgen`") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` can only be this machine: `localhost` or a loopback address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _loopback(flag: str, texts: Sequence[str]) -> tuple[Address, ...]:
+    addresses = tuple(parse_address(text) for text in texts)
+    for address in addresses:
+        if not is_loopback(address.host):
+            raise UsageError(
+                f"{flag} {address}: the data planes have no access control and listen on loopback alone; "
+                "use 127.0.0.1, [::1], or the unix socket"
+            )
+    return addresses
+
+
+def _resp(texts: tuple[str, ...], default: tuple[Address, ...]) -> tuple[Address, ...]:
+    if OFF not in texts:
+        return _loopback("--resp-listen", texts) or default
+    if len(texts) > 1:
+        raise UsageError(f"--resp-listen {OFF} switches the plane off; drop the other addresses")
+    return ()
+
+
+def _socket(flags: ServeFlags) -> Path | None:
+    path = flags.socket or flags.data_dir / "wavekv.sock"
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise UsageError(
+            f"the unix socket's path {str(path)!r} is longer than {SOCKET_PATH_BYTES_MAX} bytes; "
+            "give a shorter one with --socket"
+        )
+    return flags.socket
+
+
+def _peer_listen(flags: ServeFlags, tls: TlsFiles | None, default: Address) -> Address:
+    if flags.insecure_peers:
+        address = parse_address(flags.peer_listen) if flags.peer_listen else Address("127.0.0.1", default.port)
+        if not is_loopback(address.host):
+            raise UsageError(
+                f"--insecure-peers with --peer-listen {address}: members without TLS meet on loopback alone; "
+                "use 127.0.0.1, or give the --tls flags"
+            )
+        return address
+    assert tls is not None or not flags.peer_listen, "_tls refuses --peer-listen without a plane"
+    return parse_address(flags.peer_listen) if flags.peer_listen else default
+
+
+def _peers(flags: ServeFlags, tls: TlsFiles | None) -> tuple[PeerAddress, ...]:
+    peers = tuple(_peer(text, tls) for text in flags.peer)
+    names = [peer.name for peer in peers]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--peer {name} is given twice; each peer needs a name of its own")
+        if name == flags.name:
+            raise UsageError(f"--peer {name} is this member's own --name; list the others alone")
+    return peers
+
+
+def _peer(text: str, tls: TlsFiles | None) -> PeerAddress:
+    example = "NAME=http://127.0.0.1:7072" if tls is None else "NAME=https://HOST:7072"
+    name, equals, url = text.partition("=")
+    if not equals or not _NAME.fullmatch(name):
+        raise UsageError(f"--peer {text!r} is not NAME=URL; for example {example}")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError as error:
+        raise UsageError(f"--peer {text!r}: {error}; for example {example}") from error
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
+        raise UsageError(f"--peer {text!r} has no usable URL; for example {example}")
+    if parts.scheme == "https" and tls is None:
+        raise UsageError(f"--peer {text!r}: https needs --tls-cert, --tls-key and --tls-ca")
+    if parts.scheme == "http" and tls is not None:
+        raise UsageError(f"--peer {text!r}: with TLS peers are asked over https alone")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise UsageError(f"--peer {text!r}: --insecure-peers reaches loopback alone; other hosts need the --tls flags")
+    return PeerAddress(name=name, url=url.rstrip("/"))
+
+
+def _gossip(interval_ms: int | None) -> GossipSettings:
+    if interval_ms is None:
+        return GossipSettings()
+    if interval_ms < 1:
+        raise UsageError(f"--gossip-interval-ms {interval_ms}: give at least 1")
+    return GossipSettings(interval_ms=interval_ms)

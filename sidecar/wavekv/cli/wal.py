@@ -1,0 +1,168 @@
+"""`wavekv wal`: look into log files, of a stopped member, a running one, or the original system; never change them.
+
+A file is read whole, then shown record by record. Turned down: mapping it, because a member that cuts its segment on
+a clean stop would end the reader by a signal.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wavekv.cli.data import visible
+from wavekv.core import ops
+from wavekv.core.codec.records import Header
+from wavekv.core.types import Entry
+from wavekv.errors import BadHeader, NewerVersion, StorageError
+from wavekv.wal.directory import IDENTITY, decode_identity
+from wavekv.wal.reading import Replayed, read_log, replay_segment
+from wavekv.wal.segment import Damage, Reader, read_header
+
+_VALUE_SHOWN_MAX = 32
+_TORN = "the last append was cut by a crash, or is being written now; it was never acknowledged"
+_PLAIN: dict[type[ops.Op], tuple[str, ...]] = {
+    ops.Clear: ("clear", "key"),
+    ops.UpdatePeerAck: ("update_peer_ack", "peer_id", "ack_seq", "monotonic"),
+    ops.UpdateLocalAck: ("update_local_ack", "peer_id", "ack_seq", "monotonic"),
+    ops.IncrementSeq: ("increment_seq",),
+    ops.SetNextSeq: ("set_next_seq", "seq"),
+    ops.AddPeer: ("add_peer", "peer_id"),
+    ops.RemovePeer: ("remove_peer", "peer_id"),
+    ops.Cover: ("cover", "origin", "from", "to"),
+    ops.Floor: ("floor", "timestamp"),
+    ops.Process: ("process", "inc", "origin", "healing"),
+}
+"""Operations of plain fields: name, then the fields' names in their order."""
+
+
+@click.group()
+def wal() -> None:
+    """Read log files offline; nothing is ever changed."""
+
+
+@wal.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last one describes the end.")
+@click.argument("file", type=click.Path(path_type=Path))
+def dump(file: Path, as_json: bool) -> None:
+    """Print every record of the log FILE, up to its end or its first damage; exit code 4 for a bad header."""
+    data = _read(file)
+    try:
+        reader = Reader(data, _header(data, file))
+    except NewerVersion as error:
+        raise BadHeader(error.detail) from error
+    count = 0
+    for offset, _, record in reader:
+        fields = describe(record.op)
+        if as_json:
+            sys.stdout.write(json.dumps({"sequence": record.sequence} | fields) + "\n")
+        else:
+            sys.stdout.write(f"{offset:>10}  {record.sequence:>8}  {_line(fields)}\n")
+        count += 1
+    damage = reader.damage
+    if as_json:
+        end = {"records": count, "valid_bytes": reader.valid_end, "damage": damage and damage.cause.value}
+        sys.stdout.write(json.dumps({"end": end}) + "\n")
+    else:
+        sys.stdout.write(f"end: {count} records, {reader.valid_end} valid bytes, damage: {_cause(damage)}\n")
+
+
+@wal.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def verify(path: Path) -> int:
+    """Check a log file, or all segments of a data directory; exit code 4 on corruption."""
+    log = _replayed_directory(path) if path.is_dir() else _replayed_file(path)
+    sequences = log.sequences
+    click.echo(f"{path}: {log.records} records in {log.groups} groups")
+    click.echo(f"sequences: {sequences.gaps} gaps, {sequences.duplicates} repeated, {sequences.disorder} out of order")
+    if log.corrupt is not None:
+        click.echo(f"corruption: {log.corrupt.cause}; what lies behind it was durable once")
+        return 4
+    if log.unused is not None:
+        click.echo(f"torn tail: {log.unused.name} ends inside its header; nothing was ever written to it")
+    elif log.torn is not None:
+        click.echo(f"torn tail: {log.torn.cause} at {log.torn.offset}; {_TORN}")
+    else:
+        click.echo("no damage")
+    return 0
+
+
+def describe(op: ops.Op) -> dict[str, Any]:
+    """Return name and fields of `op`, ready for JSON; values in hex."""
+    match op:
+        case ops.Set(entry):
+            return {"op": "set"} | _stored(entry)
+        case ops.SetExpiring(entry):
+            return {"op": "set_expiring"} | _stored(entry) | {"expires_at": entry.expires_at}
+        case ops.PushPeerLog(peer, entry, max_entries):
+            held = {"key": entry.key, "node": entry.origin, "seq": entry.seq, "ts": entry.timestamp}
+            logged = held | {"value": _hex(entry.value)}
+            return {"op": "push_peer_log", "peer_id": peer, "entry": logged, "max_entries": max_entries}
+        case ops.Batch(inner):
+            return {"op": "batch", "ops": [describe(one) for one in inner]}
+    name, *fields = _PLAIN[type(op)]
+    return {"op": name} | dict(zip(fields, op, strict=True))
+
+
+def _stored(entry: Entry) -> dict[str, Any]:
+    dot = {"node": entry.origin, "seq": entry.seq}
+    return {"key": entry.key, "value_hex": _hex(entry.value)} | dot | {"timestamp": entry.timestamp}
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _line(fields: dict[str, Any]) -> str:
+    """Return one readable line: the name, then `field=value`, long values cut short."""
+    if "ops" in fields:
+        return " | ".join(["batch", *map(_line, fields["ops"])])
+    flat = {**fields, **fields.get("entry", {})}
+    words = [flat.pop("op")]
+    flat.pop("entry", None)
+    for name, value in flat.items():
+        if name in ("value", "value_hex"):
+            words.append("tombstone" if value is None else f"value={_short(value)}")
+        else:
+            words.append(f"{name}={visible(value) if isinstance(value, str) else value}")
+    return " ".join(words)
+
+
+def _short(digits: str) -> str:
+    if len(digits) <= 2 * _VALUE_SHOWN_MAX:
+        return digits
+    return f"{digits[: 2 * _VALUE_SHOWN_MAX]}… ({len(digits) // 2} bytes)"
+
+
+def _cause(damage: Damage | None) -> str:
+    return "none" if damage is None else f"{damage.cause} at {damage.offset}"
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _header(data: bytes, file: Path) -> Header:
+    header = read_header(data, str(file))
+    if header is None:
+        raise BadHeader(f"{file} ends inside its header: nothing was ever written to it")
+    return header
+
+
+def _replayed_file(file: Path) -> Replayed:
+    log = Replayed()
+    replay_segment(log, 1, file, _header(_read(file), file), last=True, apply=lambda _: None)
+    return log
+
+
+def _replayed_directory(directory: Path) -> Replayed:
+    identity = directory / IDENTITY
+    node_id = decode_identity(_read(identity), str(identity)).node_id if identity.exists() else None
+    try:
+        return read_log(directory, node_id, lambda _: None)
+    except OSError as error:
+        raise StorageError(f"cannot read {error.filename}: {error.strerror}") from error

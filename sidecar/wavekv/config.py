@@ -1,0 +1,160 @@
+"""Settings of a member: frozen, read once at the entry point, passed in. Every bound (G9) has its name here.
+
+Each field says unit, effect and why this default. Units come last in names.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from wavekv.errors import UsageError
+
+FsyncMode = Literal["thread", "inline", "adaptive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Named bounds. Over any of them: a clear refusal, never a crash, never silent loss."""
+
+    key_bytes_max: int = 1024
+    """Longest key, UTF-8 bytes; the crate's wire limit, so a longer one could not travel."""
+    value_bytes_max: int = 1 << 20
+    """Longest value, bytes; the crate's wire limit."""
+    entries_max: int = 1_000_000
+    """Entries held, tombstones included. Local writes of new keys stop at `local_fill_ratio_max` of it."""
+    bytes_max: int = 1 << 30
+    """Sum of key and value bytes held."""
+    local_fill_ratio_max: float = 0.9
+    """Local writes are refused above this share of the two limits above, so that merges still find room."""
+    future_ms_max: int = 300_000
+    """Entries stamped further ahead of this member's clock are refused on merge (the crate's guard)."""
+    waiting_writes_max: int = 16_384
+    """Local writes staged and not yet durable; the next one is answered 429."""
+    dots_max: int = 65_536
+    """Ranges of single dots above the acks; pushed entries that would add one more are refused."""
+    page_entries_max: int = 4096
+    """Entries in one page of an exchange (the crate's page)."""
+    page_bytes_max: int = 4 << 20
+    """Bytes in one page, counted as len(key) + len(value) + 32 an entry (the crate's count)."""
+    wire_bytes_max: int = 16 << 20
+    """A message of the peer plane, compressed (the crate's limit)."""
+    inflated_bytes_max: int = 128 << 20
+    """The same message inflated; checked while inflating, never after."""
+    push_keys_max: int = 4096
+    """Keys queued for one peer's push; over it the queue is dropped and the exchange brings them."""
+    changes_max: int = 65_536
+    """Recent changes remembered for paging (rule R3c); an exchange that outlives them adopts nothing."""
+    list_entries_max: int = 1000
+    """Entries in one page of a listing."""
+    list_bytes_max: int = 8 << 20
+    """Value bytes in one page of a listing; the page ends before the entry that exceeds them."""
+    list_entries_default: int = 100
+    """Entries in a listing that names no limit."""
+    header_bytes_max: int = 16 << 10
+    """Request line and headers of the data plane; holds a percent-encoded longest key."""
+    resp_command_bytes_max: int = (1 << 20) + (1 << 16)
+    """Unparsed bytes of one Redis command: the longest value, the longest key and the framing."""
+    resp_connections_max: int = 4096
+    """Open connections of the Redis plane; the next one gets an error and is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalSettings:
+    """The write-ahead log's files and syncing."""
+
+    segment_bytes_max: int = 64 << 20
+    """A segment that reached this size is closed and the next begun; groups are never split."""
+    preallocate_bytes: int = 4 << 20
+    """Zeros written ahead of the log: overwriting zeroed blocks halves the cost of a sync."""
+    fsync_mode: FsyncMode = "thread"
+    """thread: reads never wait for the disk. inline: fewer switches, reads wait. adaptive: inline while it is fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class GossipSettings:
+    """Exchange and push."""
+
+    interval_ms: int = 1000
+    """Mean time between exchanges; each wait is drawn from 0.75 … 1.25 of it so that members do not march in step."""
+    fanout: int = 3
+    """Random peers asked in one interval."""
+    push_delay_ms: int = 2
+    """Writes of this long go out in one push."""
+    request_timeout_ms: int = 10_000
+    """One request to a peer, answer included (the crate's timeout)."""
+    backoff_ms_max: int = 10_000
+    """Longest pause before an unreachable peer is asked again."""
+    join_wait_ms: int = 3000
+    """A started member waits this long at most for its first exchange before it accepts writes (R7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP endpoint to listen on."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """A configured peer: the name others call it and the base URL of its peer plane."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of the peer plane: certificate, key, and the authority that signs members and operator."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSettings:
+    """All that `wavekv serve` is told."""
+
+    data_dir: Path
+    name: str | None = None
+    """Member name; None: `node-` and the node id in hex, which stays with the directory."""
+    node_id: int | None = None
+    """Node id for a new directory; None: drawn at random."""
+    cluster_id: str | None = None
+    listen: tuple[Address, ...] = (Address("127.0.0.1", 7070), Address("::1", 7070))
+    socket: Path | None = None
+    """Unix socket of the data plane; None: DATA_DIR/wavekv.sock."""
+    socket_mode: int = 0o660
+    resp_listen: tuple[Address, ...] = (Address("127.0.0.1", 7071), Address("::1", 7071))
+    peer_listen: Address = Address("0.0.0.0", 7072)
+    metrics_listen: Address = Address("0.0.0.0", 7073)
+    peers: tuple[PeerAddress, ...] = ()
+    membership: Path | None = None
+    bootstrap: bool = False
+    discover_dns: str | None = None
+    tls: TlsFiles | None = None
+    insecure_peers: bool = False
+    limits: Limits = field(default_factory=Limits)
+    wal: WalSettings = field(default_factory=WalSettings)
+    gossip: GossipSettings = field(default_factory=GossipSettings)
+
+
+def parse_address(text: str) -> Address:
+    """Return the address in `text`: `HOST:PORT`, `[V6]:PORT` or `:PORT` (all addresses).
+
+    Raises:
+        UsageError: no port, or one outside 0…65535.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{text!r} is not HOST:PORT; for example 127.0.0.1:7070 or [::1]:7070")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UsageError(f"{text!r}: write an IPv6 address in brackets, for example [::1]:7070")
+    return Address(host or "0.0.0.0", int(port))

@@ -1,0 +1,1 @@
+"""Bytes: of the log (`bincode`, `records`) and of the wire (`envelope`)."""

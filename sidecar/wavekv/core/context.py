@@ -1,0 +1,131 @@
+"""What a member covers: one sequence per origin up to which it covers all, and single dots above it (R2).
+
+Covering a dot means holding its entry, or something newer of its key, or a delete that was collected (I1). Dots close
+up: one next to its ack joins it. Dots are kept as ranges, so a context costs about 12 bytes an origin in the steady
+state and never one object per write; a plain set of dots was turned down for that reason.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
+
+from wavekv.core.messages import Ranges
+
+_FIRST, _LAST = itemgetter(0), itemgetter(1)
+
+
+class Context:
+    """A mutable set of covered dots; it never shrinks (R2)."""
+
+    __slots__ = ("_dots", "acks", "range_count")
+
+    def __init__(self, acks: Mapping[int, int] | None = None, dots: Mapping[int, Ranges] | None = None) -> None:
+        self.acks: dict[int, int] = {}
+        self._dots: dict[int, list[tuple[int, int]]] = {}
+        self.range_count = 0
+        self.join(acks or {}, dots or {})
+
+    def copy(self) -> "Context":
+        """Return an independent copy."""
+        twin = Context()
+        twin.acks = dict(self.acks)
+        twin._dots = {origin: list(ranges) for origin, ranges in self._dots.items()}
+        twin.range_count = self.range_count
+        return twin
+
+    def covers(self, origin: int, seq: int) -> bool:
+        """Tell whether the dot `(origin, seq)` is covered."""
+        if seq <= self.acks.get(origin, 0):
+            return True
+        return self._within(origin, seq, seq)
+
+    def _within(self, origin: int, first: int, last: int) -> bool:
+        ranges = self._dots.get(origin)
+        if not ranges:
+            return False
+        at = bisect_right(ranges, first, key=_FIRST) - 1
+        return at >= 0 and ranges[at][1] >= last
+
+    def covers_range(self, origin: int, first: int, last: int) -> bool:
+        """Tell whether every dot `first`…`last` of `origin` is covered."""
+        first = max(first, self.acks.get(origin, 0) + 1)
+        return first > last or self._within(origin, first, last)
+
+    def includes(self, other: "Context") -> bool:
+        """Tell whether this context covers all that `other` covers (⊇)."""
+        for origin, ack in other.acks.items():
+            if ack > self.acks.get(origin, 0) and not self.covers_range(origin, 1, ack):
+                return False
+        return all(self.covers_range(origin, first, last) for origin, first, last in other.ranges())
+
+    def missing(self, other: "Context") -> int:
+        """Return how many sequences of `other`'s acks lie above ours, summed over origins; dots do not count."""
+        mine = self.acks
+        return sum(ack - mine.get(origin, 0) for origin, ack in other.acks.items() if ack > mine.get(origin, 0))
+
+    def add(self, origin: int, seq: int) -> None:
+        """Cover one dot."""
+        if origin not in self._dots and seq == self.acks.get(origin, 0) + 1:
+            self.acks[origin] = seq
+        else:
+            self.add_range(origin, seq, seq)
+
+    def add_range(self, origin: int, first: int, last: int) -> None:
+        """Cover the dots `first`…`last` of `origin`."""
+        ack = self.acks.get(origin, 0)
+        if last <= ack:
+            return
+        first = max(first, ack + 1)
+        ranges = self._dots.setdefault(origin, [])
+        before = len(ranges)
+        low = bisect_left(ranges, first - 1, key=_LAST)
+        high = bisect_right(ranges, last + 1, key=_FIRST)
+        if low < high:
+            first, last = min(first, ranges[low][0]), max(last, ranges[high - 1][1])
+        ranges[low:high] = [(first, last)]
+        if ranges[0][0] == ack + 1:
+            self.acks[origin] = ranges.pop(0)[1]
+        self.range_count += len(ranges) - before
+        if not ranges:
+            del self._dots[origin]
+
+    def join(self, acks: Mapping[int, int], dots: Mapping[int, Ranges]) -> None:
+        """Cover also all that the given acks and dots cover."""
+        for origin, ack in acks.items():
+            if ack > self.acks.get(origin, 0):
+                self.add_range(origin, 1, ack)
+        for origin, ranges in dots.items():
+            for first, last in ranges:
+                self.add_range(origin, first, last)
+
+    def opens_range(self, origin: int, seq: int) -> bool:
+        """Tell whether covering the dot would add a range rather than extend one or an ack (the bound of G9)."""
+        if seq <= self.acks.get(origin, 0) + 1:
+            return False
+        ranges = self._dots.get(origin, [])
+        low = bisect_left(ranges, seq - 1, key=_LAST)
+        return low == bisect_right(ranges, seq + 1, key=_FIRST)
+
+    def ranges(self) -> Iterator[tuple[int, int, int]]:
+        """Yield `(origin, first, last)` of every range above an ack, in order."""
+        for origin in sorted(self._dots):
+            for first, last in self._dots[origin]:
+                yield origin, first, last
+
+    def ranges_of(self, origin: int) -> Ranges:
+        """Return the ranges of one origin above its ack."""
+        return tuple(self._dots.get(origin, ()))
+
+    def dots(self) -> dict[int, Ranges]:
+        """Return the dots above the acks, as they travel."""
+        return {origin: tuple(ranges) for origin, ranges in sorted(self._dots.items())}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Context):
+            return NotImplemented
+        return self.acks == other.acks and self._dots == other._dots
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Context(acks={self.acks}, dots={self._dots})"

@@ -1,0 +1,216 @@
+"""One round between two members, both sides (R3): who sends what, and when a context may be adopted.
+
+The requester sends its context and what it believes the responder lacks; the responder answers with what the requester
+lacks and, on the last page, its own context of that same instant. Adoption needs all of R3's conditions; the field
+`floor` is how a sender says that its side of them holds, so a message without it is merged and adopts nothing.
+
+Both directions page. A request of several pages is never adoptable: the receiver cannot know that it saw them all, and
+the next round, whose delta is then empty, is adopted anyway. The crate repeats its first request page instead, which
+never gets through (FORMAT §8.5).
+
+No delete is collected by this version, so a complete exchange heals a volume as a repair round (R6) would: there is
+nothing that others forgot and a stale volume still shows.
+"""
+
+from wavekv.core.context import Context
+from wavekv.core.delta import changed_behind, delta_page
+from wavekv.core.messages import Envelope, Page, Ranges
+from wavekv.core.replica import Merged, Replica
+from wavekv.core.reports import Report, sender_of
+from wavekv.core.types import I64_MIN, Dot, Entry
+from wavekv.errors import BadEnvelope
+
+
+def _greeting(replica: Replica, now_ms: int) -> dict[str, object]:
+    """Return the fields that every message of this member carries."""
+    identity, membership = replica.identity, replica.membership
+    epoch = membership.epoch
+    return {
+        "sender_id": identity.node_id,
+        "sender_uuid": identity.uuid,
+        "name": identity.name,
+        "inc": identity.inc,
+        "healing": replica.healing,
+        "now_ms": now_ms,
+        "cluster_id": membership.cluster_id,
+        "epoch": epoch.number if epoch else None,
+        "members": epoch.members if epoch else None,
+    }
+
+
+def envelope(replica: Replica, now_ms: int, **fields: object) -> Envelope:
+    """Return a message of this member with the given fields."""
+    return Envelope(**_greeting(replica, now_ms), **fields)  # type: ignore[arg-type]
+
+
+class Round:
+    """The requester's side of one exchange. Alternate `request` and `receive` until `done`."""
+
+    def __init__(self, replica: Replica, peer: str, reported_as: str) -> None:
+        self._replica = replica
+        self._peer = peer
+        self._report: Report | None = replica.reports.of(reported_as)
+        self._acks: dict[int, int] = {}
+        self._dots: dict[int, Ranges] = {}
+        self._sent: Dot | None = None
+        self._cursor: Dot | None = None
+        self._page_pos: int | None = None
+        self._first: Envelope | None = None
+        self._started = self._all_sent = self._all_received = False
+        self._complete = True
+        self.merged = Merged()
+
+    @property
+    def done(self) -> bool:
+        """Tell whether both directions have sent their last page."""
+        return self._started and self._all_sent and self._all_received
+
+    def request(self, now_ms: int) -> Envelope:
+        """Return the next request."""
+        replica, store = self._replica, self._replica.store
+        first = not self._started
+        if first or self._all_received:
+            self._acks, self._dots = dict(store.context.acks), store.context.dots()
+        entries: tuple[Entry, ...] = ()
+        if not self._all_sent:
+            theirs = self._report.context if self._report else Context()
+            entries, self._sent = delta_page(store, theirs, self._sent, replica.limits)
+            self._all_sent = self._sent is None
+        adoptable = first and self._all_sent
+        self._started = True
+        return envelope(
+            replica,
+            now_ms,
+            acks=self._acks,
+            dots=self._dots,
+            entries=entries,
+            page=None if self._all_sent else Page(self._sent or (0, 0), last=False),
+            resume_from=self._cursor,
+            page_pos=self._page_pos,
+            since=(self._report.inc if self._report else 0) if adoptable else None,
+            floor=store.floor if adoptable else None,
+        )
+
+    def receive(self, answer: Envelope, now_ms: int) -> int:
+        """Merge an answer and adopt its context if every condition of R3 holds; return the ticket to wait for.
+
+        Raises:
+            PeerError: the answer is refused; the round is over.
+        """
+        replica = self._replica
+        _check_sender(replica, answer)
+        merged = replica.merge(answer.entries, now_ms)
+        self.merged.stored += merged.stored
+        self.merged.refused.update(merged.refused)
+        self._first = self._first or answer
+        self._complete &= not merged.refused and answer.inc == self._first.inc
+        self._report = replica.reports.hear(answer, now_ms)
+        if self._all_received:
+            return merged.ticket
+        if answer.page is not None and not answer.page.last:
+            if answer.page.cursor <= (self._cursor or (0, 0)):
+                raise BadEnvelope(f"the answer's cursor {answer.page.cursor} does not move on")
+            self._cursor, self._page_pos = answer.page.cursor, answer.page_pos
+            return merged.ticket
+        self._all_received, self._cursor, self._page_pos = True, None, None
+        return self._adopt(answer, merged.ticket)
+
+    def _adopt(self, last: Envelope, ticket: int) -> int:
+        replica = self._replica
+        assert self._first is not None
+        if not self._complete:
+            return ticket
+        if last.name is None:  # R14: a crate node's acks as of its first page, never dots or floor
+            ticket = replica.adopt(Context(self._first.acks), I64_MIN)
+        elif last.floor is not None:
+            ticket = replica.adopt(Context(last.acks, last.dots), last.floor)
+        else:
+            return ticket
+        if replica.healing:
+            replica.healed_with.add(self._peer)
+            if not last.healing or replica.healed_with.issuperset(replica.membership.others()):
+                ticket = replica.end_healing()
+        return ticket
+
+
+def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
+    """Merge a request, and adopt its context if it may be; answer once the ticket is durable.
+
+    Raises:
+        PeerError: the sender is refused; nothing is merged.
+    """
+    _check_sender(replica, request)
+    merged = replica.merge(request.entries, now_ms)
+    replica.reports.hear(request, now_ms)
+    whole = request.page is None and request.resume_from is None and not request.push_only
+    fits = request.floor is not None and request.since in (0, replica.identity.inc)
+    if whole and fits and not merged.refused and not replica.healing:
+        merged.ticket = replica.adopt(Context(request.acks, request.dots), request.floor or 0)
+    return merged
+
+
+def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
+    """Return the answer to a merged request, all of one instant of the durable state."""
+    store = replica.store
+    theirs = Context() if request.reset_acks else Context(request.acks, request.dots)
+    entries, cursor = delta_page(store, theirs, request.resume_from, replica.limits)
+    acks, dots = dict(store.context.acks), store.context.dots()
+    if cursor is not None:
+        position = store.position if request.resume_from is None else request.page_pos
+        page = Page(cursor, last=False)
+        return envelope(replica, now_ms, entries=entries, page=page, acks=acks, dots=dots, page_pos=position)
+    late: list[Entry] | None = []
+    if request.resume_from is not None and request.page_pos is not None:
+        late = changed_behind(store, theirs, request.resume_from, request.page_pos, replica.limits)
+    return envelope(
+        replica,
+        now_ms,
+        entries=entries + tuple(late or ()),
+        acks=acks,
+        dots=dots,
+        floor=store.floor if late is not None else None,
+        buckets=store.buckets.snapshot(),
+        digest=store.crate_digest() if request.name is None else None,
+    )
+
+
+def push_message(replica: Replica, entries: tuple[Entry, ...], carried: dict[int, Ranges], now_ms: int) -> Envelope:
+    """Return a push of `entries`; `carried` names sequences that these entries stand for without a gap."""
+    return envelope(replica, now_ms, entries=entries, dots=carried, push_only=True)
+
+
+def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
+    """Merge pushed entries; they extend dots and adopt nothing.
+
+    Raises:
+        PeerError: the sender is refused; nothing is merged.
+    """
+    _check_sender(replica, message)
+    merged = replica.merge(message.entries, now_ms, pushed=True)
+    if message.dots and not merged.refused:
+        merged.ticket = replica.cover(dict(message.dots))
+    return merged
+
+
+def report(replica: Replica, now_ms: int) -> Envelope:
+    """Return this member's durable context, the answer to a push."""
+    context = replica.store.context
+    return envelope(replica, now_ms, acks=dict(context.acks), dots=context.dots(), push_only=True)
+
+
+def hear_report(replica: Replica, message: Envelope, now_ms: int) -> str:
+    """Take the answer to a push as its sender's report; return the sender's name.
+
+    Raises:
+        PeerError: the sender is refused.
+    """
+    _check_sender(replica, message)
+    replica.reports.hear(message, now_ms)
+    return sender_of(message)
+
+
+def _check_sender(replica: Replica, message: Envelope) -> None:
+    if message.sender_id == 0:
+        raise BadEnvelope("sender_id is 0; a node id is 1 … 4294967295")
+    replica.membership.admit(message)
+    replica.reports.check(message)

@@ -1,0 +1,73 @@
+"""What members say to each other, as values. `codec.envelope` knows the bytes.
+
+The ten fields of the original system come first; a field of WaveKV's own is None (or empty) where the sender is a
+crate node or had nothing to say. Which rule needs which field is in the table at the end of docs/replication.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from wavekv.core.types import Dot, Entry
+
+Ranges = tuple[tuple[int, int], ...]
+"""Sequences `first`…`last` inclusive, ascending, not touching."""
+
+
+class Page(NamedTuple):
+    """The answer goes on behind `cursor`, unless `last`."""
+
+    cursor: Dot
+    last: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One message of the exchange or of a push, in either direction.
+
+    Attributes:
+        sender_id: node id of the sender, 1 … 2**32-1.
+        sender_uuid: 16 bytes, or empty.
+        acks: origin → sequence up to which the sender covers everything.
+        entries: what the sender believes the receiver lacks, tombstones included.
+        digest: SHA-256 of the sender's entries as the crate computes it, only towards crate nodes.
+        page: set when the entries go on.
+        resume_from: the cursor the answer has to start behind.
+        reset_acks: the sender asks to ignore its acks (crate repair).
+        push_only: the message adopts nothing.
+        name: member name of the sender; its presence tells a WaveKV member from a crate node.
+        inc: process number of the sender.
+        since: on a request, the receiver's process whose report filtered the entries; 0 = not filtered.
+        dots: origin → ranges above the ack that the sender covers; on a push, the ranges it carries in full.
+        healing: the sender's volume is not yet trusted (R7).
+        floor: with every context that may be adopted; its absence says "adopt nothing".
+        now_ms: the sender's clock.
+        epoch: number of the newest membership the sender knows.
+        members: names of that membership, for a receiver that knows an older one.
+        buckets: digest of the entries the sender holds, by bucket.
+        page_pos: the responder's log position at its first page, echoed by the requester.
+        cluster_id: the sender's cluster, canonical UUID text.
+    """
+
+    sender_id: int
+    sender_uuid: bytes = b""
+    acks: Mapping[int, int] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+    digest: bytes | None = None
+    page: Page | None = None
+    resume_from: Dot | None = None
+    reset_acks: bool = False
+    push_only: bool = False
+    version: int = 1
+    name: str | None = None
+    inc: int | None = None
+    since: int | None = None
+    dots: Mapping[int, Ranges] = field(default_factory=dict)
+    healing: bool = False
+    floor: int | None = None
+    now_ms: int | None = None
+    epoch: int | None = None
+    members: tuple[str, ...] | None = None
+    buckets: tuple[int, ...] | None = None
+    page_pos: int | None = None
+    cluster_id: str | None = None

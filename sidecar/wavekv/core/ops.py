@@ -1,0 +1,124 @@
+"""The operations a log record can carry, as values. `codec.records` knows their bytes, `store` their meaning.
+
+Indexes 0–8 are the original system's and never change. 9–13 are WaveKV's. Names follow the wire vectors:
+`peer` in an acknowledgement is an origin.
+"""
+
+from typing import NamedTuple
+
+from wavekv.core.types import Entry
+
+
+class Set(NamedTuple):
+    """0: `entry` (without expiry) is now what its key holds; covers its own dot."""
+
+    entry: Entry
+
+
+class Clear(NamedTuple):
+    """1: the key holds nothing any more."""
+
+    key: str
+
+
+class UpdatePeerAck(NamedTuple):
+    """2: what the peer reported of our sequence; read from crate logs, never written."""
+
+    peer: int
+    ack: int
+    monotonic: bool
+
+
+class UpdateLocalAck(NamedTuple):
+    """3: everything of origin `peer` up to `ack` is covered; written with monotonic = True."""
+
+    peer: int
+    ack: int
+    monotonic: bool = True
+
+
+class PushPeerLog(NamedTuple):
+    """4: an entry of a 1.x peer log; read from crate logs, never written."""
+
+    peer: int
+    entry: Entry
+    max_entries: int
+
+
+class IncrementSeq(NamedTuple):
+    """5: the next sequence moves by one; read from crate logs, never written."""
+
+
+class SetNextSeq(NamedTuple):
+    """6: the next own sequence is at least `seq`. The first record of every commit group."""
+
+    seq: int
+
+
+class AddPeer(NamedTuple):
+    """7: membership of a crate node."""
+
+    peer: int
+
+
+class RemovePeer(NamedTuple):
+    """8: membership of a crate node."""
+
+    peer: int
+
+
+class SetExpiring(NamedTuple):
+    """9: like Set, for an entry whose `expires_at` is not None."""
+
+    entry: Entry
+
+
+class Batch(NamedTuple):
+    """10: operations 0, 1 and 9 that are recovered all or not at all."""
+
+    ops: tuple["Set | Clear | SetExpiring", ...]
+
+
+class Cover(NamedTuple):
+    """11: dots `first`…`last` of `origin` are covered though nothing is stored for them (losers)."""
+
+    origin: int
+    first: int
+    last: int
+
+
+class Floor(NamedTuple):
+    """12: new stamps of absent keys lie above this timestamp (ms), rule R1."""
+
+    timestamp: int
+
+
+class Process(NamedTuple):
+    """13: process number `inc` runs on this directory and writes under `origin` (0: it has not written yet), R7."""
+
+    inc: int
+    origin: int
+    healing: bool
+
+
+Op = (
+    Set
+    | Clear
+    | UpdatePeerAck
+    | UpdateLocalAck
+    | PushPeerLog
+    | IncrementSeq
+    | SetNextSeq
+    | AddPeer
+    | RemovePeer
+    | SetExpiring
+    | Batch
+    | Cover
+    | Floor
+    | Process
+)
+
+
+def storing(entry: Entry) -> Set | SetExpiring:
+    """Return the operation that stores `entry`."""
+    return Set(entry) if entry.expires_at is None else SetExpiring(entry)

@@ -1,0 +1,325 @@
+"""The engine of one member: `step` stages, `ready` hands out a commit group, `advance` shows it. No I/O.
+
+    step(command, now_ms)  decides against what is stored *and* staged, and queues log operations
+    ready()                → the group that has to be on disk next, one at a time
+    advance(group)         folds the durable group into the store; only now do readers and peers see it (G5, I4)
+    abandon()              the group never reached the disk: everything staged is forgotten, sequences included
+
+A step returns a ticket: what it promises may be told once `durable_ticket` has reached it (G1). Rules R1–R4, R7 and
+R8 live here and in the modules below; `exchange` builds on it for the two sides of a round.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from wavekv.config import Limits
+from wavekv.core.clock import write_timestamp
+from wavekv.core.context import Context
+from wavekv.core.membership import Membership
+from wavekv.core.messages import Ranges
+from wavekv.core.ops import Cover, Floor, Op, Process, Set, SetExpiring, UpdateLocalAck, storing
+from wavekv.core.reports import Reports
+from wavekv.core.store import Store, entry_bytes
+from wavekv.core.types import U32_MAX, Entry, beats
+from wavekv.errors import Draining, KeyNotFound, LimitReached, Starting, Stopping, TooManyWaiting
+
+
+class Rng(Protocol):
+    """The randomness the core asks for."""
+
+    def random_u32(self) -> int:
+        """Return a uniform number in 0 … 2**32-1."""
+        ...
+
+
+class Identity(NamedTuple):
+    """Who this process is: born with the directory, but for `inc`, which is one process start's."""
+
+    name: str
+    node_id: int
+    uuid: bytes
+    inc: int
+    first_origin: int | None
+    """The origin of a new directory's first process; None: draw one at the first write (R7)."""
+
+
+class Group(NamedTuple):
+    """Operations that become durable together; `ticket` is the last that they fulfil."""
+
+    ops: tuple[Op, ...]
+    next_seq: int
+    ticket: int
+
+
+class Staged(NamedTuple):
+    """A local write that waits for `ticket`: the entry, and whether the key held no live value before."""
+
+    ticket: int
+    entry: Entry
+    created: bool
+
+
+@dataclass(slots=True)
+class Merged:
+    """What became of another member's entries; they are safe once `ticket` is durable."""
+
+    ticket: int = 0
+    stored: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Replica:
+    """The state machine of one member; see the module."""
+
+    def __init__(self, identity: Identity, store: Store, membership: Membership, limits: Limits, rng: Rng) -> None:
+        self.identity = identity
+        self.store = store
+        self.membership = membership
+        self.limits = limits
+        self.reports = Reports(identity.name, identity.uuid)
+        self.healing = bool(membership.others())
+        self.healed_with: set[str] = set()
+        self.durable_ticket = 0
+        self.writable: Starting | Draining | Stopping | None = Starting(
+            "the member has not joined its peers yet; try again"
+        )
+        self.refused: Counter[str] = Counter()
+        self._rng = rng
+        self._ticket = 0
+        self._in_flight: Group | None = None
+        self._ops: list[Op] = []
+        self._reset_staged()
+        self._ops.append(Process(identity.inc, 0, self.healing))
+        self._ticket = 1
+
+    def _reset_staged(self) -> None:
+        """Make what is staged equal what is stored."""
+        process = self.store.process
+        self._entries: dict[str, Entry] = {}
+        self._covered = self.store.context.copy()
+        self._floor = self.store.floor
+        self._origin = process.origin if process.inc == self.identity.inc else 0
+        self._next_seq = self.store.next_seq if self._origin else 1
+        self._held_keys = len(self.store.entries)
+        self._held_bytes = self.store.size_bytes
+        self._waiting = 0
+
+    # ---- the loop: ready, advance, abandon -------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Local writes staged and not yet durable."""
+        return self._waiting
+
+    @property
+    def last_ticket(self) -> int:
+        """The ticket of the newest step."""
+        return self._ticket
+
+    @property
+    def origin(self) -> int:
+        """The origin this process writes under; 0 before its first write."""
+        return self._origin
+
+    def ready(self) -> Group | None:
+        """Return the next group to persist; None while one is out, or when nothing is staged."""
+        if self._in_flight is not None or not self._ops:
+            return None
+        self._in_flight = Group(tuple(self._ops), self._next_seq, self._ticket)
+        self._ops.clear()
+        return self._in_flight
+
+    def advance(self, group: Group) -> None:
+        """Show `group`, which is durable now."""
+        assert group is self._in_flight, "groups become durable in the order they were handed out"
+        self._in_flight = None
+        for op in group.ops:
+            self.store.apply(op)
+            if isinstance(op, Set | SetExpiring):
+                self._unstage(op.entry)
+        self.store.next_seq = group.next_seq
+        self.durable_ticket = group.ticket
+
+    def _unstage(self, entry: Entry) -> None:
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+        self._waiting -= entry.origin == self._origin
+
+    def abandon(self) -> None:
+        """Forget all that is staged: its group is not on disk. Tickets above `durable_ticket` are void."""
+        self._in_flight = None
+        self._ops.clear()
+        self._reset_staged()
+        if self.store.process.inc != self.identity.inc:
+            self._stage(Process(self.identity.inc, 0, self.healing))
+
+    def _stage(self, *ops: Op) -> int:
+        self._ops.extend(ops)
+        self._ticket += 1
+        return self._ticket
+
+    # ---- R1: local writes ------------------------------------------------------------------------------------------
+
+    def put(self, key: str, value: bytes, now_ms: int) -> Staged:
+        """Stage `value` under `key`.
+
+        Raises:
+            UnavailableError: starting, draining, too many waiting, or at 90 % of a limit; nothing is staged.
+        """
+        held = self._held(key)
+        self._check_writable()
+        growth = len(value) - (len(held.value or b"") if held else -len(key.encode()))
+        self._check_room(held is None, growth)
+        return self._write(key, value, held, now_ms)
+
+    def delete(self, key: str, now_ms: int) -> Staged:
+        """Stage a tombstone over the live value of `key`.
+
+        Raises:
+            KeyNotFound: the key holds no live value, staged writes included; no tombstone is made.
+            UnavailableError: as for `put`, but for the limits: a delete needs no new room.
+        """
+        held = self._held(key)
+        self._check_writable()
+        if held is None or not held.alive(now_ms):
+            raise KeyNotFound(f"{key!r} holds no value")
+        return self._write(key, None, held, now_ms)
+
+    def _held(self, key: str) -> Entry | None:
+        return self._entries.get(key) or self.store.entries.get(key)
+
+    def _check_writable(self) -> None:
+        if self.writable is not None:
+            raise self.writable
+        if self._waiting >= self.limits.waiting_writes_max:
+            raise TooManyWaiting(f"{self._waiting} writes wait for the disk; try again")
+
+    def _check_room(self, new_key: bool, growth_bytes: int) -> None:
+        share = self.limits.local_fill_ratio_max
+        if new_key and self._held_keys >= int(self.limits.entries_max * share):
+            raise LimitReached(f"{self._held_keys} entries are held; delete some, or raise the limit")
+        if growth_bytes > 0 and self._held_bytes + growth_bytes > int(self.limits.bytes_max * share):
+            raise LimitReached(f"{self._held_bytes} bytes are held; delete some, or raise the limit")
+
+    def _write(self, key: str, value: bytes | None, held: Entry | None, now_ms: int) -> Staged:
+        if not self._origin:
+            self._begin_origin()
+        created = held is None or not held.alive(now_ms)
+        entry = Entry(key, value, write_timestamp(now_ms, held, self._floor), self._origin, self._next_seq)
+        self._next_seq += 1
+        self._waiting += 1
+        return Staged(self._stage_entry(entry, held), entry, created)
+
+    def _begin_origin(self) -> None:
+        """R7: no process writes under an origin that an earlier one used."""
+        origin = self.identity.first_origin
+        taken = self._covered.acks
+        while origin is None or origin == 0 or origin in taken or self._covered.ranges_of(origin):
+            origin = self._rng.random_u32() & U32_MAX
+            origin = None if origin == self.identity.node_id else origin
+        self._origin, self._next_seq = origin, 1
+        self._ops.append(Process(self.identity.inc, origin, self.healing))
+
+    def _stage_entry(self, entry: Entry, held: Entry | None) -> int:
+        self._held_keys += held is None
+        self._held_bytes += entry_bytes(entry) - (entry_bytes(held) if held is not None else 0)
+        self._entries[entry.key] = entry
+        self._covered.add(entry.origin, entry.seq)
+        return self._stage(storing(entry))
+
+    # ---- R2, R4: other members' entries ----------------------------------------------------------------------------
+
+    def merge(self, entries: Sequence[Entry], now_ms: int, *, pushed: bool = False) -> Merged:
+        """Stage what wins of `entries`, and the dots of all of them; refusals are counted, the rest is taken."""
+        merged = Merged()
+        losers = Context()
+        for entry in entries:
+            held = self._held(entry.key)
+            code = self._refusal(entry, held, now_ms, pushed)
+            if code is not None:
+                merged.refused[code] += 1
+            elif held is not None and beats(entry, held):
+                self._stage_entry(entry, held)
+                merged.stored += 1
+            elif self._covered.covers(entry.origin, entry.seq):
+                continue
+            elif held is None:
+                self._stage_entry(entry, None)
+                merged.stored += 1
+            else:
+                losers.add_range(entry.origin, entry.seq, entry.seq)
+                self._covered.add(entry.origin, entry.seq)
+        self._stage_covers(losers)
+        self.refused.update(merged.refused)
+        merged.ticket = self._ticket
+        return merged
+
+    def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool) -> str | None:
+        """Return the code of why `entry` cannot be merged, None if it can."""
+        limits = self.limits
+        code = self._wire_refusal(entry, now_ms)
+        if code is not None:
+            return code
+        if self._claims_mine(entry.origin, entry.seq):
+            return "claimed_sequence"
+        if pushed and self._covered.range_count >= limits.dots_max and self._covered.opens_range(*entry.dot):
+            return "too_many_dots"
+        if held is None and (self._held_keys >= limits.entries_max or self._held_bytes >= limits.bytes_max):
+            return "limit_reached"
+        return None
+
+    def _wire_refusal(self, entry: Entry, now_ms: int) -> str | None:
+        """The limits that the original system sets on what travels (FORMAT §5.6); exactly at one is fine."""
+        limits = self.limits
+        if len(entry.key) > limits.key_bytes_max or len(entry.key.encode()) > limits.key_bytes_max:
+            return "key_too_large"
+        if entry.value is not None and len(entry.value) > limits.value_bytes_max:
+            return "value_too_large"
+        return "future_timestamp" if entry.timestamp > now_ms + limits.future_ms_max else None
+
+    def _claims_mine(self, origin: int, seq: int) -> bool:
+        """A sequence of ours that we never issued (FORMAT §9.6)."""
+        return origin == self._origin != 0 and seq >= self._next_seq
+
+    def _stage_covers(self, dots: Context) -> None:
+        covers = [Cover(origin, 1, ack) for origin, ack in dots.acks.items()]
+        covers += [Cover(*found) for found in dots.ranges()]
+        if covers:
+            self._stage(*covers)
+
+    def cover(self, dots: dict[int, Ranges]) -> int:
+        """Stage the ranges that a push carried in full; return the ticket."""
+        fresh = [
+            Cover(origin, first, last)
+            for origin, ranges in dots.items()
+            for first, last in ranges
+            if not self._claims_mine(origin, last) and not self._covered.covers_range(origin, first, last)
+        ]
+        for op in fresh:
+            self._covered.add_range(op.origin, op.first, op.last)
+        return self._stage(*fresh) if fresh else self._ticket
+
+    # ---- R3: adoption, and the end of healing ----------------------------------------------------------------------
+
+    def adopt(self, theirs: Context, floor: int) -> int:
+        """Stage the join of a context whose every entry has been merged; return the ticket."""
+        ops: list[Op] = []
+        for origin, ack in sorted(theirs.acks.items()):
+            if ack > self._covered.acks.get(origin, 0) and not self._claims_mine(origin, ack):
+                self._covered.add_range(origin, 1, ack)
+                ops.append(UpdateLocalAck(origin, ack))
+        for origin, first, last in theirs.ranges():
+            if not self._claims_mine(origin, last) and not self._covered.covers_range(origin, first, last):
+                self._covered.add_range(origin, first, last)
+                ops.append(Cover(origin, first, last))
+        if floor > self._floor:
+            self._floor = floor
+            ops.append(Floor(floor))
+        return self._stage(*ops) if ops else self._ticket
+
+    def end_healing(self) -> int:
+        """Stage that this volume has been repaired (R7); return the ticket."""
+        self.healing = False
+        return self._stage(Process(self.identity.inc, self._origin, False))

@@ -1,0 +1,87 @@
+"""What the other members last said of themselves: their durable contexts, by member name (R3b, R5, R8).
+
+Volatile on purpose: a report filters what is sent and shows lag, and is asked for anew after a restart. A context grows
+within one process of its sender, so reports of one process are joined; a newer process begins anew.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from wavekv.core.context import Context
+from wavekv.core.messages import Envelope
+from wavekv.errors import IdentityMismatch, StaleProcess
+
+PEERS_MAX = 4096
+"""Senders remembered (G9); over it the one heard longest ago is forgotten, which costs a fuller exchange."""
+
+
+@dataclass(slots=True)
+class Report:
+    """One sender's context, the process and time (ms, ours and theirs) it was reported at."""
+
+    inc: int
+    context: Context
+    heard_ms: int
+    clock_ms: int | None = None
+    buckets: tuple[int, ...] | None = None
+    healing: bool = False
+
+
+def sender_of(message: Envelope) -> str:
+    """Return the name a report is kept under; crate nodes have none and go by their node id."""
+    return message.name if message.name is not None else f"crate-{message.sender_id}"
+
+
+def _bound(book: dict[Any, Any]) -> None:
+    while len(book) > PEERS_MAX:
+        del book[next(iter(book))]
+
+
+class Reports:
+    """The last report of each sender."""
+
+    def __init__(self, own_name: str, own_uuid: bytes) -> None:
+        self._own_name = own_name
+        self._own_uuid = own_uuid
+        self._by_name: dict[str, Report] = {}
+        self._uuids: dict[int, bytes] = {}
+
+    def check(self, message: Envelope) -> None:
+        """Refuse a sender that is not who it says, or that a newer process has replaced.
+
+        Raises:
+            IdentityMismatch: the uuid is not the one known for its node id.
+            StaleProcess: a newer process of that name was heard, or the name is ours.
+        """
+        if message.name == self._own_name:
+            raise StaleProcess(f"two members are called {self._own_name}: give each its own --name")
+        known = self._uuids.get(message.sender_id)
+        if known and message.sender_uuid and known != message.sender_uuid:
+            raise IdentityMismatch(f"node {message.sender_id} is known under another uuid; two nodes share one id")
+        held = self._by_name.get(sender_of(message))
+        if held is not None and message.inc is not None and message.inc < held.inc:
+            raise StaleProcess(f"process {message.inc} of {sender_of(message)} was superseded by {held.inc}")
+
+    def hear(self, message: Envelope, now_ms: int) -> Report:
+        """Take the context in `message` as its sender's report."""
+        name, inc = sender_of(message), message.inc or 0
+        held = self._by_name.pop(name, None)
+        if held is None or held.inc != inc or message.inc is None:
+            held = Report(inc, Context(message.acks, message.dots), now_ms)
+        else:
+            held.context.join(message.acks, message.dots)
+        held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
+        held.buckets = message.buckets
+        self._by_name[name] = held
+        self._uuids[message.sender_id] = message.sender_uuid
+        _bound(self._by_name)
+        _bound(self._uuids)
+        return held
+
+    def of(self, name: str) -> Report | None:
+        """Return the last report of `name`."""
+        return self._by_name.get(name)
+
+    def heard(self) -> dict[str, Report]:
+        """Return all reports by name."""
+        return dict(self._by_name)

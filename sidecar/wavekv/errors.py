@@ -1,0 +1,283 @@
+"""Every error a member can answer with: one tree, each class with a stable code and an HTTP status.
+
+The code is the contract (clients and tests match on it), the detail is for people and says what to do. Foreign
+exceptions are caught where they enter and chained to one of these; nothing above this module raises built-in errors
+on purpose. `exit_code` is what the command line ends with: 1 refused or not found, 2 usage, 3 unreachable,
+4 corruption.
+"""
+
+from typing import ClassVar
+
+
+class WaveKVError(Exception):
+    """Base of the tree: `detail` says what happened and what to do about it."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def problem(self) -> dict[str, str | int]:
+        """Return the error as the members of an RFC 9457 problem document."""
+        title = self.code.replace("_", " ")
+        return {"type": "about:blank", "title": title, "status": self.status, "code": self.code, "detail": self.detail}
+
+    @property
+    def named(self) -> str:
+        """The code this very error goes by."""
+        return self.code
+
+
+# ---- the caller's request is wrong ---------------------------------------------------------------------------------
+
+
+class RequestError(WaveKVError):
+    """The caller has to change the request."""
+
+    code = "bad_request"
+    status = 400
+
+
+class InvalidKey(RequestError):
+    code = "invalid_key"
+
+
+class InvalidParameter(RequestError):
+    code = "invalid_parameter"
+
+
+class IncompleteBody(RequestError):
+    code = "incomplete_body"
+
+
+class KeyNotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class UnknownRoute(RequestError):
+    code = "unknown_route"
+    status = 404
+
+
+class MethodNotAllowed(RequestError):
+    code = "method_not_allowed"
+    status = 405
+
+
+class ValueTooLarge(RequestError):
+    code = "value_too_large"
+    status = 413
+
+
+class NotImplementedHere(RequestError):
+    """An option or route of the API that this version lacks; it is refused, never ignored."""
+
+    code = "not_implemented"
+    status = 501
+
+
+# ---- the member cannot do it now -----------------------------------------------------------------------------------
+
+
+class UnavailableError(WaveKVError):
+    """The request is fine; this member cannot serve it at the moment."""
+
+    code = "unavailable"
+    status = 503
+
+
+class Starting(UnavailableError):
+    code = "starting"
+
+
+class Draining(UnavailableError):
+    code = "draining"
+
+
+class Stopping(UnavailableError):
+    code = "stopping"
+
+
+class TooManyWaiting(UnavailableError):
+    code = "too_many_waiting"
+    status = 429
+
+
+class DiskFull(UnavailableError):
+    """Nothing of the refused write is on disk; reads go on, and writes do again once room returns."""
+
+    code = "disk_full"
+    status = 507
+
+
+class LimitReached(UnavailableError):
+    code = "limit_reached"
+    status = 507
+
+
+# ---- another member's message is refused ---------------------------------------------------------------------------
+
+
+class PeerError(WaveKVError):
+    """A message of the peer plane that is refused; nothing of it is merged."""
+
+    code = "bad_peer"
+    status = 400
+
+
+class BadEnvelope(PeerError):
+    code = "bad_envelope"
+
+
+class EnvelopeTooLarge(PeerError):
+    """More bytes than the wire allows, compressed or inflated. Answered 400 as the crate does."""
+
+    code = "envelope_too_large"
+
+
+class ForeignCluster(PeerError):
+    code = "foreign_cluster"
+    status = 403
+
+
+class NotAMember(PeerError):
+    code = "not_a_member"
+    status = 403
+
+
+class WrongRole(PeerError):
+    """The certificate is good for another plane than the one asked."""
+
+    code = "wrong_role"
+    status = 403
+
+
+class StaleProcess(PeerError):
+    """A process of a member name that was superseded by a newer one (R8), or a second member under our own name."""
+
+    code = "stale_process"
+    status = 403
+
+
+class IdentityMismatch(PeerError):
+    """The sender's uuid is not the one known for its node id (500, as the crate answers)."""
+
+    code = "identity_mismatch"
+    status = 500
+
+
+class UnknownStore(PeerError):
+    """404 makes a crate peer fall back to the v1 protocol, so nothing else on the peer plane may answer it."""
+
+    code = "unknown_store"
+    status = 404
+
+
+class StoreNotServed(PeerError):
+    code = "store_not_served"
+    status = 503
+
+
+class PeerUnreachable(PeerError):
+    code = "peer_unreachable"
+    status = 503
+    exit_code = 3
+
+
+# ---- disk and directory --------------------------------------------------------------------------------------------
+
+
+class StorageError(WaveKVError):
+    """The data directory cannot be used as it is; nothing in it was changed."""
+
+    code = "storage"
+    status = 503
+
+
+class DirectoryInUse(StorageError):
+    code = "directory_in_use"
+
+
+class DirectoryUnusable(StorageError):
+    """Missing permissions, not a directory, or a read-only file system."""
+
+    code = "directory_unusable"
+
+
+class ForeignDirectory(StorageError):
+    """The directory belongs to another cluster, node or program."""
+
+    code = "foreign_directory"
+
+
+class NewerVersion(StorageError):
+    """Written by a newer version: start that version, or restore a copy made before the upgrade."""
+
+    code = "wal_newer_version"
+
+
+class BadHeader(StorageError):
+    """A log whose header is not one of ours; the file is left untouched."""
+
+    code = "wal_bad_header"
+    exit_code = 4
+
+
+class Corruption(StorageError):
+    code = "corruption"
+    exit_code = 4
+
+
+class DiskFailed(StorageError):
+    """Writing or syncing failed in a way that leaves the disk's content unknown: the process must stop and recover."""
+
+    code = "disk_failed"
+
+
+# ---- settings and the command line ---------------------------------------------------------------------------------
+
+
+class UsageError(WaveKVError):
+    """A flag, environment variable or file that a person has to correct."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class PortTaken(UsageError):
+    code = "port_taken"
+    exit_code = 1
+
+
+class AddressUnavailable(UsageError):
+    """No interface of this machine has the address to listen on."""
+
+    code = "address_unavailable"
+
+
+class MemberUnreachable(WaveKVError):
+    """The command line found no member at the address."""
+
+    code = "unreachable"
+    status = 503
+    exit_code = 3
+
+
+class RefusedByMember(WaveKVError):
+    """A refusal that the command line got from a member: code and status are the answer's, whatever its version."""
+
+    code = "refused"
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.answer_status = status
+        self.answer_code = code
+
+    @property
+    def named(self) -> str:
+        """The code of the member's answer."""
+        return self.answer_code

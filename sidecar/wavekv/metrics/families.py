@@ -1,0 +1,126 @@
+"""Every metric family of a member: name, type, labels, help and buckets; docs/metrics.md is compared with this table.
+
+Names follow Prometheus' conventions: `wavekv_`, base units (seconds, bytes) last, counters end in `_total`. Label
+values are peer names from the configuration, or words of our own code, so the number of series is bounded (G9).
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+_OPERATION_SECONDS = (2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_SYNC_SECONDS = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 0.0128, 0.0256, 0.0512, 0.1, 0.25, 0.5, 1.0, 5.0)
+_NETWORK_SECONDS = (1e-3, 2e-3, 4e-3, 8e-3, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_OPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
+
+
+class Family(NamedTuple):
+    """One metric family. `buckets` are the inclusive upper bounds of a histogram, without infinity."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    buckets: Sequence[float] = ()
+
+
+BUILD_INFO = Family("wavekv_build_info", "gauge", ("version",), "1, labelled with the version that runs.")
+READY = Family("wavekv_ready", "gauge", (), "1 while the member takes traffic (its /readyz answers 200).")
+HEALING = Family(
+    "wavekv_healing", "gauge", (), "1 while a new, damaged or restored directory catches up with its peers."
+)
+CONVERGED = Family(
+    "wavekv_converged", "gauge", (), "1 while this member and all its peers hold what any of them had issued 5 s ago."
+)
+ENTRIES = Family("wavekv_entries", "gauge", (), "Entries held, tombstones included.")
+ENTRIES_LIVE = Family("wavekv_entries_live", "gauge", (), "Entries that a read can see.")
+DATA_BYTES = Family("wavekv_data_bytes", "gauge", (), "Key and value bytes of the entries held.")
+LOG_BYTES = Family(
+    "wavekv_log_bytes", "gauge", ("kind",), "Bytes of the write-ahead log: used by records, or allocated on disk."
+)
+LOG_SEGMENTS = Family("wavekv_log_segments", "gauge", (), "Files of the write-ahead log.")
+WAITING_WRITES = Family("wavekv_waiting_writes", "gauge", (), "Local writes accepted and not yet durable.")
+RECOVERED_RECORDS = Family("wavekv_recovered_records", "gauge", (), "Log records replayed when this process started.")
+RECOVERY_SECONDS = Family("wavekv_recovery_seconds", "gauge", (), "Time the replay took when this process started.")
+PEERS = Family("wavekv_peers", "gauge", (), "Peers this member knows, itself excluded.")
+PEER_UP = Family("wavekv_peer_up", "gauge", ("peer",), "1 while the last request to the peer was answered.")
+PEER_LAG_SEQUENCES = Family(
+    "wavekv_peer_lag_sequences", "gauge", ("peer",), "Writes held here that the peer has not reported durable."
+)
+PEER_LAG_SECONDS = Family(
+    "wavekv_peer_lag_seconds", "gauge", ("peer",), "Age of the oldest write the peer has not reported durable."
+)
+
+OPERATIONS = Family(
+    "wavekv_operations_total",
+    "counter",
+    ("plane", "kind", "result"),
+    "Client operations by result: ok or an error code.",
+)
+OPERATION_DURATION = Family(
+    "wavekv_operation_duration_seconds",
+    "histogram",
+    ("plane", "kind"),
+    "Time from a complete client request to its answer; writes include the sync.",
+    _OPERATION_SECONDS,
+)
+FSYNC_DURATION = Family(
+    "wavekv_fsync_duration_seconds", "histogram", (), "Time to write and sync one commit group.", _SYNC_SECONDS
+)
+LOG_GROUP_OPS = Family("wavekv_log_group_ops", "histogram", (), "Log operations that shared one sync.", _OPS)
+LOG_WRITTEN_BYTES = Family("wavekv_log_written_bytes_total", "counter", (), "Bytes of commit groups made durable.")
+PROPAGATION = Family(
+    "wavekv_propagation_seconds",
+    "histogram",
+    (),
+    "Time from a local write being visible here to a peer reporting it durable.",
+    _NETWORK_SECONDS,
+)
+EXCHANGES = Family(
+    "wavekv_exchanges_total", "counter", ("peer", "result"), "Exchanges with a peer by result: ok or an error code."
+)
+EXCHANGE_DURATION = Family(
+    "wavekv_exchange_duration_seconds", "histogram", (), "Time of one exchange with a peer.", _NETWORK_SECONDS
+)
+PUSHES = Family(
+    "wavekv_pushes_total", "counter", ("peer", "result"), "Pushes to a peer by result: ok or an error code."
+)
+PUSHED_ENTRIES = Family("wavekv_pushed_entries_total", "counter", (), "Entries in pushes that succeeded.")
+REFUSED_ENTRIES = Family(
+    "wavekv_refused_entries_total", "counter", ("code",), "Entries of other members refused on merge, by error code."
+)
+
+GAUGES = (
+    READY,
+    HEALING,
+    CONVERGED,
+    ENTRIES,
+    ENTRIES_LIVE,
+    DATA_BYTES,
+    LOG_BYTES,
+    LOG_SEGMENTS,
+    WAITING_WRITES,
+    RECOVERED_RECORDS,
+    RECOVERY_SECONDS,
+    PEERS,
+    PEER_UP,
+    PEER_LAG_SEQUENCES,
+    PEER_LAG_SECONDS,
+)
+"""Read from the member's status at scrape time."""
+
+COUNTED = (
+    OPERATIONS,
+    OPERATION_DURATION,
+    FSYNC_DURATION,
+    LOG_GROUP_OPS,
+    LOG_WRITTEN_BYTES,
+    PROPAGATION,
+    EXCHANGES,
+    EXCHANGE_DURATION,
+    PUSHES,
+    PUSHED_ENTRIES,
+    REFUSED_ENTRIES,
+)
+"""Accumulated as log and runtime report."""
+
+FAMILIES = (BUILD_INFO, *GAUGES, *COUNTED)

@@ -1,0 +1,47 @@
+"""Which gauge shows which part of the member's status: one pure function, called at scrape time.
+
+Reading the status only when asked keeps gauges off the hot path and makes metrics and `/v1/status` agree. What the
+member does not know (a None) has no sample: Prometheus shows a gap instead of a made-up zero.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from wavekv.metrics import families
+from wavekv.metrics.families import Family
+
+
+class Reading(NamedTuple):
+    """One gauge sample; `labels` are the values for the family's label names."""
+
+    family: Family
+    labels: tuple[str, ...]
+    value: float
+
+
+def read_gauges(status: Mapping[str, Any]) -> Iterator[Reading]:
+    """Yield a reading of every gauge that `status` (the mapping of `KeyValues.status`) has a value for."""
+    store, log, recovery, peers = status["store"], status["log"], status["recovery"], status["peers"]
+    values: list[tuple[Family, tuple[str, ...], Any]] = [
+        (families.READY, (), status["ready"]),
+        (families.HEALING, (), status["healing"]),
+        (families.CONVERGED, (), status["converged"]),
+        (families.ENTRIES, (), store["entries"]),
+        (families.ENTRIES_LIVE, (), store["live"]),
+        (families.DATA_BYTES, (), store["bytes"]),
+        (families.LOG_BYTES, ("used",), log["used_bytes"]),
+        (families.LOG_BYTES, ("allocated",), log["allocated_bytes"]),
+        (families.LOG_SEGMENTS, (), log["segments"]),
+        (families.WAITING_WRITES, (), status["waiting_writes"]),
+        (families.RECOVERED_RECORDS, (), recovery["records"]),
+        (families.RECOVERY_SECONDS, (), recovery["seconds"]),
+        (families.PEERS, (), len(peers)),
+    ]
+    for peer in peers:
+        name = (peer["name"],)
+        values.append((families.PEER_UP, name, peer["reachable"]))
+        values.append((families.PEER_LAG_SEQUENCES, name, peer["lag"]))
+        values.append((families.PEER_LAG_SECONDS, name, peer["lag_seconds"]))
+    for family, labels, value in values:
+        if value is not None:
+            yield Reading(family, labels, float(value))

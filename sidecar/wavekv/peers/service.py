@@ -1,0 +1,159 @@
+"""Answers other members: `POST /wavekv/sync2/{store}` and `POST /wavekv/push/{store}` (FORMAT §5.2).
+
+404 and 405 make a crate peer fall back to the 1.x protocol for five minutes, so only a store or route that does not
+exist is answered with them. The admin routes of this plane come with the operator; without TLS they are refused.
+"""
+
+import gzip
+import json
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import aiohttp
+from aiohttp import web
+
+from wavekv.config import Limits
+from wavekv.core.codec.envelope import pack, unpack
+from wavekv.core.messages import Envelope
+from wavekv.errors import (
+    BadEnvelope,
+    EnvelopeTooLarge,
+    MethodNotAllowed,
+    NotAMember,
+    StoreNotServed,
+    TooManyWaiting,
+    UnknownRoute,
+    UnknownStore,
+    WaveKVError,
+    WrongRole,
+)
+from wavekv.peers.tls import Role, check_role
+from wavekv.peers.transport import CONTENT_TYPE
+
+log = logging.getLogger(__name__)
+
+REQUESTS_MAX = 64
+"""Messages merged at once (G9); the next is answered 503 and its sender comes back."""
+
+_EMPTY = gzip.compress(b"")
+
+
+class Receiver(Protocol):
+    """What the peer plane needs from a member."""
+
+    async def receive_request(self, request: Envelope) -> Envelope:
+        """Merge and answer one request of an exchange."""
+        ...
+
+    async def receive_push(self, message: Envelope) -> Envelope | None:
+        """Merge pushed entries and return a report, None for a crate node."""
+        ...
+
+    def proof(self) -> Envelope:
+        """Return what a refused sender is shown."""
+        ...
+
+
+class PeerService:
+    """The HTTP server of the peer plane."""
+
+    def __init__(self, member: Receiver, cluster_id: str | None, tls: ssl.SSLContext | None, limits: Limits) -> None:
+        self._member = member
+        self._cluster_id = cluster_id
+        self._tls = tls
+        self._limits = limits
+        self._merging = 0
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None))
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on a bound socket."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener, ssl_context=self._tls).start()
+
+    async def stop(self) -> None:
+        """Close the listener and end open requests."""
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request)
+        except WaveKVError as error:
+            return self._refuse(error)
+
+    def _refuse(self, error: WaveKVError) -> web.Response:
+        log.info("refused a request of another member: %s [%s]", error.detail, error.code)
+        if isinstance(error, NotAMember):  # the epoch as proof (R9), the reason in a header
+            return _packed(pack(self._member.proof()), error.status, {"Wavekv-Code": error.code})
+        body = json.dumps(error.problem()).encode()
+        return web.Response(status=error.status, body=body, content_type="application/problem+json")
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.Response:
+        parts = request.path.split("/")
+        if request.path.startswith("/v1/admin/"):
+            return self._admin(request)
+        if len(parts) != 4 or parts[1] != "wavekv" or parts[2] not in {"sync2", "push"}:
+            raise UnknownRoute(f"{request.path} is no route of the peer plane")
+        if parts[3] == "ephemeral":
+            raise StoreNotServed("this version keeps no ephemeral store")
+        if parts[3] != "persistent":
+            raise UnknownStore(f"there is no store {parts[3]!r}; stores are persistent and ephemeral")
+        if request.method != "POST":
+            raise MethodNotAllowed(f"{request.path} takes POST only")
+        self._check_sender(request, "member")
+        return await self._merge(request, self._sync if parts[2] == "sync2" else self._push)
+
+    def _admin(self, request: web.BaseRequest) -> web.Response:
+        if self._tls is None:
+            raise WrongRole("admin routes need mutual TLS; this member runs with --insecure-peers")
+        self._check_sender(request, "operator")
+        raise UnknownRoute(f"{request.path} is no admin route of this version")
+
+    def _check_sender(self, request: web.BaseRequest, role: Role) -> None:
+        if self._tls is not None:
+            check_role(request.get_extra_info("peercert"), self._cluster_id, (role,))
+
+    async def _merge(self, request: web.BaseRequest, receive: Callable[[Envelope], Awaitable[bytes]]) -> web.Response:
+        if self._merging >= REQUESTS_MAX:
+            raise TooManyWaiting(f"{self._merging} messages are being merged; try again")
+        self._merging += 1
+        try:
+            message = unpack(await self._body(request), self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+            return _packed(await receive(message))
+        finally:
+            self._merging -= 1
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """Return the body, never holding more than its bound.
+
+        Raises:
+            EnvelopeTooLarge: more than `wire_bytes_max`.
+            BadEnvelope: the body was cut short.
+        """
+        bytes_max = self._limits.wire_bytes_max
+        if (request.content_length or 0) > bytes_max:
+            raise EnvelopeTooLarge(f"the message has {request.content_length} bytes; at most {bytes_max} are taken")
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > bytes_max:
+                    raise EnvelopeTooLarge(f"the message has more than {bytes_max} bytes")
+                chunks.append(chunk)
+        except (aiohttp.ClientError, web.RequestPayloadError, ConnectionError) as error:
+            raise BadEnvelope(f"the message was cut short after {size} bytes") from error
+        return b"".join(chunks)
+
+    async def _sync(self, message: Envelope) -> bytes:
+        return pack(await self._member.receive_request(message))
+
+    async def _push(self, message: Envelope) -> bytes:
+        report = await self._member.receive_push(message)
+        return _EMPTY if report is None else pack(report)
+
+
+def _packed(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=body, content_type=CONTENT_TYPE, headers=headers)

@@ -1,0 +1,77 @@
+"""Asks other members over HTTP: the real `ports.Transport` (FORMAT §5.2)."""
+
+import asyncio
+import json
+import ssl
+
+import aiohttp
+
+from wavekv.config import GossipSettings, Limits
+from wavekv.core.codec.envelope import pack, unpack, unpack_push_answer
+from wavekv.core.messages import Envelope
+from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable
+
+CONTENT_TYPE = "application/x-msgpack-gz"
+_REFUSAL_BYTES_MAX = 64 << 10
+
+
+class PeerRefusal(PeerError):
+    """The peer answered with a refusal; `code` and `status` are the peer's."""
+
+    def __init__(self, code: str, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code  # type: ignore[misc]
+        self.status = status  # type: ignore[misc]
+
+
+class HttpTransport:
+    """One keep-alive session for all peers; every answer is bounded before it is read and before it is inflated."""
+
+    def __init__(self, tls: ssl.SSLContext | None, limits: Limits, settings: GossipSettings) -> None:
+        self._limits = limits
+        timeout = aiohttp.ClientTimeout(total=settings.request_timeout_ms / 1000)
+        connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit_per_host=4)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+
+    async def exchange(self, url: str, request: Envelope) -> Envelope:
+        """Send one request of an exchange and return the answer. Raises as `ports.Transport`."""
+        body = await self._post(f"{url}/wavekv/sync2/persistent", request)
+        return unpack(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+
+    async def push(self, url: str, message: Envelope) -> Envelope | None:
+        """Send pushed entries; return the report, None from a crate node. Raises as `ports.Transport`."""
+        body = await self._post(f"{url}/wavekv/push/persistent", message)
+        return unpack_push_answer(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        await self._session.close()
+
+    async def _post(self, url: str, message: Envelope) -> bytes:
+        headers = {"Content-Type": CONTENT_TYPE}
+        try:
+            async with self._session.post(url, data=pack(message), headers=headers, allow_redirects=False) as response:
+                # A refusal by membership carries the refuser's epoch; the core reads it as it reads an answer (R9).
+                if response.status != 200 and response.content_type != CONTENT_TYPE:
+                    raise await _refusal(url, response)
+                return await _read(response, self._limits.wire_bytes_max)
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            raise PeerUnreachable(f"{url} does not answer: {error or type(error).__name__}") from error
+
+
+async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    body = await response.content.read(bytes_max + 1)
+    while chunk := await response.content.read(bytes_max + 1 - len(body)):
+        body += chunk
+    if len(body) > bytes_max:
+        raise EnvelopeTooLarge(f"the answer has more than {bytes_max} bytes")
+    return body
+
+
+async def _refusal(url: str, response: aiohttp.ClientResponse) -> PeerError:
+    text = await response.content.read(_REFUSAL_BYTES_MAX)
+    try:
+        problem = json.loads(text)
+        return PeerRefusal(str(problem["code"]), response.status, f"{url} refuses: {problem['detail']}")
+    except (ValueError, KeyError, TypeError):
+        return PeerRefusal("peer_refused", response.status, f"{url} answers {response.status}")

@@ -1,0 +1,1 @@
+"""The asyncio shell around the core: commits, gossip, what is told about it."""

@@ -1,0 +1,208 @@
+"""Keeps the other members up to date: pushes within milliseconds, exchanges once a second (R3).
+
+One task wakes every interval (with jitter, so that members do not march in step) and starts a round with a few random
+peers; a peer has one round and one push under way at most. Own durable writes are coalesced for a moment and pushed to
+every peer; a push that fails is not repeated, the exchange brings what it held. Unreachable peers are asked ever more
+rarely, and at once again when they speak to us.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from wavekv.config import GossipSettings, Limits, PeerAddress
+from wavekv.core import exchange
+from wavekv.core.ops import Set, SetExpiring
+from wavekv.core.replica import Group, Replica
+from wavekv.core.reports import sender_of
+from wavekv.errors import DiskFailed, PeerError, WaveKVError
+from wavekv.ports import Clock, Observer, Transport
+from wavekv.runtime.committer import Committer
+from wavekv.runtime.link import Link, PushQueue
+
+log = logging.getLogger(__name__)
+
+
+class Gossip:
+    """The links to the configured peers and what goes over them."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        committer: Committer,
+        transport: Transport,
+        *,
+        clock: Clock,
+        observer: Observer,
+        settings: GossipSettings,
+        limits: Limits,
+        rng: random.Random,
+        on_round: Callable[[Link], None],
+        keep_epoch: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._replica = replica
+        self._committer = committer
+        self._transport = transport
+        self._clock = clock
+        self._observer = observer
+        self._settings = settings
+        self._limits = limits
+        self._rng = rng
+        self._on_round = on_round
+        self._keep_epoch = keep_epoch
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pushing: set[str] = set()
+        self.links: dict[str, Link] = {}
+
+    def connect(self, peers: tuple[PeerAddress, ...]) -> None:
+        """Make `peers` the links; those that stay keep their state."""
+        wanted = {peer.name: peer for peer in peers if peer.name != self._replica.identity.name}
+        for name in [name for name in self.links if name not in wanted]:
+            del self.links[name]
+        for name, peer in wanted.items():
+            known = self.links.get(name)
+            if known is None or known.url != peer.url:
+                self.links[name] = Link(name, peer.url, PushQueue(self._limits.push_keys_max), reported_as=name)
+
+    # ---- the periodic exchange -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin with a round to every peer, then one interval after the other."""
+        self._spawn(self._run())
+
+    async def stop(self) -> None:
+        """End all tasks and connections."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._transport.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        self.retry_now()
+        while True:
+            await asyncio.sleep(self._settings.interval_ms / 1000 * self._rng.uniform(0.75, 1.25))
+            now = self._clock.monotonic()
+            due = [link for link in self.idle() if link.retry_at <= now]
+            for link in self._rng.sample(due, min(len(due), self._settings.fanout)):
+                self._start_round(link)
+
+    def idle(self) -> list[Link]:
+        """Return the links to members that have no round under way."""
+        speaks_to = self._replica.membership.speaks_to
+        return [link for link in self.links.values() if not link.busy and speaks_to(link.name)]
+
+    def heard_from(self, name: str) -> None:
+        """A peer spoke to us: if it was given up for now, ask it again at once."""
+        now = self._clock.monotonic()
+        for link in self.links.values():
+            if link.reported_as == name:
+                link.last_heard = now
+                if link.failures and not link.busy:
+                    self._start_round(link)
+
+    def retry_now(self) -> None:
+        """Start a round with every idle peer (a joining member does not wait for its interval)."""
+        for link in self.idle():
+            self._start_round(link)
+
+    def _start_round(self, link: Link) -> None:
+        link.busy = True
+        self._spawn(self._round(link))
+
+    async def _round(self, link: Link) -> None:
+        started = self._clock.monotonic()
+        result = "ok"
+        try:
+            await self._exchange(link)
+        except DiskFailed:
+            raise
+        except WaveKVError as error:
+            result = error.code
+            self._note_failure(link, error)
+        finally:
+            link.busy = False
+        self._observer.exchanged(link.name, result, self._clock.monotonic() - started)
+        if result == "ok":
+            self._on_round(link)
+
+    async def _exchange(self, link: Link) -> None:
+        """Run one round to its end.
+
+        Raises:
+            PeerError: the peer cannot be reached, refuses us, or answers what is refused.
+            UnavailableError: what it sent could not be stored.
+        """
+        current = exchange.Round(self._replica, link.name, link.reported_as)
+        while not current.done:
+            request = current.request(self._clock.now_ms())
+            answer = await self._transport.exchange(link.url, request)
+            try:
+                ticket = current.receive(answer, self._clock.now_ms())
+            finally:
+                await self._keep_epoch()
+            link.answered(self._clock.monotonic(), sender_of(answer))
+            await self._committer.durable(ticket)
+        self._report_refused(current.merged.refused)
+
+    def _report_refused(self, refused: dict[str, int]) -> None:
+        for code, count in refused.items():
+            self._observer.refused(code, count)
+
+    def _note_failure(self, link: Link, error: WaveKVError) -> None:
+        if link.reachable is not False or link.last_error != error.detail:
+            level = (
+                logging.WARNING if isinstance(error, PeerError) and error.code != "peer_unreachable" else logging.INFO
+            )
+            log.log(level, "exchange with %s failed: %s", link.name, error.detail)
+        link.failed(self._clock.monotonic(), error.detail, self._settings, self._rng.uniform(0.5, 1.0))
+
+    # ---- push ------------------------------------------------------------------------------------------------------
+
+    def durable(self, group: Group) -> None:
+        """Queue the local writes of a group that just became visible."""
+        if not self.links:
+            return
+        now = self._clock.monotonic()
+        origin = self._replica.origin
+        mine = [op.entry for op in group.ops if isinstance(op, Set | SetExpiring) and op.entry.origin == origin]
+        if not mine:
+            return
+        for link in self.links.values():
+            if link.failures or not self._replica.membership.speaks_to(link.name):
+                continue  # the exchange brings it when the peer is back
+            for entry in mine:
+                link.queue.add(entry, now)
+            if link.name not in self._pushing:
+                self._pushing.add(link.name)
+                self._spawn(self._push(link))
+
+    async def _push(self, link: Link) -> None:
+        """Push what is queued, coalesced, until nothing is."""
+        try:
+            while link.queue.visible_at:
+                await asyncio.sleep(self._settings.push_delay_ms / 1000)
+                await self._push_once(link)
+        except WaveKVError as error:
+            link.queue.clear()
+            self._observer.pushed(link.name, error.code, 0)
+            self._note_failure(link, error)
+        finally:
+            self._pushing.discard(link.name)
+
+    async def _push_once(self, link: Link) -> None:
+        taken = link.queue.take(self._replica.store.entries, self._limits.page_bytes_max)
+        message = exchange.push_message(self._replica, taken.entries, taken.carried, self._clock.now_ms())
+        answer = await self._transport.push(link.url, message)
+        now = self._clock.monotonic()
+        if answer is not None:
+            link.answered(now, exchange.hear_report(self._replica, answer, self._clock.now_ms()))
+            for visible_at in taken.visible_at:
+                self._observer.propagated(now - visible_at)
+        self._observer.pushed(link.name, "ok", len(taken.entries))

@@ -1,0 +1,100 @@
+"""One configured peer: where it is, how it answers, and the keys waiting to be pushed to it.
+
+The push queue holds keys, not entries: what goes out is what the key holds then, once (FORMAT §9.10). A full queue is
+dropped and counted; the next exchange brings what it held (G9).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from wavekv.config import GossipSettings
+from wavekv.core.messages import Ranges
+from wavekv.core.store import entry_bytes
+from wavekv.core.types import Entry
+
+
+class Taken(NamedTuple):
+    """What a push carries: entries, the sequences they stand for without a gap, and when each became visible."""
+
+    entries: tuple[Entry, ...]
+    carried: dict[int, Ranges]
+    visible_at: tuple[float, ...]
+
+
+@dataclass(slots=True)
+class PushQueue:
+    """Keys of own writes since the last push, in the order of their newest write."""
+
+    keys_max: int
+    visible_at: dict[str, float] = field(default_factory=dict)
+    dropped: int = 0
+    _origin: int = 0
+    _first_seq: int = 0
+    _last_seq: int = 0
+
+    def add(self, entry: Entry, at: float) -> None:
+        """Queue a durable local write that became visible at monotonic second `at`."""
+        if len(self.visible_at) >= self.keys_max:
+            self.dropped += len(self.visible_at)
+            self.clear()
+        if not self.visible_at:
+            self._origin, self._first_seq = entry.origin, entry.seq
+        self.visible_at[entry.key] = self.visible_at.pop(entry.key, at)
+        self._last_seq = entry.seq
+
+    def clear(self) -> None:
+        """Forget everything queued."""
+        self.visible_at = {}
+        self._first_seq = 0
+
+    def take(self, entries: Mapping[str, Entry], bytes_max: int) -> Taken:
+        """Take the queued keys' current entries up to `bytes_max`, one at least; the rest stays queued.
+
+        Only a queue taken whole stands for all sequences since it was empty: the keys left over, or forgotten by the
+        store, may be what superseded a sequence in between.
+        """
+        taken: dict[str, float] = {}
+        found: list[Entry] = []
+        size = 0
+        for key, at in self.visible_at.items():
+            entry = entries.get(key)
+            if entry is not None:
+                size += entry_bytes(entry)
+                if found and size > bytes_max:
+                    break
+                found.append(entry)
+            taken[key] = at
+        whole = self._first_seq and len(found) == len(self.visible_at)
+        carried: dict[int, Ranges] = {self._origin: ((self._first_seq, self._last_seq),)} if whole else {}
+        self.visible_at = {key: at for key, at in self.visible_at.items() if key not in taken}
+        self._first_seq = 0
+        return Taken(tuple(found), carried, tuple(taken.values()))
+
+
+@dataclass(slots=True)
+class Link:
+    """A peer's address and state; `reported_as` is the name it gives itself, once known."""
+
+    name: str
+    url: str
+    queue: PushQueue
+    reported_as: str
+    busy: bool = False
+    reachable: bool | None = None
+    last_error: str | None = None
+    last_heard: float | None = None
+    failures: int = 0
+    retry_at: float = 0.0
+
+    def answered(self, at: float, reported_as: str) -> None:
+        """Note an answer at monotonic second `at`."""
+        self.reachable, self.last_error, self.failures, self.retry_at = True, None, 0, 0.0
+        self.last_heard, self.reported_as = at, reported_as
+
+    def failed(self, at: float, detail: str, settings: GossipSettings, jitter: float) -> None:
+        """Note a failure; the next try waits twice as long as the last, up to the bound, times `jitter` (0.5 … 1)."""
+        self.reachable, self.last_error = False, detail
+        self.failures = min(self.failures + 1, 16)
+        pause_ms = min(settings.interval_ms * 2 ** (self.failures - 1), settings.backoff_ms_max)
+        self.retry_at = at + pause_ms * jitter / 1000

@@ -1,0 +1,252 @@
+"""A running member: the core, its log, its peers, and the calls that clients and peers make on it.
+
+Owns no rule: it stages through `Replica`, waits through `Committer`, and never shows what is not durable (G1, G5).
+All of it runs on one event loop; the only other thread is the log's.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wavekv.config import GossipSettings, Limits, PeerAddress
+from wavekv.core import exchange
+from wavekv.core.membership import Epoch
+from wavekv.core.messages import Envelope
+from wavekv.core.replica import Group, Merged, Replica
+from wavekv.core.reports import sender_of
+from wavekv.core.types import Entry
+from wavekv.errors import DiskFailed, Starting, Stopping
+from wavekv.ports import Clock, Listing, Log, Observer, Phase, Transport, Written
+from wavekv.runtime.committer import Committer, Syncing
+from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.epoch_file import EpochFile
+from wavekv.runtime.gossip import Gossip
+from wavekv.runtime.link import Link
+from wavekv.runtime.status import Recovered, member_status
+
+log = logging.getLogger(__name__)
+
+_OBSERVE_SECONDS = 0.5
+_HEARD_SECONDS_MAX = 10.0
+"""A peer whose last word is older does not count towards convergence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a member is made of; tests give fakes for the ports."""
+
+    replica: Replica
+    log: Log
+    syncer: Syncing
+    transport: Transport
+    clock: Clock
+    observer: Observer
+    limits: Limits
+    gossip: GossipSettings
+    addresses: Callable[[Epoch | None], tuple[PeerAddress, ...]]
+    recovered: Recovered
+    rng: random.Random
+
+
+class Member:
+    """The member that the data planes, the peer plane and the probes talk to."""
+
+    def __init__(self, parts: Parts, epochs: EpochFile) -> None:
+        self._parts = parts
+        self._epochs = epochs
+        self._replica = parts.replica
+        self._store = parts.replica.store
+        self._clock = parts.clock
+        self._committer = Committer(parts.replica, parts.syncer, self._durable)
+        self._convergence = Convergence(parts.replica.store)
+        self._joined = asyncio.Event()
+        self._observing: asyncio.Task[None] | None = None
+        self._started_at = parts.clock.monotonic()
+        self._gossip = Gossip(
+            parts.replica,
+            self._committer,
+            parts.transport,
+            clock=parts.clock,
+            observer=parts.observer,
+            settings=parts.gossip,
+            limits=parts.limits,
+            rng=parts.rng,
+            on_round=self._round_ended,
+            keep_epoch=self._keep_epoch,
+        )
+        self._kept_epoch = parts.replica.membership.epoch
+        self._gossip.connect(parts.addresses(self._kept_epoch))
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def failed(self) -> "asyncio.Future[DiskFailed]":
+        """Resolves when the disk failed: the process has to stop and recover."""
+        return self._committer.failed
+
+    async def start(self) -> None:
+        """Log that this process runs, before any message of it leaves (R7)."""
+        await self._committer.durable(self._replica.last_ticket)
+
+    def gossip(self) -> None:
+        """Begin to talk to the peers; call once the sockets are open."""
+        self._gossip.start()
+        self._observing = asyncio.get_running_loop().create_task(self._observe())
+
+    async def join(self, must_heal: bool) -> None:
+        """Accept local writes after the first round with a peer (R7).
+
+        A plain restart, and a new directory with static peers, wait a bounded time only; `must_heal` (a damaged
+        volume, or a new one that joins an existing cluster) waits until the volume is healed.
+        """
+        if self._gossip.links:
+            limit = None if must_heal else self._parts.gossip.join_wait_ms / 1000
+            try:
+                await asyncio.wait_for(self._wait_joined(must_heal), limit)
+            except TimeoutError:
+                log.warning("no peer answered within %s s; serving with what this volume holds", limit)
+        self.serve()
+
+    def serve(self) -> None:
+        """Accept local writes."""
+        if isinstance(self._replica.writable, Starting):
+            self._replica.writable = None
+        log.info("serving: %d entries", self._store.values)
+
+    async def _wait_joined(self, must_heal: bool) -> None:
+        while not self._joined.is_set() or (must_heal and self._replica.healing):
+            self._joined.clear()
+            try:
+                await asyncio.wait_for(self._joined.wait(), 0.25)
+            except TimeoutError:
+                self._gossip.retry_now()
+
+    def _round_ended(self, link: Link) -> None:
+        del link
+        self._joined.set()
+
+    async def _observe(self) -> None:
+        while True:
+            now = self._clock.monotonic()
+            reports = self._replica.reports
+            recent = {
+                name: reports.of(link.reported_as) if now - (link.last_heard or -1e9) < _HEARD_SECONDS_MAX else None
+                for name, link in self._gossip.links.items()
+            }
+            self._convergence.observe(now, recent)
+            await asyncio.sleep(_OBSERVE_SECONDS)
+
+    async def stop(self) -> None:
+        """Refuse new writes, make the staged ones durable, and end gossip; the log stays open."""
+        self._replica.writable = Stopping("the member is stopping")
+        if self._observing is not None:
+            self._observing.cancel()
+        await self._gossip.stop()
+        if not self.failed.done():
+            await self._committer.drain()
+
+    def phase(self) -> Phase:
+        """Return what the probes say."""
+        refusal = self._replica.writable
+        if isinstance(refusal, Starting):
+            return Phase(True, False, "joining: waiting for a first exchange with a peer")
+        if refusal is not None:
+            return Phase(True, False, refusal.code)
+        return Phase(True, True, "serving")
+
+    # ---- what the data planes call (ports.KeyValues) ---------------------------------------------------------------
+
+    def get(self, key: str) -> Entry | None:
+        """Return the live entry of `key`, or None."""
+        return self._store.get(key, self._clock.now_ms())
+
+    async def put(self, key: str, value: bytes) -> Written:
+        """Store `value`; return when it is durable. Raises as `Replica.put` and `Committer.durable`."""
+        staged = self._replica.put(key, value, self._clock.now_ms())
+        await self._committer.durable(staged.ticket)
+        return Written(staged.entry, staged.created)
+
+    async def delete(self, key: str) -> Written:
+        """Store a tombstone; return when it is durable. Raises as `Replica.delete` and `Committer.durable`."""
+        staged = self._replica.delete(key, self._clock.now_ms())
+        await self._committer.durable(staged.ticket)
+        return Written(staged.entry, staged.created)
+
+    def list(self, prefix: str, after: str | None, limit: int) -> Listing:
+        """Return a page of live entries in key order."""
+        return Listing(*self._store.list(prefix, after, limit, self._clock.now_ms()))
+
+    def count(self) -> int:
+        """Return the number of entries with a value."""
+        return self._store.values
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the member's status as JSON-ready values."""
+        now = self._clock.monotonic()
+        return member_status(
+            self._replica,
+            self._parts.log.size(),
+            self._parts.recovered,
+            list(self._gossip.links.values()),
+            self._convergence,
+            phase=self.phase(),
+            uptime=now - self._started_at,
+            at=now,
+            now_ms=self._clock.now_ms(),
+        )
+
+    # ---- what the peer plane calls ---------------------------------------------------------------------------------
+
+    async def receive_request(self, request: Envelope) -> Envelope:
+        """Merge one request of an exchange, and answer from what is durable then.
+
+        Raises:
+            PeerError: the sender is refused.
+            UnavailableError: what it sent could not be stored.
+        """
+        merged = await self._admitted(exchange.receive_request, request)
+        await self._settled(merged)
+        self._gossip.heard_from(sender_of(request))
+        return exchange.answer(self._replica, request, self._clock.now_ms())
+
+    async def receive_push(self, message: Envelope) -> Envelope | None:
+        """Merge pushed entries; return this member's report once they are durable, None to a crate node.
+
+        Raises:
+            PeerError: the sender is refused.
+            UnavailableError: what it sent could not be stored.
+        """
+        merged = await self._admitted(exchange.receive_push, message)
+        await self._settled(merged)
+        self._gossip.heard_from(sender_of(message))
+        return exchange.report(self._replica, self._clock.now_ms()) if message.name is not None else None
+
+    def proof(self) -> Envelope:
+        """Return who this member is and the epoch it knows: what a refused sender is shown (R9)."""
+        return exchange.envelope(self._replica, self._clock.now_ms())
+
+    async def _admitted(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> Merged:
+        """Merge `message`; a newer epoch it taught us is on disk before anything is answered, refusals too (R9)."""
+        try:
+            return receive(self._replica, message, self._clock.now_ms())
+        finally:
+            await self._keep_epoch()
+
+    async def _keep_epoch(self) -> None:
+        epoch = self._replica.membership.epoch
+        if epoch is not None and epoch is not self._kept_epoch:
+            self._kept_epoch = epoch
+            await asyncio.to_thread(self._epochs.save, epoch)
+            self._gossip.connect(self._parts.addresses(epoch))
+            log.info("epoch %d: %s", epoch.number, ", ".join(epoch.members))
+
+    async def _settled(self, merged: Merged) -> None:
+        for code, count in merged.refused.items():
+            self._parts.observer.refused(code, count)
+        await self._committer.durable(merged.ticket)
+
+    def _durable(self, group: Group) -> None:
+        self._gossip.durable(group)

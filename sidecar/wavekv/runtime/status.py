@@ -1,0 +1,88 @@
+"""What a member tells of itself: the body of `/v1/status`, which metrics and `wavekv status` read too."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from wavekv import __version__
+from wavekv.core.replica import Replica
+from wavekv.ports import LogSize, Phase
+from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.link import Link
+
+
+class Recovered(NamedTuple):
+    """What recovery found: damage by name (None: none), records replayed, seconds it took."""
+
+    damage: str | None
+    records: int
+    seconds: float
+
+
+def member_status(
+    replica: Replica,
+    size: LogSize,
+    recovered: Recovered,
+    links: Sequence[Link],
+    convergence: Convergence,
+    *,
+    phase: Phase,
+    uptime: float,
+    at: float,
+    now_ms: int,
+) -> Mapping[str, Any]:
+    """Return the status document; times are seconds, sizes bytes, `at` a monotonic second."""
+    identity, store, membership = replica.identity, replica.store, replica.membership
+    since = convergence.since
+    return {
+        "name": identity.name,
+        "node_id": identity.node_id,
+        "uuid": str(UUID(bytes=identity.uuid)),
+        "cluster_id": membership.cluster_id,
+        "version": __version__,
+        "phase": phase.reason.partition(":")[0],
+        "ready": phase.ready,
+        "healing": replica.healing,
+        "uptime_seconds": round(uptime, 3),
+        "waiting_writes": replica.waiting,
+        "process": {"inc": identity.inc, "origin": replica.origin},
+        "store": {"entries": len(store.entries), "live": store.values, "bytes": store.size_bytes},
+        "log": {
+            "segments": size.segments,
+            "used_bytes": size.used_bytes,
+            "allocated_bytes": size.allocated_bytes,
+            "position": size.last_sequence,
+        },
+        "recovery": recovered._asdict(),
+        "membership": {
+            "epoch": membership.epoch.number if membership.epoch else None,
+            "included": membership.included(),
+            "members": sorted({identity.name, *membership.others()}),
+        },
+        "context": {
+            "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
+            "dots": store.context.range_count,
+        },
+        "peers": [_peer(replica, link, convergence, at) for link in links],
+        "converged": since is not None,
+        "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
+        "refused": dict(replica.refused),
+    }
+
+
+def _peer(replica: Replica, link: Link, convergence: Convergence, at: float) -> Mapping[str, Any]:
+    report = replica.reports.of(link.reported_as)
+    lag = convergence.lag(report, at) if report is not None else None
+    skew = report.clock_ms - report.heard_ms if report is not None and report.clock_ms is not None else None
+    return {
+        "name": link.name,
+        "url": link.url,
+        "reachable": link.reachable,
+        "last_heard_seconds": None if link.last_heard is None else round(at - link.last_heard, 3),
+        "lag": None if lag is None else lag.lag,
+        "lag_seconds": None if lag is None else round(lag.lag_seconds, 3),
+        "behind": None if lag is None else lag.behind,
+        "clock_skew_ms": skew,
+        "push_dropped": link.queue.dropped,
+        "last_error": link.last_error,
+    }

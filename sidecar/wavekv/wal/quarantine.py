@@ -1,0 +1,106 @@
+"""How a damaged log is cut back to its valid prefix, in steps that a crash between any two cannot spoil.
+
+Each event is a folder `quarantine/0001` holding the files as they were found and the record of what was decided:
+`plan.json` until all is done, `done.json` afterwards. The plan is durable before the first file moves, and the next
+start carries it out again, so that the end is the same whatever the interruption. What it says:
+
+1. the valid prefix of the damaged segment is written beside it and synced;
+2. all later segments move to the folder, then the damaged one;
+3. the prefix takes the damaged segment's name.
+
+Turned down: deciding anew from what is left after a crash. With its later segments already gone, a damaged segment
+is the last one, and its damage would pass for a torn tail.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from wavekv.errors import Corruption
+from wavekv.wal.disk import Disk, replace_file, write_synced
+from wavekv.wal.segment import segment_name, segment_number
+
+QUARANTINE: Final = "quarantine"
+EVENTS_KEPT_MAX: Final = 4
+"""Events whose files are kept; the oldest goes first (G9)."""
+_PLAN: Final = "plan.json"
+_DONE: Final = "done.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The log ends in `segment` at `valid_end`; that file and all later ones go. 0: nothing of the segment is valid."""
+
+    segment: int
+    valid_end: int
+    cause: str
+
+
+def quarantine(path: Path, plan: Plan, disk: Disk) -> tuple[Path, ...]:
+    """Cut the log in `path` back as `plan` says; return where the files as found are kept.
+
+    Raises:
+        OSError: as the system says; the next start carries on.
+    """
+    parent = path / QUARANTINE
+    events = _events(path)
+    event = parent / f"{int(events[-1].name) + 1 if events else 1:04}"
+    for outdated in events[: max(0, len(events) + 1 - EVENTS_KEPT_MAX)]:
+        shutil.rmtree(outdated)
+    disk.mkdir(parent)
+    disk.sync_dir(path)
+    disk.mkdir(event)
+    disk.sync_dir(parent)
+    replace_file(disk, event / _PLAN, json.dumps(asdict(plan)).encode())
+    return _carry_out(path, event, plan, disk)
+
+
+def resume_quarantine(path: Path, disk: Disk) -> tuple[Path, ...] | None:
+    """Carry out a plan that an earlier process left unfinished; None if there is none.
+
+    Raises:
+        Corruption: the plan cannot be read.
+        OSError: as the system says.
+    """
+    for event in _events(path):
+        file = event / _PLAN
+        if file.exists():
+            try:
+                fields = json.loads(file.read_bytes())
+                plan = Plan(int(fields["segment"]), int(fields["valid_end"]), str(fields["cause"]))
+            except (ValueError, TypeError, KeyError) as error:
+                raise Corruption(f"{file} is damaged ({error}); restore the directory from a copy") from error
+            return _carry_out(path, event, plan, disk)
+    return None
+
+
+def _carry_out(path: Path, event: Path, plan: Plan, disk: Disk) -> tuple[Path, ...]:
+    damaged = path / segment_name(plan.segment)
+    kept = event / damaged.name
+    prefix = path / f"{damaged.name}.tmp"
+    if plan.valid_end and not kept.exists():
+        write_synced(disk, prefix, damaged.read_bytes()[: plan.valid_end])
+        disk.sync_dir(path)
+    for file in sorted(path.iterdir()):
+        number = segment_number(file.name)
+        if number is not None and number > plan.segment:
+            disk.rename(file, event / file.name)
+    if damaged.exists() and not kept.exists():
+        disk.rename(damaged, kept)
+    disk.sync_dir(event)
+    disk.sync_dir(path)
+    if plan.valid_end and prefix.exists():
+        disk.rename(prefix, damaged)
+        disk.sync_dir(path)
+    disk.rename(event / _PLAN, event / _DONE)
+    disk.sync_dir(event)
+    return tuple(sorted(file for file in event.iterdir() if segment_number(file.name) is not None))
+
+
+def _events(path: Path) -> list[Path]:
+    parent = path / QUARANTINE
+    if not parent.is_dir():
+        return []
+    return sorted(entry for entry in parent.iterdir() if entry.name.isdecimal() and entry.is_dir())

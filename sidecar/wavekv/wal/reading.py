@@ -1,0 +1,168 @@
+"""How the log reads as a whole, and the verdict on its damage: torn tail, corruption, or a refusal. Changes nothing.
+
+- A segment of another node, a later format or no format at all refuses the log; so does, anywhere in it, a whole
+  record of an unknown operation. All segments are looked at for these before anyone mends anything.
+- The last segment, damage without a group start behind it: a *torn tail*, an append that was never acknowledged.
+- Any other damage, and a missing segment: *corruption*. What lies behind it was durable once.
+- A last segment without a whole header was never used.
+
+Turned down: cutting at the first bad record whatever lies behind it, as the original system does; acknowledged
+writes behind one bad sector would be lost in silence.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from wavekv.core.codec.records import Header
+from wavekv.core.ops import Op
+from wavekv.errors import ForeignDirectory, NewerVersion
+from wavekv.wal.quarantine import Plan
+from wavekv.wal.segment import Cause, Damage, Sequences, read_header, replay, segment_name, segment_number
+
+_HEADER_READ_BYTES: Final = 64 << 10
+"""Of each segment, before any is replayed; a longer header block is refused as none of ours."""
+
+
+class Tail(NamedTuple):
+    """The segment that appends go on in: used up to `valid_end`, holding zeros up to `allocated`."""
+
+    number: int
+    valid_end: int
+    allocated: int
+
+
+class _Segment(NamedTuple):
+    number: int
+    path: Path
+    header: Header | None
+    """None: the file ends inside its header."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What reading the whole log came to, before anything is mended."""
+
+    sequences: Sequences = field(default_factory=Sequences)
+    records: int = 0
+    groups: int = 0
+    closed_segments: int = 0
+    closed_bytes: int = 0
+    tail: Tail | None = None
+    data: bytes = b""
+    """Content of the tail's segment."""
+    last_group: int = 0
+    """Offset of the last group in `data`, the only bytes an earlier process may have failed to sync."""
+    torn: Damage | None = None
+    """A torn tail in the tail's segment."""
+    corrupt: Plan | None = None
+    """Corruption, as the cut it asks for."""
+    unused: Path | None = None
+    """A last segment without a whole header."""
+
+    @property
+    def cause(self) -> str | None:
+        """Say where the damage is and what it looks like, None for a log that is whole."""
+        if self.corrupt is not None:
+            return self.corrupt.cause
+        if self.torn is not None and self.tail is not None:
+            return f"{self.torn.cause} in {segment_name(self.tail.number)} at {self.torn.offset}"
+        return None
+
+
+def read_log(directory: Path, node_id: int | None, apply: Callable[[Op], object]) -> Replayed:
+    """Apply the valid prefix of the log in `directory`; say where and how it ends. Changes nothing.
+
+    Raises:
+        BadHeader, ForeignDirectory (unless `node_id` is None), NewerVersion: as `recover`.
+        OSError: a file cannot be read.
+    """
+    segments = _segments(directory, node_id)
+    log = Replayed()
+    for expected, segment in enumerate(segments, start=1):
+        last = expected == len(segments)
+        if segment.number != expected:
+            log.corrupt = Plan(expected, 0, f"{segment_name(expected)} is missing")
+        elif segment.header is None and last:
+            log.unused = segment.path
+            break
+        elif segment.header is None:
+            log.corrupt = Plan(expected, 0, f"{segment.path.name} has no header")
+        else:
+            replay_segment(log, expected, segment.path, segment.header, last=last, apply=apply)
+        if log.corrupt is not None:
+            for later in segments[expected - 1 :]:
+                _refuse_newer(later)
+            break
+    return log
+
+
+def _segments(directory: Path, node_id: int | None) -> list[_Segment]:
+    """Return the segments in order, each with its header; refuse the log if one is not ours."""
+    found = []
+    for path in sorted(directory.iterdir()):
+        number = segment_number(path.name)
+        if number is None:
+            continue
+        with path.open("rb") as file:
+            header = read_header(file.read(_HEADER_READ_BYTES), str(path))
+            if header is None:  # zeros as far as read: all of the file has to be
+                file.seek(0)
+                header = read_header(file.read(), str(path))
+        if header is not None and node_id not in (None, header.node_id):
+            raise ForeignDirectory(f"{path} is of node {header.node_id}, not of node {node_id}")
+        found.append(_Segment(number, path, header))
+    return found
+
+
+def replay_segment(
+    log: Replayed, number: int, path: Path, header: Header, *, last: bool, apply: Callable[[Op], object]
+) -> None:
+    """Apply one segment's records and add to `log` what it came to; `last` decides what damage means.
+
+    Raises:
+        NewerVersion: damage that is an operation of a newer version.
+        OSError: the file cannot be read.
+    """
+    if log.tail is not None:
+        log.closed_segments += 1
+        log.closed_bytes += log.tail.valid_end
+    log.data = data = path.read_bytes()
+    scan = replay(data, header, apply, log.sequences)
+    log.records += scan.records
+    log.groups += scan.groups
+    log.last_group = scan.last_group
+    damage = scan.damage
+    log.tail = Tail(number, scan.valid_end, scan.valid_end if damage else len(data))
+    if damage is None:
+        return
+    if damage.cause is Cause.UNKNOWN_OP:
+        raise _newer(path, damage)
+    if last and damage.group_start is None:
+        log.torn = damage
+    else:
+        log.corrupt = Plan(number, scan.valid_end, f"{damage.cause} in {path.name} at {damage.offset}")
+
+
+def _refuse_newer(segment: _Segment) -> None:
+    """Look for operations of a newer version behind damage: nothing of a newer version's log is moved.
+
+    Raises:
+        NewerVersion: there is one.
+    """
+    data, header = segment.path.read_bytes(), segment.header
+    while header is not None:
+        damage = replay(data, header, lambda _: None, Sequences()).damage
+        if damage is not None and damage.cause is Cause.UNKNOWN_OP:
+            raise _newer(segment.path, damage)
+        if damage is None or damage.group_start is None:
+            return
+        header = header._replace(fields_end=damage.group_start, end=damage.group_start)
+
+
+def _newer(path: Path, damage: Damage) -> NewerVersion:
+    return NewerVersion(
+        f"{path} holds, at {damage.offset}, an operation this version does not know; "
+        "start the version that wrote it, or restore a copy made before the upgrade"
+    )

@@ -1,0 +1,98 @@
+"""Logs on disk for tests: a directory with an identity, groups to append, and what a recovery hands out."""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tests.fakes.disk import StillClock, SyncRecorder
+from wavekv.config import WalSettings
+from wavekv.core.ops import (
+    AddPeer,
+    Batch,
+    Clear,
+    Cover,
+    Floor,
+    IncrementSeq,
+    Op,
+    Process,
+    PushPeerLog,
+    RemovePeer,
+    Set,
+    SetExpiring,
+    UpdateLocalAck,
+    UpdatePeerAck,
+)
+from wavekv.core.types import Entry
+from wavekv.wal.directory import DataDirectory, open_directory
+from wavekv.wal.disk import OS_DISK, Disk
+from wavekv.wal.log import SegmentedLog
+from wavekv.wal.recovery import Recovery, recover
+
+NODE_ID = 7
+TIGHT = WalSettings(segment_bytes_max=400, preallocate_bytes=64)
+"""Settings under which a handful of groups fills several segments."""
+
+
+def entry(seq: int, value: bytes | None = b"value", expires_at: int | None = None) -> Entry:
+    return Entry(f"key/{seq}", value, 1_700_000_000_000 + seq, 0xC0FFEE01, seq, expires_at)
+
+
+EVERY_OP: tuple[Op, ...] = (
+    Set(entry(1)),
+    Clear("gone"),
+    UpdatePeerAck(2, 300, False),
+    UpdateLocalAck(3, 70_000, True),
+    PushPeerLog(4, entry(2, None), 1000),
+    IncrementSeq(),
+    AddPeer(5),
+    RemovePeer(5),
+    SetExpiring(entry(3, b"", 1_800_000_000_000)),
+    Batch((Set(entry(4)), Clear("key/1"), SetExpiring(entry(5, b"x", -1)))),
+    Cover(6, 7, 2**40),
+    Floor(-1),
+    Process(9, 0xFFFF_FFFF, True),
+)
+"""One of each, the group marker aside."""
+
+
+@contextlib.contextmanager
+def opened(path: Path, disk: Disk = OS_DISK) -> Iterator[DataDirectory]:
+    directory = open_directory(
+        path,
+        node_id=NODE_ID,
+        cluster_id=None,
+        now_ms=0,
+        new_node_id=lambda: NODE_ID,
+        new_uuid=lambda: uuid.UUID(int=1),
+        disk=disk,
+    )
+    try:
+        yield directory
+    finally:
+        directory.close()
+
+
+def append_all(
+    path: Path, groups: Sequence[Sequence[Op]], settings: WalSettings = TIGHT, *, close: bool = True
+) -> SyncRecorder:
+    """Recover the log in `path` and append `groups`; without `close` it is left as a crash leaves it."""
+    observer = SyncRecorder()
+    with opened(path) as directory:
+        log = SegmentedLog(directory, recover(directory, lambda _: None), settings, StillClock(), observer)
+        for number, group in enumerate(groups, start=1):
+            log.append(group, number)
+        if close:
+            log.close()
+    return observer
+
+
+def recovered(path: Path, disk: Disk = OS_DISK) -> tuple[Recovery, list[Op]]:
+    ops: list[Op] = []
+    keep: Callable[[Op], None] = ops.append
+    with opened(path) as directory:
+        return recover(directory, keep, disk), ops
+
+
+def segments(path: Path) -> list[str]:
+    return sorted(file.name for file in path.glob("*.wal"))

@@ -1,0 +1,55 @@
+"""Coverage behaves as the set of dots it stands for."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavekv.core.context import Context
+
+ORIGINS = st.integers(1, 3)
+SEQS = st.integers(1, 24)
+RANGES = st.lists(st.tuples(ORIGINS, SEQS, SEQS).map(lambda r: (r[0], min(r[1:]), max(r[1:]))), max_size=12)
+
+
+def model(ranges: list[tuple[int, int, int]]) -> set[tuple[int, int]]:
+    return {(origin, seq) for origin, first, last in ranges for seq in range(first, last + 1)}
+
+
+def built(ranges: list[tuple[int, int, int]]) -> Context:
+    context = Context()
+    for origin, first, last in ranges:
+        context.add_range(origin, first, last)
+    return context
+
+
+@given(RANGES)
+def test_a_context_covers_exactly_what_was_added(ranges: list[tuple[int, int, int]]) -> None:
+    context, dots = built(ranges), model(ranges)
+    assert {(o, s) for o in (1, 2, 3) for s in range(1, 26) if context.covers(o, s)} == dots
+    assert context.range_count == sum(len(r) for r in context.dots().values())
+    for origin, first, _ in context.ranges():
+        assert first > context.acks.get(origin, 0) + 1
+
+
+@given(RANGES, RANGES)
+def test_join_is_union_and_includes_is_superset(
+    left: list[tuple[int, int, int]], right: list[tuple[int, int, int]]
+) -> None:
+    a, b = built(left), built(right)
+    assert a.includes(b) == (model(left) >= model(right))
+    joined = a.copy()
+    joined.join(b.acks, b.dots())
+    other = b.copy()
+    other.join(a.acks, a.dots())
+    assert joined == other == built(left + right)
+    assert joined.includes(a)
+    assert joined.includes(b)
+
+
+@given(RANGES, ORIGINS, SEQS)
+def test_opens_range_is_right_about_the_count(ranges: list[tuple[int, int, int]], origin: int, seq: int) -> None:
+    context = built(ranges)
+    before, opens = context.range_count, context.opens_range(origin, seq)
+    covered = context.covers(origin, seq)
+    context.add(origin, seq)
+    if not covered:
+        assert opens == (context.range_count > before)

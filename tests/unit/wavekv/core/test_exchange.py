@@ -1,0 +1,284 @@
+"""Rounds between members: what is sent, when a context is adopted, and the counterexamples of R3."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.fakes.cluster import (
+    LIMITS,
+    MemoryMember,
+    answer_to,
+    as_crate,
+    cluster,
+    contents,
+    push,
+    sync,
+    wire,
+)
+from wavekv.core import exchange
+from wavekv.core.membership import Epoch
+from wavekv.core.messages import Page
+from wavekv.errors import BadEnvelope, ForeignCluster, IdentityMismatch, NotAMember, StaleProcess
+
+NOW = 10_000
+
+
+def begin(requester: MemoryMember, responder: MemoryMember) -> exchange.Round:
+    name = responder.replica.identity.name
+    return exchange.Round(requester.replica, name, name)
+
+
+def test_one_round_makes_two_members_equal_and_both_cover_the_same() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    b.put("y", b"2", 100)
+    b.delete("y", 200)
+    assert sync(a, b) == 1
+    assert contents(a) == contents(b)
+    assert a.store.context == b.store.context
+    assert a.store.buckets.snapshot() == b.store.buckets.snapshot()
+
+
+def test_a_quiet_round_carries_no_entries() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    sync(a, b)
+    request = begin(a, b).request(NOW)
+    assert request.entries == ()
+    assert answer_to(b, request, NOW).entries == ()
+
+
+def test_an_answer_never_shows_what_is_not_durable() -> None:
+    a, b = cluster(2)
+    b.replica.put("x", b"1", 100)
+    answer = exchange.answer(b.replica, begin(a, b).request(NOW), NOW)
+    assert answer.entries == ()
+    assert answer.acks == {}
+
+
+def test_large_deltas_page_in_both_directions() -> None:
+    a, b = cluster(2, replace(LIMITS, page_entries_max=3))
+    for index in range(10):
+        a.put(f"a{index}", b"", 100)
+        b.put(f"b{index}", b"", 100)
+    assert sync(a, b) == 4
+    assert contents(a) == contents(b)
+    assert a.store.context.includes(b.store.context)
+    assert sync(a, b) == 1
+    assert a.store.context == b.store.context
+
+
+def test_a_page_ends_by_bytes_too_and_an_oversized_entry_goes_alone() -> None:
+    a, b = cluster(2, replace(LIMITS, page_bytes_max=100))
+    b.put("big", b"x" * 500, 100)
+    for index in range(4):
+        b.put(f"k{index}", b"y" * 16, 100)
+    assert sync(a, b) == 3
+    assert contents(a) == contents(b)
+
+
+def test_a_request_filtered_by_a_report_of_an_older_process_adopts_nothing() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    sync(a, b)
+    keep = next(i for i, op in enumerate(b.log) if getattr(getattr(op, "entry", None), "key", "") == "x")
+    b.restart(keep=keep)
+    request = begin(a, b).request(NOW)
+    assert request.entries == ()
+    exchange.receive_request(b.replica, wire(request), NOW)
+    b.commit()
+    assert not b.store.context.covers(1, 1)
+    sync(b, a)
+    assert b.value("x") == b"1"
+
+
+def test_an_entry_superseded_behind_the_cursor_is_still_sent_before_its_context_is_adopted() -> None:
+    c, a, b = cluster(3, replace(LIMITS, page_entries_max=2))
+    for key in ("p", "q", "y"):
+        b.put(key, b"old", 100)
+    current = begin(a, b)
+    first_page = answer_to(b, current.request(NOW), NOW)
+    assert first_page.page == Page((3, 2), last=False), "y waits behind the cursor"
+    current.receive(first_page, NOW)
+    a.commit()
+    b.replica.merge([c.put("y", b"newer", 900)], NOW)
+    b.commit()
+    while not current.done:
+        current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+        a.commit()
+    assert a.store.context.covers(3, 3)
+    assert a.value("y") == b"newer"
+
+
+def test_a_round_that_outlives_the_remembered_changes_adopts_nothing() -> None:
+    a, b = cluster(2, replace(LIMITS, page_entries_max=2, changes_max=4))
+    for index in range(6):
+        b.put(f"k{index}", b"", 100)
+    current = begin(a, b)
+    current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+    a.commit()
+    for index in range(8):
+        b.put("busy", bytes([index]), 200)
+    while not current.done:
+        current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+        a.commit()
+    assert not a.store.context.includes(b.store.context)
+    sync(a, b)
+    assert a.store.context.includes(b.store.context)
+
+
+def test_a_refused_entry_keeps_the_context_from_being_adopted() -> None:
+    a, b = cluster(2)
+    b.put("future", b"x", NOW + 400_000)
+    b.put("fine", b"y", 100)
+    sync(a, b, NOW)
+    assert set(a.store.entries) == {"fine"}
+    assert not a.store.context.covers(2, 1)
+    sync(a, b, NOW + 200_000)
+    assert contents(a) == contents(b)
+    assert a.store.context == b.store.context
+
+
+def test_an_answer_whose_responder_restarted_between_pages_adopts_nothing() -> None:
+    a, b = cluster(2, replace(LIMITS, page_entries_max=2))
+    for key in ("k0", "k1", "k1", "k2", "k3", "k4"):
+        b.put(key, b"", 100)
+    current = begin(a, b)
+    current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+    a.commit()
+    b.restart()
+    while not current.done:
+        current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+        a.commit()
+    assert not a.store.context.includes(b.store.context)
+    sync(a, b)
+    assert a.store.context.includes(b.store.context)
+
+
+def test_an_answer_that_does_not_move_its_cursor_is_refused() -> None:
+    a, b = cluster(2, replace(LIMITS, page_entries_max=1))
+    for index in range(3):
+        b.put(f"k{index}", b"", 100)
+    current = begin(a, b)
+    answer = answer_to(b, current.request(NOW), NOW)
+    current.receive(answer, NOW)
+    current.request(NOW)
+    with pytest.raises(BadEnvelope, match="cursor"):
+        current.receive(answer, NOW)
+
+
+def test_pushes_extend_coverage_by_their_own_dots_only() -> None:
+    a, b, c = cluster(3)
+    a.put("x", b"1", 100)
+    second = a.put("y", b"2", 100)
+    push(a, b, (second,))
+    assert b.store.context.dots() == {1: ((2, 2),)}
+    assert b.value("x") is None
+    push(a, b, tuple(a.store.entries.values()))
+    assert b.store.context.acks == {1: 2}
+    assert c.store.context.acks == {}
+
+
+def test_a_push_that_stands_for_superseded_sequences_closes_up() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    newest = a.put("x", b"2", 100)
+    message = exchange.push_message(a.replica, (newest,), {1: ((1, 2),)}, NOW)
+    exchange.receive_push(b.replica, wire(message), NOW)
+    b.commit()
+    assert b.store.context.acks == {1: 2}
+
+
+def test_a_crate_node_s_request_adopts_nothing_and_its_answer_does() -> None:
+    a, b = cluster(2)
+    b.put("x", b"1", 100)
+    request = as_crate(begin(b, a).request(NOW))
+    exchange.receive_request(a.replica, wire(request), NOW)
+    a.commit()
+    assert a.value("x") == b"1"
+    assert a.store.context.acks == {2: 1}, "the dot of the entry itself"
+    b.put("x", b"2", 200)
+    b.put("y", b"3", 200)
+    current = begin(a, b)
+    answer = as_crate(answer_to(b, as_crate(current.request(NOW)), NOW))
+    current.receive(answer, NOW)
+    a.commit()
+    assert a.store.context.acks == {2: 3}
+
+
+def test_a_crate_node_is_answered_with_its_own_digest() -> None:
+    a, b = cluster(2)
+    b.put("x", b"1", 100)
+    answer = exchange.answer(b.replica, as_crate(begin(a, b).request(NOW)), NOW)
+    assert answer.digest == b.store.crate_digest()
+    assert exchange.answer(b.replica, begin(a, b).request(NOW), NOW).digest is None
+
+
+def test_a_restarted_member_heals_by_a_complete_round_and_keeps_that_in_its_log() -> None:
+    a, b = cluster(2)
+    assert a.replica.healing
+    sync(a, b)
+    assert not a.replica.healing, "the only other member was asked"
+    assert a.log[-1] == type(a.store.process)(1, 0, False)
+
+
+def test_a_foreign_cluster_is_refused() -> None:
+    a, b = cluster(2)
+    request = replace(begin(a, b).request(NOW), cluster_id="00000000-0000-0000-0000-00000000beef")
+    with pytest.raises(ForeignCluster):
+        exchange.receive_request(b.replica, request, NOW)
+
+
+def test_a_sender_id_of_zero_is_refused() -> None:
+    a, b = cluster(2)
+    with pytest.raises(BadEnvelope, match="sender_id"):
+        exchange.receive_request(b.replica, replace(begin(a, b).request(NOW), sender_id=0), NOW)
+
+
+def test_a_known_node_under_another_uuid_is_refused() -> None:
+    a, b = cluster(2)
+    sync(a, b)
+    with pytest.raises(IdentityMismatch):
+        exchange.receive_request(b.replica, replace(begin(a, b).request(NOW), sender_uuid=bytes(16)), NOW)
+
+
+def test_a_superseded_process_and_a_namesake_are_refused() -> None:
+    a, b = cluster(2)
+    old = begin(a, b).request(NOW)
+    a.restart()
+    sync(a, b)
+    with pytest.raises(StaleProcess):
+        exchange.receive_request(b.replica, old, NOW)
+    with pytest.raises(StaleProcess):
+        exchange.receive_request(b.replica, replace(old, name="m1"), NOW)
+
+
+def test_a_refused_message_merges_nothing() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    with pytest.raises(ForeignCluster):
+        exchange.receive_request(b.replica, replace(begin(a, b).request(NOW), cluster_id="x"), NOW)
+    b.commit()
+    assert b.store.entries == {}
+
+
+def test_a_member_left_out_of_the_epoch_is_refused_and_the_newest_epoch_is_learnt_from_any_message() -> None:
+    names = ("m0", "m1", "m2")
+    old, new = Epoch(1, names), Epoch(2, ("m0", "m1"))
+    a, b = MemoryMember(0, names, epoch=new), MemoryMember(1, names, epoch=old)
+    c = MemoryMember(2, names, epoch=old)
+    c.put("x", b"1", 100)
+    sync(a, b)
+    assert b.replica.membership.epoch == new
+    with pytest.raises(NotAMember):
+        exchange.receive_request(b.replica, begin(c, b).request(NOW), NOW)
+    assert b.value("x") is None
+
+
+def test_a_page_marked_last_counts_as_final() -> None:
+    a, b = cluster(2)
+    b.put("x", b"1", 100)
+    current = begin(a, b)
+    answer = replace(answer_to(b, current.request(NOW), NOW), page=Page((2, 1), last=True))
+    current.receive(answer, NOW)
+    assert current.done
