@@ -116,7 +116,11 @@ def lines(count: int, head: str = "", line: str = "x = 1\n") -> str:
         (tidy.missing_docstring, '"""Owns one\nrule.\n\nMore."""\n', '"""TODO"""\n'),
         (tidy.broad_excepts, "try: x()\nexcept OSError: pass\n", "try: x()\nexcept: pass\n"),
         (tidy.broad_excepts, "try: x()\nexcept (OSError, E): pass\n", "try: x()\nexcept (OSError, Exception): pass\n"),
-        (tidy.broad_excepts, "def f(): x()\n", "def f():\n try: x()\n except BaseException: raise\n"),
+        (
+            tidy.broad_excepts,
+            "try: x()\nexcept BaseException:\n  y()\n  raise\n",
+            "def f():\n try: x()\n except BaseException: y()\n",
+        ),
         (tidy.sleeps, "await asyncio.sleep(0)\n", "await asyncio.sleep(0.1)\n"),
         (tidy.sleeps, "clock.advance(1)\n", "time.sleep(delay)\n"),
         (tidy.claimless_tests, "def test_a():\n assert x\n", "def test_a():\n x()\n"),

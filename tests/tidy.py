@@ -18,7 +18,7 @@ ARCHITECTURE_LINES_MAX = 250
 _VAGUE_NAME = re.compile(r"(^|_)(utils?|helpers?|common|managers?|misc)(_|$)")
 _FOREIGN_TEXT = (
     (re.compile(r"(?<![\w.~])/(?:home|root|Users|work)/\w"), "a path of one machine"),
-    (re.compile(r"pypi\.org|pythonhosted\.org|artifactory|nexus/repository|proxy\.golang\.org"), "a registry's host"),
+    (re.compile(r"pypi\.org|pythonhosted\.org|artifactor[y]|/simple/?(\s|$)"), "a registry's host"),
 )
 _CLAIMING_CALL = re.compile(r"^(assert|check|expect|verify|wait|eventually|raises|warns|fail)(_|$)")
 _SKIPPED_FOLDERS = {".git", ".venv", "__pycache__", "build", "dist", "wavekv-local"}
@@ -77,7 +77,7 @@ def vague_names(path: str) -> list[str]:
 
 
 def broad_excepts(module: Module) -> dict[str, int]:
-    """Return the line of each bare or catch-all `except`, by `path::function`."""
+    """Return the line of each `except` that catches everything and does not raise it again, by `path::function`."""
     found: dict[str, int] = {}
     for name, function in [("<module>", module.tree), *_functions(module.tree)]:
         for node in _own_nodes(function):
@@ -149,6 +149,9 @@ def _lines(node: _Function) -> int:
 
 
 def _catches_all(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    if isinstance(last, ast.Raise) and last.exc is None:
+        return False  # it cleans up
     if handler.type is None:
         return True
     caught: Iterable[ast.expr] = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]

@@ -41,6 +41,12 @@ class RequestError(WaveKVError):
     status = 400
 
 
+class MalformedHttp(RequestError):
+    """Bytes that are not HTTP, or a request line or header over its bound."""
+
+    code = "malformed_http"
+
+
 class InvalidKey(RequestError):
     code = "invalid_key"
 

@@ -63,13 +63,13 @@ class HttpMember:
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/kv", self._list)
         app.router.add_route("*", "/v1/kv/{key:.+}", self._key)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         loop = self._loop
         loop.run_until_complete(runner.setup())
         if self._socket:
             loop.run_until_complete(web.UnixSite(runner, self._socket).start())
         else:
-            loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start())
+            loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
             self.port = runner.addresses[0][1]
         started.set()
         loop.run_forever()

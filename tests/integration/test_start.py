@@ -200,7 +200,9 @@ def test_a_node_id_is_for_new_directories_only(member: MemberProcess) -> None:
 def test_a_full_disk_refuses_writes_by_name_and_reads_go_on(tmp_path: Path, member: MemberProcess) -> None:
     volume = tmp_path / "small"
     volume.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", volume], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", volume], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting a small file system needs privileges that this machine does not give")
     try:
@@ -227,7 +229,10 @@ def test_a_clean_stop_cuts_the_log_to_its_last_record_and_loses_nothing(member: 
     assert not segment(member).read_bytes().endswith(b"\0" * 64)
     identity = json.loads((member.data_dir / "IDENTITY").read_text())
     assert member.start().wait_ready().get("k") == b"v"
-    assert json.loads((member.data_dir / "IDENTITY").read_text()) == {**identity, "boot_count": identity["boot_count"] + 1}
+    assert json.loads((member.data_dir / "IDENTITY").read_text()) == {
+        **identity,
+        "boot_count": identity["boot_count"] + 1,
+    }
 
 
 def test_the_membership_file_decides_who_is_served(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever an operation holds, its bytes bring it back; whatever bytes come in, reading ends in a value or a refusal."""
+"""Whatever an operation holds, its bytes bring it back; any bytes end in a value or a refusal."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -31,7 +31,7 @@ U64 = st.sampled_from((*EDGES, U32_MAX, U32_MAX + 1, U64_MAX)) | st.integers(0, 
 I64 = st.sampled_from((I64_MIN, -1, 0, I64_MAX)) | st.integers(I64_MIN, I64_MAX)
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 VALUES = st.none() | st.binary(max_size=300)
-ENTRIES = st.builds(Entry, KEYS, VALUES, I64, U32, U64)
+ENTRIES = st.builds(Entry, KEYS, VALUES, I64, U32, U64, st.none())
 SETS = st.builds(Set, ENTRIES)
 CLEARS = st.builds(Clear, KEYS)
 EXPIRING = st.builds(SetExpiring, st.builds(Entry, KEYS, VALUES, I64, U32, U64, I64))

@@ -2,11 +2,11 @@
 
 Ugly where it pays: heads are joined from constants and an answer is cut at its Content-Length, nothing else is
 understood. aiohttp's client was turned down here alone: it takes several times the processor time of a request, and
-an import is bound by exactly that (`bench_import` holds the figures).
+an import is bound by exactly that.
 """
 
 import asyncio
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 from wavekv.cli.client import ANSWER_SECONDS_MAX, unreachable
 from wavekv.cli.target import Target, key_path
@@ -97,8 +97,8 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (asyncio calls this)."""
-        assert isinstance(transport, asyncio.Transport), "TCP and unix sockets are streams"
-        self._transport = transport
+        # uvloop's transports have the methods, not the base class.
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request under way (asyncio calls this)."""

@@ -22,7 +22,7 @@ from wavekv.core.messages import Ranges
 from wavekv.core.ops import Cover, Floor, Op, Process, Set, SetExpiring, UpdateLocalAck, storing
 from wavekv.core.reports import Reports
 from wavekv.core.store import Store, entry_bytes
-from wavekv.core.types import U32_MAX, Entry, beats
+from wavekv.core.types import U32_MAX, Dot, Entry, beats
 from wavekv.errors import Draining, KeyNotFound, LimitReached, Starting, Stopping, TooManyWaiting
 
 
@@ -98,6 +98,7 @@ class Replica:
         """Make what is staged equal what is stored."""
         process = self.store.process
         self._entries: dict[str, Entry] = {}
+        self._staged_dots: dict[Dot, str] = {}
         self._covered = self.store.context.copy()
         self._floor = self.store.floor
         self._origin = process.origin if process.inc == self.identity.inc else 0
@@ -143,6 +144,7 @@ class Replica:
         self.durable_ticket = group.ticket
 
     def _unstage(self, entry: Entry) -> None:
+        self._staged_dots.pop(entry.dot, None)
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
         self._waiting -= entry.origin == self._origin
@@ -226,6 +228,7 @@ class Replica:
         self._held_keys += held is None
         self._held_bytes += entry_bytes(entry) - (entry_bytes(held) if held is not None else 0)
         self._entries[entry.key] = entry
+        self._staged_dots[entry.dot] = entry.key
         self._covered.add(entry.origin, entry.seq)
         return self._stage(storing(entry))
 
@@ -243,6 +246,9 @@ class Replica:
             elif held is not None and beats(entry, held):
                 self._stage_entry(entry, held)
                 merged.stored += 1
+            elif held is None and self._dot_of_another_key(entry):
+                self._stage_entry(entry, None)
+                merged.stored += 1
             elif self._covered.covers(entry.origin, entry.seq):
                 continue
             elif held is None:
@@ -255,6 +261,11 @@ class Replica:
         self.refused.update(merged.refused)
         merged.ticket = self._ticket
         return merged
+
+    def _dot_of_another_key(self, entry: Entry) -> bool:
+        """Only crate nodes give two keys one dot (FORMAT §8.1); that one key covers it says nothing of the other."""
+        keys = self.store.keys_of(entry.origin, entry.seq) or (self._staged_dots.get(entry.dot, entry.key),)
+        return entry.key not in keys
 
     def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool) -> str | None:
         """Return the code of why `entry` cannot be merged, None if it can."""

@@ -157,6 +157,12 @@ class Store:
         """Return the origins of held entries, ascending."""
         return sorted(self._by_origin)
 
+    def keys_of(self, origin: int, seq: int) -> tuple[str, ...]:
+        """Return the keys held under one dot: one, or none where it was superseded."""
+        tree = self._by_origin.get(origin)
+        keys = tree.get(seq) if tree is not None else None
+        return () if keys is None else _as_keys(keys)
+
     def greatest_seq(self, origin: int) -> int:
         """Return the greatest sequence of `origin` among held entries; it must have one."""
         return int(self._by_origin[origin].maxKey())

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 UNIX_PATH_BYTES_MAX = 107
 """Linux's bound on the path of a unix socket, without its terminating zero."""
 
-_BACKLOG = 1024
+BACKLOG = 1024
 """Connections the kernel holds before they are accepted; it takes the smaller of this and net.core.somaxconn."""
 
 _CONNECT_SECONDS = 1.0
@@ -99,7 +99,7 @@ def open_tcp(address: Address) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(endpoint)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _tcp_refusal(address, error) from error
@@ -130,7 +130,7 @@ def open_unix(path: Path, mode: int) -> socket.socket:
         _clear_stale(path)
         listener.bind(str(path))
         path.chmod(mode)  # nobody can connect yet: that needs listen
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise UsageError(f"cannot listen on the unix socket {path}: {error.strerror}") from error

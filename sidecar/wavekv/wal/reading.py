@@ -158,7 +158,7 @@ def _refuse_newer(segment: _Segment) -> None:
             raise _newer(segment.path, damage)
         if damage is None or damage.group_start is None:
             return
-        header = header._replace(fields_end=damage.group_start, end=damage.group_start)
+        header = header._replace(end=damage.group_start)
 
 
 def _newer(path: Path, damage: Damage) -> NewerVersion:

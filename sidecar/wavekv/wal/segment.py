@@ -141,6 +141,8 @@ def read_header(data: bytes, name: str) -> Header | None:
         raise NewerVersion(f"{name} has log format {header.version}, this version reads {VERSION}; start a newer one")
     if header.version != VERSION:
         raise BadHeader(f"{name} claims log format {header.version}, which never existed")
+    if find_group_start(data[: header.end], header.fields_end) is not None:
+        raise BadHeader(f"{name} has a damaged header: its length takes in records; restore the file from a copy")
     return header
 
 
@@ -169,7 +171,7 @@ def replay(data: bytes, header: Header, apply: Callable[[Op], object], sequences
         apply(record.op)
         records += 1
         position = end
-    return Scan(records, groups, position, last_group, _damage(data, header, position, cause))
+    return Scan(records, groups, position, last_group, _damage(data, position, cause))
 
 
 def _replay_plain_sets(  # noqa: PLR0912, PLR0915 (one branch a form)
@@ -257,7 +259,7 @@ class Reader:
             yield Located(position, end - position - 4, record)
             position = end
         self.valid_end = position
-        self.damage = _damage(data, self.header, position, cause)
+        self.damage = _damage(data, position, cause)
 
 
 def _cause_of(error: DecodeError) -> Cause:
@@ -266,11 +268,10 @@ def _cause_of(error: DecodeError) -> Cause:
     return Cause.CRC_MISMATCH if isinstance(error, ChecksumError) else Cause.UNDECODABLE
 
 
-def _damage(data: bytes, header: Header, offset: int, cause: Cause) -> Damage | None:
+def _damage(data: bytes, offset: int, cause: Cause) -> Damage | None:
     if not data[offset:].strip(b"\0"):
         return None
-    # A wrong header length hides the first records: look from where the header's fields end.
-    group_start = find_group_start(data, header.fields_end if offset == header.end else offset + 1)
+    group_start = find_group_start(data, offset + 1)
     if cause is Cause.TORN_TAIL and group_start is not None:
         cause = Cause.BAD_LENGTH
     return Damage(cause, offset, group_start)

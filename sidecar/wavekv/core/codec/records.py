@@ -127,6 +127,11 @@ def _entry(index: bytes, entry: Entry) -> bytes:
     return b"".join((index, text(key), optional_blob(value), varint(origin), varint(seq), zigzag(timestamp)))
 
 
+def _set(op: Set) -> bytes:
+    assert op.entry.expires_at is None, "an entry with expiry is stored by SetExpiring"
+    return _entry(b"\0", op.entry)
+
+
 def _push_peer_log(op: PushPeerLog) -> bytes:
     return _entry(b"\4" + varint(op.peer), op.entry) + varint(op.max_entries)
 
@@ -137,7 +142,7 @@ def _set_expiring(op: SetExpiring) -> bytes:
 
 
 _ENCODERS: dict[type[Op], Callable[[Any], bytes]] = {
-    Set: lambda op: _entry(b"\0", op.entry),
+    Set: _set,
     Clear: lambda op: b"\1" + blob(op.key.encode()),
     UpdatePeerAck: lambda op: b"\2" + varint(op.peer) + varint(op.ack) + boolean(op.monotonic),
     UpdateLocalAck: lambda op: b"\3" + varint(op.peer) + varint(op.ack) + boolean(op.monotonic),

@@ -1,0 +1,57 @@
+"""Refuses what this version of the API lacks: an ignored option would be a promise that nobody keeps.
+
+Names that the API will know answer 501, any other parameter 400. Headers outside this list may be ignored, as HTTP
+has it.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from wavekv.errors import InvalidParameter, NotImplementedHere
+
+_PARAMETERS: Final = frozenset({"ttl", "durability", "timeout", "since"})
+_HEADERS: Final = ("If-Match", "If-None-Match", "Wavekv-Session")
+_BODY_HEADERS: Final = ("Content-Encoding", "Content-Range")
+_PATHS: Final = frozenset({"/v1/batch", "/v1/multi-get", "/v1/watch", "/v1/explain", "/v1/ephemeral", "/openapi.json"})
+_PREFIXES: Final = ("/v1/explain/", "/v1/ephemeral/")
+
+
+def refuse_lacking_path(path: str) -> None:
+    """Refuse a route of the API that this version lacks.
+
+    Raises:
+        NotImplementedHere: names the route.
+    """
+    if path in _PATHS or path.startswith(_PREFIXES):
+        raise NotImplementedHere(f"the route {path[:80]} is not implemented by this version")
+
+
+def refuse_lacking_headers(headers: Mapping[str, str], method: str) -> None:
+    """Refuse a condition, a session, or a body that would have to be transformed.
+
+    Raises:
+        NotImplementedHere: names the header.
+    """
+    for name in _HEADERS:
+        if name in headers:
+            raise NotImplementedHere(f"the header {name} is not implemented by this version")
+    if method == "PUT":
+        for name in _BODY_HEADERS:
+            if name in headers:
+                raise NotImplementedHere(f"the header {name} is not implemented; values are stored as they are sent")
+
+
+def refuse_unknown(given: Mapping[str, str], known: Collection[str]) -> None:
+    """Refuse parameters other than `known`.
+
+    Raises:
+        NotImplementedHere: one that the API has and this version lacks.
+        InvalidParameter: one that the API does not have.
+    """
+    for name in given:
+        if name in known:
+            continue
+        if name in _PARAMETERS:
+            raise NotImplementedHere(f"the parameter {name} is not implemented by this version")
+        allowed = f"; it takes {', '.join(known)}" if known else "; it takes none"
+        raise InvalidParameter(f"the parameter {name[:80]!r} is unknown to this route{allowed}")

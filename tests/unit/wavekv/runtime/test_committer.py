@@ -1,0 +1,130 @@
+"""Group commit: who shares a sync, who is woken when, and what a full or failed disk does."""
+
+import asyncio
+
+import pytest
+from tests.fakes.cluster import MemoryMember
+from tests.fakes.syncing import HeldSyncing
+from wavekv.core.ops import Set
+from wavekv.core.replica import Group
+from wavekv.errors import DiskFailed, DiskFull
+from wavekv.runtime.committer import DRAIN_POLLS_MAX, Committer
+
+
+class Bench:
+    """A replica, a held disk, and the committer between them."""
+
+    def __init__(self) -> None:
+        self.replica = MemoryMember(0, ("m0",)).replica
+        self.disk = HeldSyncing()
+        self.shown: list[Group] = []
+        self.committer = Committer(self.replica, self.disk, self.shown.append)
+
+    def put(self, key: str) -> asyncio.Task[None]:
+        staged = self.replica.put(key, b"v", 100)
+        return asyncio.get_running_loop().create_task(self.committer.durable(staged.ticket))
+
+    async def until_busy(self) -> None:
+        for _ in range(DRAIN_POLLS_MAX + 5):
+            await asyncio.sleep(0)
+        assert self.disk.busy
+
+    def keys(self) -> list[list[str]]:
+        return [[op.entry.key for op in ops if isinstance(op, Set)] for ops in self.disk.groups]
+
+
+async def test_writes_of_one_turn_share_a_group_and_wake_together() -> None:
+    bench = Bench()
+    writes = [bench.put("a"), bench.put("b"), bench.put("c")]
+    await bench.until_busy()
+    assert bench.keys() == [["a", "b", "c"]]
+    assert not any(write.done() for write in writes)
+    bench.disk.release()
+    await asyncio.gather(*writes)
+    assert len(bench.shown) == 1
+
+
+async def test_what_arrives_while_a_group_is_out_is_the_next_group() -> None:
+    bench = Bench()
+    first = bench.put("a")
+    await bench.until_busy()
+    second = bench.put("b")
+    await asyncio.sleep(0)
+    bench.disk.release()
+    await first
+    assert not second.done()
+    await bench.until_busy()
+    assert bench.keys() == [["a"], ["b"]]
+    bench.disk.release()
+    await second
+
+
+async def test_a_steady_stream_cannot_hold_back_a_group_for_ever() -> None:
+    bench = Bench()
+    writes = []
+    for number in range(DRAIN_POLLS_MAX + 8):
+        writes.append(bench.put(f"k{number}"))
+        await asyncio.sleep(0)
+    assert bench.disk.busy
+    bench.disk.release()
+    await bench.until_busy()
+    bench.disk.release()
+    await asyncio.gather(*writes)
+
+
+async def test_a_durable_ticket_is_not_waited_for() -> None:
+    bench = Bench()
+    await asyncio.wait_for(bench.committer.durable(bench.replica.durable_ticket), 1)
+    assert not bench.disk.busy
+
+
+async def test_a_full_disk_fails_everything_staged_and_the_next_write_succeeds() -> None:
+    bench = Bench()
+    first = bench.put("a")
+    await bench.until_busy()
+    second = bench.put("b")
+    await asyncio.sleep(0)
+    bench.disk.release(DiskFull("no room"))
+    for write in (first, second):
+        with pytest.raises(DiskFull):
+            await write
+    third = bench.put("c")
+    await bench.until_busy()
+    bench.disk.release()
+    await third
+    assert sorted(bench.replica.store.entries) == ["c"]
+
+
+async def test_a_failed_disk_is_reported_and_nothing_is_written_any_more() -> None:
+    bench = Bench()
+    first = bench.put("a")
+    await bench.until_busy()
+    bench.disk.release(DiskFailed("input/output error"))
+    with pytest.raises(DiskFailed):
+        await first
+    assert bench.committer.failed.done()
+    with pytest.raises(DiskFailed):
+        await bench.put("b")
+    assert len(bench.disk.groups) == 1
+
+
+async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
+    bench = Bench()
+    first, second = bench.put("a"), bench.put("b")
+    await bench.until_busy()
+    first.cancel()
+    await asyncio.sleep(0)
+    bench.disk.release()
+    await second
+    assert sorted(bench.replica.store.entries) == ["a", "b"]
+
+
+async def test_draining_makes_everything_staged_durable() -> None:
+    bench = Bench()
+    write = bench.put("a")
+    drained = asyncio.get_running_loop().create_task(bench.committer.drain())
+    await bench.until_busy()
+    assert not drained.done()
+    bench.disk.release()
+    await drained
+    await write
