@@ -44,7 +44,7 @@ e2e: ## Run the tests that need a Kubernetes cluster.
 lock: ## Compile requirements.lock from pyproject.toml (needs uv).
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	command -v uv >/dev/null || { echo "make lock needs uv: $(BIN)/python -m pip install uv" >&2; exit 1; }; \
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean: ## Remove caches and build output; .venv and the data of `make local` stay.

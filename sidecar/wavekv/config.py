@@ -56,6 +56,10 @@ class Limits:
     """Unparsed bytes of one Redis command: the longest value, the longest key and the framing."""
     resp_connections_max: int = 4096
     """Open connections of the Redis plane; the next one gets an error and is closed."""
+    resp_pending_max: int = 1024
+    """Commands of one Redis connection whose reply waits for the disk; reading stops there until some have gone."""
+    resp_arguments_max: int = 65_536
+    """Arguments of one Redis command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,8 @@ class GossipSettings:
     """Mean time between exchanges; each wait is drawn from 0.75 … 1.25 of it so that members do not march in step."""
     fanout: int = 3
     """Random peers asked in one interval."""
-    push_delay_ms: int = 2
-    """Writes of this long go out in one push."""
+    push_delay_ms: int = 5
+    """Writes of this long go out in one push: a push costs both sides about a millisecond whatever it carries."""
     request_timeout_ms: int = 10_000
     """One request to a peer, answer included (the crate's timeout)."""
     backoff_ms_max: int = 10_000

@@ -287,3 +287,9 @@ class RefusedByMember(WaveKVError):
     def named(self) -> str:
         """The code of the member's answer."""
         return self.answer_code
+
+
+class MemberFailed(WaveKVError):
+    """A member that the command line started could not start; the detail ends with the last lines of its log."""
+
+    code = "member_failed"

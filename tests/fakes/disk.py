@@ -12,6 +12,14 @@ class PowerCut(BaseException):
     """The process is gone: nothing may catch this."""
 
 
+class HastyDisk(OsDisk):
+    """Does not wait for the device: for tests of many small logs that lose no power."""
+
+    def sync(self, descriptor: int) -> None: ...
+
+    def sync_dir(self, path: Path) -> None: ...
+
+
 class FaultDisk(OsDisk):
     """Counts and records every call; `before` may raise in place of a call, or return how many bytes a write takes."""
 

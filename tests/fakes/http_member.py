@@ -62,7 +62,7 @@ class HttpMember:
         app = web.Application(client_max_size=4 << 20)
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/kv", self._list)
-        app.router.add_route("*", "/v1/kv/{key:.+}", self._key)
+        app.router.add_route("*", "/v1/kv/{key:(?s:.+)}", self._key)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         loop = self._loop
         loop.run_until_complete(runner.setup())

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.fakes.disk import StillClock, SyncRecorder
+from tests.fakes.disk import HastyDisk, StillClock, SyncRecorder
 from wavekv.config import WalSettings
 from wavekv.core.ops import (
     AddPeer,
@@ -30,6 +30,7 @@ from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover
 
 NODE_ID = 7
+HASTY = HastyDisk()
 TIGHT = WalSettings(segment_bytes_max=400, preallocate_bytes=64)
 """Settings under which a handful of groups fills several segments."""
 
@@ -74,12 +75,18 @@ def opened(path: Path, disk: Disk = OS_DISK) -> Iterator[DataDirectory]:
 
 
 def append_all(
-    path: Path, groups: Sequence[Sequence[Op]], settings: WalSettings = TIGHT, *, close: bool = True
+    path: Path,
+    groups: Sequence[Sequence[Op]],
+    settings: WalSettings = TIGHT,
+    *,
+    close: bool = True,
+    disk: Disk = OS_DISK,
 ) -> SyncRecorder:
     """Recover the log in `path` and append `groups`; without `close` it is left as a crash leaves it."""
     observer = SyncRecorder()
-    with opened(path) as directory:
-        log = SegmentedLog(directory, recover(directory, lambda _: None), settings, StillClock(), observer)
+    with opened(path, disk) as directory:
+        found = recover(directory, lambda _: None, disk)
+        log = SegmentedLog(directory, found, settings, StillClock(), observer, disk=disk)
         for number, group in enumerate(groups, start=1):
             log.append(group, number)
         if close:
@@ -90,7 +97,7 @@ def append_all(
 def recovered(path: Path, disk: Disk = OS_DISK) -> tuple[Recovery, list[Op]]:
     ops: list[Op] = []
     keep: Callable[[Op], None] = ops.append
-    with opened(path) as directory:
+    with opened(path, HASTY if disk is HASTY else OS_DISK) as directory:
         return recover(directory, keep, disk), ops
 
 

@@ -17,7 +17,7 @@ from wavekv.cli.client import Client, Item
 from wavekv.cli.records import json_line
 from wavekv.cli.target import Target, targeted
 from wavekv.config import Limits
-from wavekv.errors import UsageError
+from wavekv.errors import UsageError, ValueTooLarge
 
 
 def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,16 +66,23 @@ def put(target: Target, key: str, value: str | None, file: Path | None, as_json:
 def _content(value: str | None, file: Path | None) -> bytes:
     if (value is None) == (file is None):
         raise UsageError("give the value once: as VALUE, with --file, or as - to read stdin")
-    # One byte over the limit is enough for the member to refuse it with its own words.
-    read_max = Limits().value_bytes_max + 1
+    value_bytes_max = Limits().value_bytes_max
+    # One byte more tells a value that is too long from the longest, without reading all of it.
+    content = _read(value, file, value_bytes_max + 1)
+    if len(content) > value_bytes_max:
+        raise ValueTooLarge(f"the value is longer than {value_bytes_max} bytes, the most a member takes")
+    return content
+
+
+def _read(value: str | None, file: Path | None, count_max: int) -> bytes:
     if file is not None:
         try:
             with file.open("rb") as opened:
-                return opened.read(read_max)
+                return opened.read(count_max)
         except OSError as error:
             raise UsageError(f"--file {file}: {error.strerror}") from error
     assert value is not None, "one of the two was given"
-    return sys.stdin.buffer.read(read_max) if value == "-" else os.fsencode(value)
+    return sys.stdin.buffer.read(count_max) if value == "-" else os.fsencode(value)
 
 
 @click.command()

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from wavekv.cli.records import from_base64, parse_json_line
 from wavekv.config import Limits
@@ -24,6 +24,15 @@ Style = Literal["jsonl", "csv", "lines"]
 
 SUFFIXES: dict[str, Style] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".txt": "lines", ".dat": "lines"}
 """The format a file's name stands for."""
+
+
+class _Rows(Protocol):
+    """What csv.reader returns; its own type has no public name."""
+
+    line_num: int
+
+    def __next__(self) -> list[str]: ...
+
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -156,7 +165,10 @@ def _csv(source: BinaryIO, reading: Reading) -> Iterator[Unit]:
             yield "\n" if line is None else line.decode("utf-8", "surrogateescape")
 
     rows = csv.reader(texts(), strict=True)
-    header = _header(rows)
+    return _csv_units(rows, _header(rows), reading, too_long)
+
+
+def _csv_units(rows: "_Rows", header: list[str], reading: Reading, too_long: list[int]) -> Iterator[Unit]:
     while True:
         began = rows.line_num + 1
         try:
@@ -177,9 +189,11 @@ def _csv(source: BinaryIO, reading: Reading) -> Iterator[Unit]:
             yield _checked(began, reading, lambda fields=fields: _csv_record(fields))  # type: ignore[misc]
 
 
-def _header(rows: Iterator[list[str]]) -> list[str]:
+def _header(rows: "_Rows") -> list[str]:
     try:
-        header = next(rows, [])
+        header = next(rows)
+    except StopIteration:
+        header = []
     except csv.Error as error:
         raise UsageError(f"the first line is not a CSV header: {error}") from error
     twice = sorted({name for name in header if header.count(name) > 1})

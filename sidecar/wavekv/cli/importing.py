@@ -135,8 +135,12 @@ async def _watched(work: Coroutine[Any, Any, None], ledger: Ledger, source: Bina
 
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        # Never closed: closing waits for the reading thread, which may wait for input nobody types.
+        yield _stdin()
+        return
     try:
-        source = _stdin() if file == "-" else Path(file).open("rb")  # noqa: SIM115 - closed below
+        source = Path(file).open("rb")  # noqa: SIM115 - closed below; errors of the block are not ours to rename
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     with source:
@@ -144,9 +148,9 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _stdin() -> BinaryIO:
-    """Return stdin under a handle of our own: the interpreter must not wait at its end for the reading thread."""
+    """Return stdin under a handle of our own, which the interpreter does not try to close at its end either."""
     try:
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+        return open(sys.stdin.fileno(), "rb", closefd=False)
     except io.UnsupportedOperation:
         return sys.stdin.buffer
 

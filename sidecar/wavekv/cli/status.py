@@ -6,6 +6,7 @@ Fields a member does not send (an older version) show as a dash, never as a cras
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -118,6 +119,8 @@ def _counts(refused: Any) -> list[str]:
 
 def _since(answer: Mapping[str, Any]) -> list[str]:
     since = field(answer, "converged_since")
+    if isinstance(since, int | float):
+        since = datetime.fromtimestamp(since, UTC).isoformat(sep=" ", timespec="seconds")
     return [f"since {since}"] if since is not None else []
 
 

@@ -1,7 +1,7 @@
 """Asks other members over HTTP: the real `ports.Transport` (FORMAT §5.2)."""
 
-import asyncio
 import json
+import os
 import ssl
 
 import aiohttp
@@ -55,8 +55,14 @@ class HttpTransport:
                 if response.status != 200 and response.content_type != CONTENT_TYPE:
                     raise await _refusal(url, response)
                 return await _read(response, self._limits.wire_bytes_max)
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
-            raise PeerUnreachable(f"{url} does not answer: {error or type(error).__name__}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise PeerUnreachable(f"{url} does not answer: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno)
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
 
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

@@ -45,7 +45,7 @@ def quarantine(path: Path, plan: Plan, disk: Disk) -> tuple[Path, ...]:
         OSError: as the system says; the next start carries on.
     """
     parent = path / QUARANTINE
-    events = _events(path)
+    events = [event for event in _events(path) if (event / _DONE).exists()]
     event = parent / f"{int(events[-1].name) + 1 if events else 1:04}"
     for outdated in events[: max(0, len(events) + 1 - EVENTS_KEPT_MAX)]:
         shutil.rmtree(outdated)

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
-from zlib import crc32
 
-from wavekv.core.codec.bincode import TAG_U16, TAG_U32, TAG_U64, DecodeError, InvalidError, TruncatedError
+from wavekv.core.codec.bincode import DecodeError, InvalidError, TruncatedError
 from wavekv.core.codec.records import (
     VERSION,
     ChecksumError,
@@ -27,9 +26,9 @@ from wavekv.core.codec.records import (
     decode_header,
     decode_record,
 )
-from wavekv.core.ops import Op, Set, SetNextSeq
-from wavekv.core.types import Entry
+from wavekv.core.ops import Op, SetNextSeq
 from wavekv.errors import BadHeader, NewerVersion
+from wavekv.wal.plain import replay_plain
 
 _NAME = re.compile(r"(\d{8})\.wal")
 _GROUP_START = re.compile(
@@ -38,16 +37,7 @@ _GROUP_START = re.compile(
 )
 """Body length 4 … 24, a sequence of any width, operation 6: what every group start looks like."""
 
-_u16_at = struct.Struct("<H").unpack_from
 _u32_at = struct.Struct("<I").unpack_from
-# The fixed stretches of a plain record: length, sequence, index, key size; origin and seq; timestamp and checksum.
-_front_small = struct.Struct("<IBBB").unpack_from
-_front_u16 = struct.Struct("<IBHBB").unpack_from
-_front_u32 = struct.Struct("<IBIBB").unpack_from
-_dot_u16 = struct.Struct("<BIxH").unpack_from
-_dot_u32 = struct.Struct("<BIxI").unpack_from
-_back = struct.Struct("<BQBI").unpack_from
-_tuple = tuple.__new__
 
 
 def segment_name(number: int) -> str:
@@ -67,7 +57,7 @@ class Cause(StrEnum):
     TORN_TAIL = "torn_tail"
     """An incomplete record or a zero length, and no group start behind it."""
     BAD_LENGTH = "bad_length"
-    """The same with a group start behind it."""
+    """The same with a group start behind it, or a record whose length takes in the next one."""
     CRC_MISMATCH = "crc_mismatch"
     UNDECODABLE = "undecodable"
     UNKNOWN_OP = "unknown_op"
@@ -148,92 +138,27 @@ def read_header(data: bytes, name: str) -> Header | None:
 
 def replay(data: bytes, header: Header, apply: Callable[[Op], object], sequences: Sequences) -> Scan:
     """Hand every operation of a segment to `apply`, in order, up to the end or the first damage."""
-    size, position, records, groups, last_group = len(data), header.end, 0, 0, 0
-    cause = Cause.TORN_TAIL
+    position, records, groups, last_group = header.end, 0, 0, 0
+    read_end = position
     while True:
-        plain, position = _replay_plain_sets(data, position, apply, sequences)
-        records += plain
-        start = position + 4
-        if start > size:
-            break
-        end = start + _u32_at(data, position)[0]
-        if end > size or end == start:
-            break
-        try:
-            record = decode_record(data[start:end])
-        except DecodeError as error:
-            cause = _cause_of(error)
-            break
+        plain = replay_plain(data, position, apply, None if sequences.last is None else sequences.last + 1)
+        if plain.records:
+            records += plain.records
+            groups += plain.groups
+            last_group = plain.last_group if plain.groups else last_group
+            position = read_end = plain.position
+            sequences.last = plain.expected - 1
+        found = _record_at(data, position)
+        if isinstance(found, Cause):
+            return Scan(records, groups, position, last_group, _damage(data, position, read_end, found))
+        record, end = found
         if type(record.op) is SetNextSeq:
             groups += 1
             last_group = position
         sequences.add(record.sequence)
         apply(record.op)
         records += 1
-        position = end
-    return Scan(records, groups, position, last_group, _damage(data, position, cause))
-
-
-def _replay_plain_sets(  # noqa: PLR0912, PLR0915 (one branch a form)
-    data: bytes, position: int, apply: Callable[[Op], object], sequences: Sequences
-) -> tuple[int, int]:
-    """Apply Set records as long as they are plain; return their number and the position of the first other record.
-
-    Ugly inside for speed, three times the codec's (bench/replay): a log is almost nothing but canonical Set records
-    with keys up to 250 bytes, values up to 64 KiB, a drawn origin, a time of our days and a checksum above 2^16. One
-    unpack reads the front of such a record, one its fixed-width end, and a form not expected leaves it to the codec.
-    """
-    expected = first = -1 if sequences.last is None else sequences.last + 1
-    try:
-        while True:
-            tag = data[position + 4]
-            if tag == TAG_U32:
-                length, _, sequence, index, size = _front_u32(data, position)
-                at = position + 11
-            elif tag == TAG_U16:
-                length, _, sequence, index, size = _front_u16(data, position)
-                at = position + 9
-            else:
-                length, sequence, index, size = _front_small(data, position)
-                at = position + 7
-            stamp = position + length - 10
-            stamp_tag, raw, crc_tag, checksum = _back(data, stamp)
-            if index or sequence != expected or size >= TAG_U16 or stamp_tag != TAG_U64 or crc_tag != TAG_U32:
-                break
-            if crc32(data[at - 2 : stamp + 9]) != checksum:
-                break
-            end = at + size
-            key = data[at:end].decode()
-            value = None
-            if data[end] == 1:
-                size, at = data[end + 1], end + 2
-                if size == TAG_U16:
-                    size, at = _u16_at(data, at)[0], at + 2
-                elif size > TAG_U16:
-                    break
-                end = at + size
-                value = data[at:end]
-            elif data[end]:
-                break
-            else:
-                end += 1
-            if end + 10 == stamp and data[end + 5] == TAG_U32:
-                origin_tag, origin, seq = _dot_u32(data, end)
-            elif end + 8 == stamp and data[end + 5] == TAG_U16:
-                origin_tag, origin, seq = _dot_u16(data, end)
-            else:
-                break
-            if origin_tag != TAG_U32:
-                break
-            timestamp = ~(raw >> 1) if raw & 1 else raw >> 1
-            apply(_tuple(Set, (_tuple(Entry, (key, value, timestamp, origin, seq, None)),)))
-            position = stamp + 14
-            expected += 1
-    except (IndexError, struct.error, UnicodeDecodeError):
-        pass  # whatever it was, the codec meets it again at the same position and names it
-    if expected != first:
-        sequences.last = expected - 1
-    return expected - first, position
+        position, read_end = end, end - record.unread
 
 
 @dataclass(slots=True)
@@ -246,20 +171,42 @@ class Reader:
     damage: Damage | None = field(init=False, default=None)
 
     def __iter__(self) -> Iterator[Located]:
-        data, position, cause = self.data, self.header.end, Cause.TORN_TAIL
-        while position + 4 <= len(data):
-            end = position + 4 + _u32_at(data, position)[0]
-            if end > len(data) or end == position + 4:
-                break
-            try:
-                record = decode_record(data[position + 4 : end])
-            except DecodeError as error:
-                cause = _cause_of(error)
-                break
+        data, position = self.data, self.header.end
+        read_end = position
+        while not isinstance(found := _record_at(data, position), Cause):
+            record, end = found
             yield Located(position, end - position - 4, record)
-            position = end
+            position, read_end = end, end - record.unread
         self.valid_end = position
-        self.damage = _damage(data, position, cause)
+        self.damage = _damage(data, position, read_end, found)
+
+
+def _record_at(data: bytes, position: int) -> tuple[Record, int] | Cause:
+    """Return the record at `position` and where it ends, or why there is none."""
+    start = position + 4
+    if start > len(data):
+        return Cause.TORN_TAIL
+    end = start + _u32_at(data, position)[0]
+    if end > len(data) or end == start:
+        return Cause.TORN_TAIL
+    try:
+        record = decode_record(data[start:end])
+    except DecodeError as error:
+        return _cause_of(error)
+    # Unread bytes are tolerated, but a whole record among them was skipped by a wrong length.
+    if record.unread and _holds_record(data, end - record.unread, end):
+        return Cause.BAD_LENGTH
+    return record, end
+
+
+def _holds_record(data: bytes, start: int, end: int) -> bool:
+    if start + 4 > end:
+        return False
+    body_end = start + 4 + _u32_at(data, start)[0]
+    try:
+        return body_end <= end and decode_record(data[start + 4 : body_end]).unread >= 0
+    except DecodeError:
+        return False
 
 
 def _cause_of(error: DecodeError) -> Cause:
@@ -268,10 +215,11 @@ def _cause_of(error: DecodeError) -> Cause:
     return Cause.CRC_MISMATCH if isinstance(error, ChecksumError) else Cause.UNDECODABLE
 
 
-def _damage(data: bytes, offset: int, cause: Cause) -> Damage | None:
+def _damage(data: bytes, offset: int, read_end: int, cause: Cause) -> Damage | None:
+    """Describe what stops reading at `offset`; unread bytes before it, from `read_end`, may hide a group start."""
     if not data[offset:].strip(b"\0"):
         return None
-    group_start = find_group_start(data, offset + 1)
+    group_start = find_group_start(data, read_end)
     if cause is Cause.TORN_TAIL and group_start is not None:
         cause = Cause.BAD_LENGTH
     return Damage(cause, offset, group_start)

@@ -79,12 +79,12 @@ def test_a_torn_tail_is_cut_and_kept_aside_without_its_zeros(tmp_path: Path) -> 
     append_all(tmp_path, GROUPS[:2])
     file = tmp_path / "00000001.wal"
     whole = file.read_bytes()
-    file.write_bytes(whole + b"\x40\0\0\0half a record" + bytes(100))
+    file.write_bytes(whole + b"\x40\x40\0\0half a record" + bytes(100))
     found, ops = recovered(tmp_path)
     assert (found.damage, found.cut_bytes, len(ops)) == ("torn_tail", 17, 4)
     assert found.cause == f"torn_tail in 00000001.wal at {len(whole)}"
     assert file.read_bytes() == whole
-    assert (tmp_path / f"00000001.wal.torn-{len(whole)}").read_bytes() == b"\x40\0\0\0half a record"
+    assert (tmp_path / f"00000001.wal.torn-{len(whole)}").read_bytes() == b"\x40\x40\0\0half a record"
     assert recovered(tmp_path)[0].damage is None
 
 
@@ -228,8 +228,9 @@ def test_a_refused_log_is_left_as_it_was(
     tmp_path: Path, spoil: Callable[[Path], object], error: type[WaveKVError]
 ) -> None:
     three_segments(tmp_path)
-    flip(tmp_path / segments(tmp_path)[-1], 60)
     spoil(tmp_path)
+    with (tmp_path / segments(tmp_path)[-1]).open("ab") as file:
+        file.write(b"a torn tail as well")
     before = files(tmp_path)
     with pytest.raises(error):
         recovered(tmp_path)
@@ -297,7 +298,7 @@ def test_a_bounded_number_of_quarantines_is_kept(tmp_path: Path) -> None:
     for _ in range(EVENTS_KEPT_MAX + 2):
         append_all(tmp_path, [[Clear("a")], [Clear("b")]])
         size = (tmp_path / "00000001.wal").stat().st_size
-        flip(tmp_path / "00000001.wal", size - 20)
+        flip(tmp_path / "00000001.wal", size - 30)
         assert recovered(tmp_path)[0].damage == "corruption"
     kept = sorted(folder.name for folder in (tmp_path / "quarantine").iterdir())
     assert kept == [f"{number:04}" for number in range(3, EVENTS_KEPT_MAX + 3)]

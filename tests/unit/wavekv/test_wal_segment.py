@@ -83,6 +83,26 @@ def test_a_group_start_behind_damage_is_found(bad: bytes, cause: Cause) -> None:
     assert damage(bad + SECOND) == Damage(cause, END, END + len(bad))
 
 
+@pytest.mark.parametrize("taken", [1, 4, 11])
+def test_a_length_that_takes_in_part_of_the_next_group_start_does_not_hide_it(taken: int) -> None:
+    longer = bytearray(HEADER + FIRST + SECOND)
+    at = END - len(encode_record(2, Clear("a")))
+    longer[at] += taken
+    found, ops, _ = scan(bytes(longer))
+    assert ops == [SetNextSeq(2), Clear("a")]
+    assert found.damage is not None
+    assert found.damage.group_start == END
+
+
+def test_a_length_that_takes_in_whole_records_is_damage_though_the_checksum_fits() -> None:
+    longer = bytearray(HEADER + FIRST + SECOND)
+    at = END - len(encode_record(2, Clear("a")))
+    longer[at] += len(SECOND)
+    found, ops, _ = scan(bytes(longer))
+    assert ops == [SetNextSeq(2)]
+    assert found.damage == Damage(Cause.BAD_LENGTH, at, END)
+
+
 def test_records_of_other_kinds_or_with_a_bad_checksum_are_no_group_start() -> None:
     spoiled = bytearray(SECOND)
     spoiled[6] ^= 1

@@ -84,11 +84,13 @@ class Header(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record: its place among the records of the log, its operation, the stored checksum."""
+    """One record: its place among the records of the log, its operation, the stored checksum, and what follows it."""
 
     sequence: int
     op: Op
     checksum: int
+    unread: int
+    """Bytes of the body behind the checksum; no writer of ours leaves any."""
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -203,10 +205,10 @@ def decode_record(body: bytes) -> Record:
         if _ends_with_checksum(body, start):
             raise
         raise InvalidError(str(error)) from error
-    checksum, _ = read_u32(body, end)
+    checksum, read = read_u32(body, end)
     if crc32(body[start:end]) != checksum and crc32(encode_op(op)) != checksum:
         raise ChecksumError(f"record {sequence} does not match its checksum {checksum:#010x}")
-    return Record(sequence, op, checksum)
+    return Record(sequence, op, checksum, len(body) - read)
 
 
 def decode_op(data: bytes, position: int) -> tuple[Op, int]:

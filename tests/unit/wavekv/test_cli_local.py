@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from wavekv.cli.local_plan import cluster_id_of, plan_members, serve_arguments
+from wavekv.cli.local_view import Lines, greeting, table
+from wavekv.cli.serve import serve
+from wavekv.cli.serve_settings import ServeFlags, settings_from
+from wavekv.cli.supervisor import Supervised, last_lines
+from wavekv.config import Address, MemberSettings, PeerAddress
+from wavekv.errors import DirectoryUnusable, UsageError
+
+
+def settings_of(arguments: list[str]) -> MemberSettings:
+    context = serve.make_context("serve", arguments[1:])
+    flags = {name: value for name, value in context.params.items() if not name.startswith("log_")}
+    return settings_from(ServeFlags(**flags))
+
+
+def test_members_are_ten_ports_apart_and_keep_data_and_logs_apart(tmp_path: Path) -> None:
+    plans = plan_members(3, 7070, tmp_path)
+    assert [(plan.name, plan.port, plan.metrics_port) for plan in plans] == [
+        ("m0", 7070, 7073),
+        ("m1", 7080, 7083),
+        ("m2", 7090, 7093),
+    ]
+    assert plans[1].data_dir == tmp_path / "m1"
+    assert plans[1].log == tmp_path / "logs" / "m1.log"
+
+
+def test_ports_end_at_65535() -> None:
+    assert plan_members(2, 65522, Path())[1].metrics_port == 65535
+    with pytest.raises(UsageError):
+        plan_members(2, 65523, Path())
+    with pytest.raises(UsageError):
+        plan_members(1, 0, Path())
+
+
+def test_serve_takes_the_arguments_and_knows_the_others_as_peers(tmp_path: Path) -> None:
+    plans = plan_members(3, 7070, tmp_path)
+    settings = settings_of(serve_arguments(plans[1], plans, "0123456789abcdef0123456789abcdef"))
+    assert settings.name == "m1"
+    assert settings.insecure_peers
+    assert settings.peer_listen == Address("127.0.0.1", 7082)
+    assert settings.metrics_listen == Address("127.0.0.1", 7083)
+    assert settings.peers == (PeerAddress("m0", "http://127.0.0.1:7072"), PeerAddress("m2", "http://127.0.0.1:7092"))
+
+
+def test_a_folder_keeps_its_cluster_id(tmp_path: Path) -> None:
+    first = cluster_id_of(tmp_path / "a")
+    assert cluster_id_of(tmp_path / "a") == str(UUID(first))
+    assert cluster_id_of(tmp_path / "b") != first
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", json.dumps({"cluster_id": "x"}), json.dumps({"cluster_id": 1})])
+def test_a_cluster_file_that_is_not_one_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "cluster.json").write_text(content)
+    with pytest.raises(DirectoryUnusable):
+        cluster_id_of(tmp_path)
+    assert (tmp_path / "cluster.json").read_text() == content
+
+
+def test_a_data_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DirectoryUnusable):
+        cluster_id_of(tmp_path / "file")
+
+
+def test_the_greeting_names_redis_cli_only_where_it_is() -> None:
+    plans = plan_members(2, 7070, Path("d"))
+    assert "redis-cli -p 7071 SET" in greeting(plans, Path("d"), redis_cli=True)
+    without = greeting(plans, Path("d"), redis_cli=False)
+    assert "redis-cli" not in without
+    assert "curl http://127.0.0.1:7080/v1/kv/greeting" in without
+
+
+def test_a_line_is_said_once_until_something_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    member = Supervised(plan_members(1, 7070, Path("d"))[0], [])
+    lines = Lines([member])
+    lines.refresh()
+    lines.refresh()
+    assert capsys.readouterr().out.count("\n") == 1
+    member.status = {"store": {"live": 1200}, "peers": [{"lag": 1}, {"lag": 30}, {"lag": None}], "converged": True}
+    lines.refresh()
+    assert "entries=1,200 lag=30 converged=yes" in capsys.readouterr().out
+
+
+def test_the_table_has_a_row_for_each_member() -> None:
+    assert table([Supervised(plan, []) for plan in plan_members(3, 7070, Path("d"))]).row_count == 3
+
+
+def test_the_last_ten_lines_of_a_log_are_shown(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(5000)))
+    assert last_lines(log).split("\n") == [f"  line {number}" for number in range(4990, 5000)]
+    log.write_text("")
+    assert last_lines(log) == "  (empty)"
+    assert "No such file" in last_lines(tmp_path / "none")

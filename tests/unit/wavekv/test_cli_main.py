@@ -1,0 +1,95 @@
+import io
+import json
+import logging
+import subprocess
+import sys
+
+import click
+import pytest
+
+from wavekv.__main__ import run
+from wavekv.cli.logs import set_up_logging
+from wavekv.cli.root import COMMANDS, cli
+from wavekv.errors import BadHeader, MemberUnreachable, RefusedByMember, UsageError, WaveKVError
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "main", fail)
+    return run([])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (RefusedByMember(404, "not_found", "no such key"), 1, "wavekv: no such key [not_found]\n"),
+        (UsageError("no"), 2, "wavekv: no [usage]\n"),
+        (MemberUnreachable("nobody"), 3, "wavekv: nobody [unreachable]\n"),
+        (BadHeader("broken"), 4, "wavekv: broken [wal_bad_header]\n"),
+    ],
+)
+def test_an_error_of_ours_is_one_line_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: WaveKVError, code: int, line: str
+) -> None:
+    assert ends_with(monkeypatch, error) == code
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interrupt_is_130_and_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    assert ends_with(monkeypatch, error) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["get"], ["list", "--limit", "0"], ["serve", "--fsync-mode", "x"]])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert run(arguments) == 2
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    program = (
+        "import sys; from wavekv.__main__ import run; code = run(['--help']); "
+        "sys.exit(code or any(name in sys.modules for name in ('aiohttp', 'rich', 'uvloop')))"
+    )
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {program}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_listed_command_is_there(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+
+
+def logged(style: str, level: str) -> str:
+    stream, root = io.StringIO(), logging.getLogger()
+    before = root.handlers[:], root.level
+    root.handlers.clear()  # so that set-up does not close those of the test run
+    try:
+        set_up_logging(style, level, stream)
+        logging.getLogger("wavekv.test").info("hi %s", "you")
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            logging.getLogger("wavekv.test").exception("bad")
+        return stream.getvalue()
+    finally:
+        root.handlers[:], root.level = before
+
+
+def test_json_logs_are_an_object_a_line_with_the_traceback_inside() -> None:
+    first, second = (json.loads(line) for line in logged("json", "info").splitlines())
+    assert (first["level"], first["logger"], first["message"]) == ("info", "wavekv.test", "hi you")
+    assert first["time"].endswith("Z")
+    assert "ValueError: inside" in second["exception"]
+
+
+def test_text_logs_begin_with_time_and_level_and_obey_the_level() -> None:
+    lines = logged("text", "error").splitlines()
+    assert lines[0].split()[1:] == ["ERROR", "wavekv.test", "bad"]
