@@ -1,8 +1,8 @@
 """Conversations recorded with the original system, held with this one: merge order, deltas, pages, limits.
 
-Compared are the entries and pages of the answers and the entries left at the end. What differs on purpose (acks by dots,
-members, collection, local writes at a limit, equal stamps) is not compared. The merge-order recordings use one dot for several keys,
-case after case; a dot names one write here (I2), so each of their cases meets a member of its own.
+Compared are the entries and pages of the answers and the entries left at the end. What differs on purpose is not
+compared: acks by dots, members, collection, local writes at a limit, equal stamps. The merge-order recordings use one
+dot for several keys, case after case; a dot names one write here (I2), so each case meets a member of its own.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.fakes.cluster import LIMITS, MemoryMember
 from wavekv.core import exchange
 from wavekv.core.messages import Envelope

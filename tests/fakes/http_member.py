@@ -30,6 +30,7 @@ class HttpMember:
     def __init__(self, fault: Callable[[str, str, int], Fault] | None = None, socket: str | None = None) -> None:
         self.entries: dict[str, bytes] = {}
         self.puts: Counter[str] = Counter()
+        self.written: list[tuple[str, bytes]] = []
         self.gets: Counter[str] = Counter()
         self.overlaps = 0
         self.connections: set[Any] = set()
@@ -127,6 +128,7 @@ class HttpMember:
         found = key in self.entries
         self.entries[key] = value
         self.puts[key] += 1
+        self.written.append((key, value))
         if fault == CUT_AFTER:
             return _cut(request)
         return web.Response(status=200 if found else 201, headers={"ETag": f'"{self._etag(key)}"'})

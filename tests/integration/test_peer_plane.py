@@ -1,15 +1,16 @@
 """The peer plane refuses what it must, by a stable code, and merges nothing of it (FORMAT §5.2)."""
 
 import gzip
+import http.client
 import json
 import ssl
-import http.client
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import pytest
+
 from tests.integration.member_process import Answer, Cluster, MemberProcess, eventually, fetch
 from tests.pki import Authority, Leaf
 from wavekv.core.codec.envelope import encode_envelope, pack, unpack
@@ -46,7 +47,7 @@ def post(member: MemberProcess, path: str, body: bytes) -> Answer:
 def test_a_bad_message_is_refused_by_code_and_nothing_is_merged(
     one: MemberProcess, code: str, status: int, path: str, body: bytes
 ) -> None:
-    answer = post(one, f"/v1/admin/membership" if ".." in path else f"/wavekv/{path}", body)
+    answer = post(one, "/v1/admin/membership" if ".." in path else f"/wavekv/{path}", body)
     assert (answer.status, json.loads(answer.body)["code"]) == (status, code)
     assert one.get("smuggled") is None
     assert one.put("alive", b"yes").status == 201

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import publicsuffixlist
 import redis
+
 from tests.integration.member_process import Cluster, MemberProcess, eventually
 
 PREFIX = "psl/"

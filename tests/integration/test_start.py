@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tests.integration.member_process import Cluster, MemberProcess, eventually, free_ports
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_CORRUPT = 1, 2, 4

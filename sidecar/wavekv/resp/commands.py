@@ -17,6 +17,7 @@ from wavekv.ports import KeyValues
 from wavekv.resp import replies
 
 _SET_OPTIONS: Final = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"NX", b"XX", b"GET", b"KEEPTTL"})
+_SYNTAX: Final = "ERR syntax error"
 _SHOWN_MAX: Final = 128  # characters of an unknown command, and of its arguments, that Redis repeats
 
 Reply = bytes | Coroutine[Any, Any, bytes]
@@ -106,10 +107,10 @@ def exists(session: Session, words: list[bytes]) -> Reply:
 
 def set_(session: Session, words: list[bytes]) -> Reply:
     """SET key value."""
-    for word in words[3:]:
-        if word.upper() not in _SET_OPTIONS:
-            return replies.error("ERR syntax error")
-        return replies.error(f"ERR option {_shown(word.upper())} is not supported by this version")
+    if len(words) > 3:
+        option = words[3].upper()
+        known = option in _SET_OPTIONS
+        return replies.error(f"ERR option {_shown(option)} is not supported by this version" if known else _SYNTAX)
     key, value = session.key(words[1]), words[2]
     if len(value) > session.limits.value_bytes_max:
         raise ValueTooLarge(f"the value has {len(value)} bytes; at most {session.limits.value_bytes_max} are allowed")

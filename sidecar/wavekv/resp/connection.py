@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._writing = 0
         self._waiting_read: list[bytes] | None = None
         self._taking = True  # the client takes replies
+        self._input_ended = False  # what has been received is still run
         self._ending = False  # no further command is run; close when the replies due have gone
         self._turning = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
@@ -49,7 +50,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what can no longer be answered; writes under way go on."""
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes and answer what can be answered now."""
-        if not self._ending:
+        if not (self._input_ended or self._ending):
             self._commands.feed(data)
             self._turn()
 
@@ -79,8 +80,8 @@ class Connection(asyncio.Protocol):
         self._turn_soon()
 
     def end(self) -> None:
-        """Run no further command, and close when the replies due have gone."""
-        self._ending = True
+        """Take no more bytes, run the commands received, and close when their replies have gone."""
+        self._input_ended = True
         self._turn_soon()
 
     def abort(self) -> None:
@@ -100,7 +101,11 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._send_settled()
-        while self._may_run() and (words := self._next_command()) is not None:
+        while self._may_run():
+            words = self._next_command()
+            if words is None:
+                self._ending = self._ending or self._input_ended
+                break
             self._run(words)
             if len(self._replies) >= 64:  # a long pipeline of reads: answer as it goes
                 self._send_settled()
@@ -116,9 +121,9 @@ class Connection(asyncio.Protocol):
         return self._waiting_read is None or not self._writing
 
     def _throttle(self) -> None:
-        if self._may_run() or self._ending:
+        if self._may_run():
             self._transport.resume_reading()
-        else:
+        elif not self._ending:
             self._transport.pause_reading()
 
     def _next_command(self) -> list[bytes] | None:

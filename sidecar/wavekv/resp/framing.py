@@ -1,19 +1,23 @@
 """Cuts a connection's bytes into commands: arrays of binary strings, as Redis clients send them.
 
-hiredis does the parsing, at a third of the cost of the same in Python. It would believe any length, though: an array
-header reserves its list at once, so thirteen bytes could claim gigabytes. Headers that declare too much are therefore
-found before hiredis sees them (G9). The same digits inside a value are no header, and the parser's own state tells the
-two apart: it has consumed everything before a header, and nothing of a string that is not complete.
+hiredis does the parsing, at a third of the cost of the same in Python. It would believe any length, though: the header
+of an array reserves its list at once, so thirteen bytes could claim gigabytes. Headers that declare too much are
+therefore found before hiredis sees them (G9). The same digits inside a value are no header, and the parser's own state
+tells the two apart: it has consumed everything before a header, and nothing of a string that is not complete.
 """
 
 import re
 from collections import deque
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 import hiredis
 
 _MORE: Final = object()
-_HEADER_BEGUN = re.compile(rb"\*\d*\Z")
+_TYPES = rb"[*~>|]"  # what makes hiredis reserve a list: array, set, push, attribute
+_HEADER_BEGUN = re.compile(_TYPES + rb"\d*\Z")
+_HEADER_BYTES_MAX: Final = 32  # a longer number is refused by hiredis, as are leading zeros
 
 
 class BadProtocol(Exception):
@@ -27,29 +31,41 @@ class CommandReader:
         self._bytes_max = bytes_max
         self._arguments_max = arguments_max
         self._reader = hiredis.Reader(notEnoughData=_MORE)
-        self._long_header = re.compile(rb"\*(\d{%d,})" % len(str(arguments_max)))
+        long_number = _TYPES + rb"(\d{%d,})" % len(str(arguments_max))
+        self._long_first = re.compile(long_number)
+        self._long_later = re.compile(rb"\n" + long_number)  # begins with one byte: ten times as fast to search
         self._parsed: deque[list[bytes]] = deque()
         self._withheld = b""
         self._unparsed_bytes = 0
         self._broken: BadProtocol | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take what the socket gave."""
+        """Take what the socket gave; nothing more once the protocol is broken."""
+        if self._broken is not None:
+            return
         self._unparsed_bytes += len(data)
         data = self._withheld + data
-        begun = _HEADER_BEGUN.search(data)  # never the end of a command, so withholding it delays none
+        begun = _HEADER_BEGUN.search(data, max(0, len(data) - _HEADER_BYTES_MAX))
         end = begun.start() if begun else len(data)
-        self._withheld = data[end:]
+        self._withheld = data[end:]  # never the end of a command, so this delays none
         start = 0
-        for header in self._long_header.finditer(data, 0, end):
-            if int(header[1][:20]) > self._arguments_max and self._broken is None:
-                self._reader.feed(data[start : header.start()])
-                start = header.start()
-                self._parse_all()
-                if not self._reader.has_data():
-                    self._broken = self._broken or BadProtocol("invalid multibulk length")
-        if self._broken is None:
-            self._reader.feed(data[start:end])
+        for at in self._suspects(data, end):
+            self._reader.feed(data[start:at])
+            start = at
+            self._parse_all()
+            if self._broken is None and not self._reader.has_data():
+                self._broken = BadProtocol("invalid multibulk length")
+            if self._broken is not None:
+                return
+        self._reader.feed(data[start:end])
+
+    def _suspects(self, data: bytes, end: int) -> Iterator[int]:
+        """Yield where a header with too large a number begins, or a value that looks like one."""
+        first = self._long_first.match(data, 0, end)
+        later = self._long_later.finditer(data, 0, end)
+        for header in chain((first,) if first else (), later):
+            if int(header[1][:_HEADER_BYTES_MAX]) > self._arguments_max:
+                yield header.start(1) - 1
 
     def next(self) -> list[bytes] | None:
         """Return the next command, None until more bytes come; the list is empty for an empty array.
@@ -74,7 +90,7 @@ class CommandReader:
         try:
             command = self._reader.gets()
         except hiredis.ProtocolError as error:
-            raise BadProtocol(_first_word(error)) from error
+            raise BadProtocol(str(error).removeprefix("Protocol error, ")) from error
         if command is _MORE:
             if self._unparsed_bytes > self._bytes_max:
                 raise BadProtocol("command too long")
@@ -86,7 +102,3 @@ class CommandReader:
             if type(argument) is not bytes:
                 raise BadProtocol("expected '$'")
         return command
-
-
-def _first_word(error: hiredis.ProtocolError) -> str:
-    return str(error).removeprefix("Protocol error, ")

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Sequence
+from typing import cast
 
 from wavekv.config import Limits
 from wavekv.ports import Clock, KeyValues, Observer
@@ -68,6 +69,6 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say it."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_FULL)
-        transport.close()
+        refused = cast("asyncio.Transport", transport)
+        refused.write(_FULL)
+        refused.close()

@@ -187,7 +187,9 @@ class Gossip:
         """Push what is queued, coalesced, until nothing is."""
         try:
             while link.queue.visible_at:
-                await asyncio.sleep(self._settings.push_delay_ms / 1000)
+                now = self._clock.monotonic()
+                spaced = link.pushed_at + self._settings.push_spacing_ms / 1000
+                await asyncio.sleep(max(self._settings.push_delay_ms / 1000, spaced - now))
                 await self._push_once(link)
         except WaveKVError as error:
             link.queue.clear()
@@ -197,6 +199,7 @@ class Gossip:
             self._pushing.discard(link.name)
 
     async def _push_once(self, link: Link) -> None:
+        link.pushed_at = self._clock.monotonic()
         taken = link.queue.take(self._replica.store.entries, self._limits.page_bytes_max)
         message = exchange.push_message(self._replica, taken.entries, taken.carried, self._clock.now_ms())
         answer = await self._transport.push(link.url, message)

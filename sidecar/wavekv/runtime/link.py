@@ -84,6 +84,7 @@ class Link:
     reachable: bool | None = None
     last_error: str | None = None
     last_heard: float | None = None
+    pushed_at: float = 0.0
     failures: int = 0
     retry_at: float = 0.0
 

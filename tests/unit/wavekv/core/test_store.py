@@ -4,13 +4,26 @@ import json
 from pathlib import Path
 
 import pytest
+
+from wavekv.config import Limits
 from wavekv.core.context import Context
 from wavekv.core.delta import delta_page
 from wavekv.core.digest import crate_digest
-from wavekv.core.ops import Batch, Clear, Cover, Floor, Op, Process, PushPeerLog, Set, SetExpiring, SetNextSeq, UpdateLocalAck
+from wavekv.core.ops import (
+    Batch,
+    Clear,
+    Cover,
+    Floor,
+    Op,
+    Process,
+    PushPeerLog,
+    Set,
+    SetExpiring,
+    SetNextSeq,
+    UpdateLocalAck,
+)
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
-from wavekv.config import Limits
 
 VECTORS = Path(__file__).parents[3] / "vectors"
 
@@ -96,7 +109,11 @@ def test_a_peer_log_entry_of_a_crate_moves_its_ack_and_stores_nothing() -> None:
 def test_the_same_values_give_the_same_buckets_whatever_the_way_there() -> None:
     direct = folded(Set(entry("a", b"1", 1)), Set(entry("b", b"2", 2)))
     detour = folded(
-        Set(entry("b", b"0", 9)), Set(entry("x", b"", 8)), Set(entry("b", b"2", 2)), Clear("x"), Set(entry("a", b"1", 1))
+        Set(entry("b", b"0", 9)),
+        Set(entry("x", b"", 8)),
+        Set(entry("b", b"2", 2)),
+        Clear("x"),
+        Set(entry("a", b"1", 1)),
     )
     tombstones = folded(Set(entry("a", b"1", 1)), Set(entry("b", b"2", 2)), Set(entry("gone", None, 3)))
     assert direct.buckets.snapshot() == detour.buckets.snapshot() == tombstones.buckets.snapshot()
@@ -111,7 +128,13 @@ def test_the_crate_s_digest_is_reproduced(case: dict[str, object]) -> None:
     raw = case["entries"]
     assert isinstance(raw, list)
     held = [
-        Entry(item["key"], None if item["value"] is None else bytes.fromhex(item["value"]), item["ts"], item["node"], item["seq"])
+        Entry(
+            item["key"],
+            None if item["value"] is None else bytes.fromhex(item["value"]),
+            item["ts"],
+            item["node"],
+            item["seq"],
+        )
         for item in raw
     ]
     assert crate_digest(sorted(held, key=lambda item: item.key)).hex() == case["digest"]

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from tests.fakes.cluster import MemoryMember
 from tests.fakes.syncing import HeldSyncing
 from wavekv.core.ops import Set

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from wavekv.config import PeerAddress
 from wavekv.core.membership import Epoch
 from wavekv.errors import UsageError
