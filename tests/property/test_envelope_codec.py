@@ -1,4 +1,4 @@
-"""Whatever a member can say, another reads as it was said; whatever else arrives is refused, and nothing else happens."""
+"""Whatever a member can say, another reads as it was said; whatever else arrives is refused, and no worse."""
 
 import contextlib
 

@@ -1,6 +1,5 @@
 """How a local cluster looks: a live table on a terminal, else a line when something changed and every ten seconds."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,20 +16,18 @@ from wavekv.cli.supervisor import Supervised
 LINE_SECONDS = 10.0
 
 
-def greeting(members: Sequence[MemberPlan], data_dir: Path, redis_cli: bool | None = None) -> str:
-    """Return how to use the cluster; `redis_cli` tells whether that program is there, None: look."""
+def greeting(members: Sequence[MemberPlan], data_dir: Path) -> str:
+    """Return how to use the cluster: write on the first member, read on the last."""
     first, last = members[0], members[-1]
     lines = [
         f"{len(members)} members on this machine; data stays in {data_dir}, logs in {data_dir / 'logs'}",
         f"  put: curl -X PUT --data-binary hello {first.url}/v1/kv/greeting",
         f"  get: curl {last.url}/v1/kv/greeting",
+        f"  put: redis-cli -p {first.resp_port} SET greeting hello",
+        f"  get: redis-cli -p {last.resp_port} GET greeting",
+        "  stop: Ctrl-C",
     ]
-    if shutil.which("redis-cli") if redis_cli is None else redis_cli:
-        lines += [
-            f"  put: redis-cli -p {first.resp_port} SET greeting hello",
-            f"  get: redis-cli -p {last.resp_port} GET greeting",
-        ]
-    return "\n".join([*lines, "  stop: Ctrl-C"])
+    return "\n".join(lines)
 
 
 def state(member: Supervised) -> str:

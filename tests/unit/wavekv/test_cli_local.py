@@ -68,12 +68,12 @@ def test_a_data_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
         cluster_id_of(tmp_path / "file")
 
 
-def test_the_greeting_names_redis_cli_only_where_it_is() -> None:
-    plans = plan_members(2, 7070, Path("d"))
-    assert "redis-cli -p 7071 SET" in greeting(plans, Path("d"), redis_cli=True)
-    without = greeting(plans, Path("d"), redis_cli=False)
-    assert "redis-cli" not in without
-    assert "curl http://127.0.0.1:7080/v1/kv/greeting" in without
+def test_the_greeting_says_how_to_write_on_one_member_and_read_on_another() -> None:
+    text = greeting(plan_members(3, 7070, Path("d")), Path("d"))
+    assert "curl -X PUT --data-binary hello http://127.0.0.1:7070/v1/kv/greeting" in text
+    assert "curl http://127.0.0.1:7090/v1/kv/greeting" in text
+    assert "redis-cli -p 7071 SET" in text
+    assert "redis-cli -p 7091 GET" in text
 
 
 def test_a_line_is_said_once_until_something_changes(capsys: pytest.CaptureFixture[str]) -> None:

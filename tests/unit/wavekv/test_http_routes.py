@@ -1,0 +1,240 @@
+"""Routes, options and listings over HTTP: what exists, what is lacking and said to be, and how pages join up."""
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgpack
+import pytest
+
+from tests.fakes.key_values import FakeClock, FakeKeyValues, Operations
+from tests.fakes.planes import Plane, plane
+from tests.fakes.raw_http import RawHttp
+from wavekv.config import Limits
+from wavekv.http_api import HttpApi
+from wavekv.runtime.listening import open_unix
+
+LIMITS = Limits(list_entries_max=5, list_entries_default=3, list_bytes_max=100)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[Plane]:
+    async with plane(HttpApi, LIMITS) as serving:
+        yield serving
+
+
+@pytest.fixture
+async def client(http: Plane) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(http.url) as session:
+        yield session
+
+
+async def code(client: aiohttp.ClientSession, method: str, path: str, **headers: str) -> tuple[int, str]:
+    async with client.request(method, path, headers=headers) as answer:
+        return answer.status, (await answer.json())["code"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/kvs", "/v2/kv/k", "/v1/kv%2Fk", "/metrics", "*"])
+async def test_an_unknown_route_is_told_as_such(http: Plane, path: str) -> None:
+    async with RawHttp(http.port) as raw:
+        answer = await raw.ask(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    assert answer.status == 404
+    assert b"unknown_route" in answer.body
+    assert http.operations.seen == [("http", "other", "unknown_route")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/kv/k", "GET, HEAD, PUT, DELETE"),
+        ("PUT", "/v1/kv", "GET"),
+        ("DELETE", "/v1/status", "GET"),
+        ("OPTIONS", "/v1/kv/k", "GET, HEAD, PUT, DELETE"),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_ones(
+    client: aiohttp.ClientSession, method: str, path: str, allowed: str
+) -> None:
+    async with client.request(method, path) as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+        assert (await answer.json())["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/batch", "/v1/multi-get", "/v1/watch", "/v1/explain/k", "/v1/ephemeral/kv/k", "/openapi.json"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_route_that_this_version_lacks_is_not_implemented(
+    client: aiohttp.ClientSession, method: str, path: str
+) -> None:
+    assert await code(client, method, path) == (501, "not_implemented")
+
+
+@pytest.mark.parametrize("name", ["ttl", "durability", "timeout", "since"])
+@pytest.mark.parametrize("target", ["GET /v1/kv/k", "PUT /v1/kv/k", "DELETE /v1/kv/k", "GET /v1/kv", "GET /v1/status"])
+async def test_a_parameter_that_this_version_lacks_is_not_implemented(
+    http: Plane, client: aiohttp.ClientSession, target: str, name: str
+) -> None:
+    method, path = target.split()
+    assert await code(client, method, f"{path}?{name}=1") == (501, "not_implemented")
+    assert not http.store.entries
+
+
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "Wavekv-Session"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_header_that_this_version_lacks_is_not_implemented(
+    http: Plane, client: aiohttp.ClientSession, method: str, name: str
+) -> None:
+    await http.store.put("k", b"v")
+    assert await code(client, method, "/v1/kv/k", **{name: "*"}) == (501, "not_implemented")
+    held = http.store.get("k")
+    assert held is not None
+    assert held.seq == 1
+
+
+@pytest.mark.parametrize("query", ["x=1", "x", "prefix=a", "%zz=1", "%FF=1"])
+async def test_an_unknown_parameter_is_refused(http: Plane, query: str) -> None:
+    async with RawHttp(http.port) as raw:
+        for method in ("GET", "PUT", "DELETE"):
+            answer = await raw.ask(
+                f"{method} /v1/kv/k?{query} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            assert answer.status == 400
+            assert b"invalid_parameter" in answer.body
+    assert not http.store.entries
+
+
+async def test_the_status_is_the_member_s(client: aiohttp.ClientSession) -> None:
+    async with client.get("/v1/status") as answer:
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        assert await answer.json() == {"name": "fake", "entries": 0}
+
+
+# ---- listings ------------------------------------------------------------------------------------------------------
+
+
+async def fill(http: Plane, *keys: str, value: bytes = b"\x00v") -> None:
+    for key in keys:
+        await http.store.put(key, value)
+
+
+async def listed(client: aiohttp.ClientSession, **query: str | int) -> Any:
+    async with client.get("/v1/kv", params=query) as answer:
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        return await answer.json()
+
+
+async def test_a_listing_is_in_key_order_with_values_and_tags(http: Plane, client: aiohttp.ClientSession) -> None:
+    await fill(http, "b", "a", "ü")
+    page = await listed(client)
+    assert [entry["key"] for entry in page["entries"]] == ["a", "b", "ü"]
+    assert page["entries"][0] == {"key": "a", "etag": "2.7.2", "value": base64.b64encode(b"\x00v").decode()}
+    assert page["next"] is None
+
+
+async def test_pages_join_up_to_the_whole(http: Plane, client: aiohttp.ClientSession) -> None:
+    keys = [f"p/{number}" for number in range(7)]
+    await fill(http, *keys, "o", "q")
+    seen: list[str] = []
+    query: dict[str, str | int] = {"prefix": "p/", "limit": 3}
+    while True:
+        page = await listed(client, **query)
+        seen += [entry["key"] for entry in page["entries"]]
+        if page["next"] is None:
+            break
+        assert page["next"] == seen[-1]
+        query["after"] = page["next"]
+    assert seen == keys
+
+
+async def test_keys_alone_come_without_values_and_without_their_bytes_counted(
+    http: Plane, client: aiohttp.ClientSession
+) -> None:
+    await fill(http, "a", "b", value=b"v" * 100)
+    page = await listed(client, keys_only="true")
+    assert page["entries"] == [{"key": "a", "etag": "1.7.1"}, {"key": "b", "etag": "2.7.2"}]
+
+
+async def test_a_page_ends_at_its_bytes_and_one_entry_always_goes(http: Plane, client: aiohttp.ClientSession) -> None:
+    await fill(http, "a", value=b"v" * 101)
+    await fill(http, "b", value=b"v" * 40)
+    await fill(http, "c", value=b"v" * 60)
+    await fill(http, "d", value=b"v")
+    first = await listed(client)
+    assert ([entry["key"] for entry in first["entries"]], first["next"]) == (["a"], "a")
+    second = await listed(client, after="a")
+    assert ([entry["key"] for entry in second["entries"]], second["next"]) == (["b", "c"], "c")
+
+
+async def test_msgpack_by_accept_carries_values_as_they_are(http: Plane, client: aiohttp.ClientSession) -> None:
+    await fill(http, "a")
+    headers = {"Accept": "text/html, application/msgpack;q=0.9"}
+    async with client.get("/v1/kv", headers=headers) as answer:
+        assert answer.content_type == "application/msgpack"
+        page = msgpack.unpackb(await answer.read())
+    assert page == {"entries": [{"key": "a", "etag": "1.7.1", "value": b"\x00v"}], "next": None}
+
+
+async def test_a_query_decodes_plus_as_a_space_and_escapes_as_bytes(http: Plane) -> None:
+    await fill(http, "a b", "a+b", "ü")
+    async with RawHttp(http.port) as raw:
+        for query, key in (("a+", b'"a b"'), ("a%2B", b'"a+b"'), ("%C3%BC", '"ü"'.encode())):
+            answer = await raw.ask(f"GET /v1/kv?prefix={query} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            assert answer.body.count(b'"key"') == 1
+            assert key in answer.body
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+async def test_the_ends_of_the_limit_are_taken(http: Plane, client: aiohttp.ClientSession, limit: int) -> None:
+    await fill(http, *"abcdef")
+    assert len((await listed(client, limit=limit))["entries"]) == limit
+
+
+async def test_a_listing_without_a_limit_has_the_default_one(http: Plane, client: aiohttp.ClientSession) -> None:
+    await fill(http, *"abcdef")
+    assert len((await listed(client))["entries"]) == 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=6", "limit=-1", "limit=", "limit=1.5", "limit=²", "limit=" + "9" * 5000, "keys_only=yes", "x=1",
+     "limit=1&limit=2", "prefix=%FF", "prefix=%zz"],
+)  # fmt: skip
+async def test_a_bad_parameter_of_a_listing_is_refused(http: Plane, query: str) -> None:
+    async with RawHttp(http.port) as raw:
+        answer = await raw.ask(f"GET /v1/kv?{query} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    assert answer.status == 400
+    assert b"invalid_parameter" in answer.body
+
+
+# ---- sockets -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_same_api_is_on_a_unix_socket_whose_file_goes_with_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    api = HttpApi(FakeKeyValues(), LIMITS, Operations(), FakeClock())
+    await api.start([open_unix(path, 0o660)])
+    async with aiohttp.ClientSession("http://h", connector=aiohttp.UnixConnector(str(path))) as client:
+        async with client.put("/v1/kv/k", data=b"v") as answer:
+            assert answer.status == 201
+    await api.stop()
+    assert not path.exists()
+    await api.stop()
+
+
+async def test_a_stop_lets_the_request_in_progress_end(http: Plane) -> None:
+    import asyncio
+
+    http.store.hold = True
+    async with RawHttp(http.port) as raw:
+        raw.send(b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nv")
+        while not http.store.most_waiting:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(http.server.stop())
+        await asyncio.sleep(0)
+        http.store.commit()
+        assert (await raw.answer()).status == 201
+        await stopping
+        assert await raw.closed()
