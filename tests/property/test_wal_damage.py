@@ -85,7 +85,7 @@ def test_fast_and_slow_reading_agree_under_every_flipped_bit(first_sequence: int
 def test_one_flipped_bit_anywhere_is_never_wrong_data(log: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     whole = (log / "00000001.wal").read_bytes()
     last_group = ends()[len(OPS) - len(GROUPS[-1]) - 1]
-    verdicts = set()
+    verdicts: set[str | None] = set()
     for offset in range(len(whole)):
         for bit in (0, 3, 7):
             spoiled = bytearray(whole)

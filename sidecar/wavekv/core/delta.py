@@ -38,6 +38,11 @@ def delta_page(store: Store, theirs: Context, after: Dot | None, limits: Limits)
     return DeltaPage(tuple(found), None)
 
 
+def lacks_any(store: Store, theirs: Context) -> bool:
+    """Tell whether `theirs` lacks anything that is held here."""
+    return next(_uncovered(store, theirs, (0, 0)), None) is not None
+
+
 def _uncovered(store: Store, theirs: Context, after: Dot) -> Iterator[tuple[Dot, list[Entry]]]:
     for origin in store.origins():
         if origin < after[0]:

@@ -4,7 +4,8 @@ The requester sends its context and what it believes the responder lacks; the re
 lacks and, on the last page, its own context of that same instant. Adoption needs all of R3's conditions; the field
 `floor` is how a sender says that its side of them holds, so a message without it is merged and adopts nothing.
 
-Both directions page. A request of several pages is never adoptable: the receiver cannot know that it saw them all, and
+The first request of a round carries no entries: the last report may be a second old, and most of what it lacks has been
+pushed since. Both directions page. A request of several pages is never adoptable: the receiver cannot know that it saw them all, and
 the next round, whose delta is then empty, is adopted anyway. The crate repeats its first request page instead, which
 never gets through (FORMAT §8.5).
 
@@ -13,7 +14,7 @@ nothing that others forgot and a stale volume still shows.
 """
 
 from wavekv.core.context import Context
-from wavekv.core.delta import changed_behind, delta_page
+from wavekv.core.delta import changed_behind, delta_page, lacks_any
 from wavekv.core.messages import Envelope, Page, Ranges
 from wavekv.core.replica import Merged, Replica
 from wavekv.core.reports import Report, sender_of
@@ -66,25 +67,28 @@ class Round:
         return self._started and self._all_sent and self._all_received
 
     def request(self, now_ms: int) -> Envelope:
-        """Return the next request."""
-        replica, store = self._replica, self._replica.store
+        """Return the next request. The first one only asks: what to send is judged by the answer's fresh report."""
+        store = self._replica.store
         first = not self._started
         if first or self._all_received:
             self._acks, self._dots = dict(store.context.acks), store.context.dots()
+        theirs = self._report.context if self._report else Context()
         entries: tuple[Entry, ...] = ()
-        if not self._all_sent:
-            theirs = self._report.context if self._report else Context()
-            entries, self._sent = delta_page(store, theirs, self._sent, replica.limits)
+        paged = self._sent is not None
+        if first:
+            self._all_sent = not lacks_any(store, theirs)
+        elif not self._all_sent:
+            entries, self._sent = delta_page(store, theirs, self._sent, self._replica.limits)
             self._all_sent = self._sent is None
-        adoptable = first and self._all_sent
+        adoptable = self._all_sent and not paged
         self._started = True
         return envelope(
-            replica,
+            self._replica,
             now_ms,
             acks=self._acks,
             dots=self._dots,
             entries=entries,
-            page=None if self._all_sent else Page(self._sent or (0, 0), last=False),
+            page=Page(self._sent, last=False) if self._sent is not None else None,
             resume_from=self._cursor,
             page_pos=self._page_pos,
             since=(self._report.inc if self._report else 0) if adoptable else None,

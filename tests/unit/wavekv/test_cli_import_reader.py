@@ -1,3 +1,5 @@
+"""What the import reads: every format, what it refuses by line, and what it skips."""
+
 import io
 
 import pytest

@@ -1,3 +1,5 @@
+"""The plan and the words of `wavekv local`: ports, cluster id, table and lines."""
+
 import json
 from pathlib import Path
 from uuid import UUID

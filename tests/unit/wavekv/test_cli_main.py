@@ -1,3 +1,5 @@
+"""The entry point: errors become one line and an exit code, never a traceback."""
+
 import io
 import json
 import logging

@@ -1,3 +1,5 @@
+"""The flags of `wavekv serve`: what they become, and which are refused together."""
+
 import re
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""Where the client commands look for a member, and how keys become paths."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""Addresses to listen on: what is read, and what is refused."""
+
 import pytest
 
 from wavekv.config import Address, parse_address

@@ -227,6 +227,30 @@ def test_an_unknown_operation_is_a_newer_version_only_with_a_good_checksum() -> 
         decode_record(_body(b"\x0ewhatever", checksum=1))
 
 
+@pytest.mark.parametrize(("limit", "tag"), [(1 << 16, b"\xfb"), (251, b"")])
+def test_an_unknown_operation_is_known_by_a_short_checksum_too(limit: int, tag: bytes) -> None:
+    # CRC is linear: four bytes at the end can be chosen for any checksum.
+    op = _with_checksum_below(b"\x0e", limit)
+    checksum = crc32(op).to_bytes(2 if tag else 1, "little")
+    with pytest.raises(UnknownOpError):
+        decode_record(b"\x01" + op + tag + checksum)
+
+
+def _with_checksum_below(prefix: bytes, limit: int) -> bytes:
+    """Return `prefix` and some bytes whose checksum lies below `limit`, solved bit by bit over GF(2)."""
+    base = crc32(prefix + bytes(4))
+    rows = [(crc32(prefix + (1 << bit).to_bytes(4, "little")) ^ base, 1 << bit) for bit in range(32)]
+    wanted, chosen = base ^ (limit - 1), 0
+    for bit in reversed(range(32)):
+        pivot = next(row for row in rows if row[0] >> bit & 1 and row[0] >> (bit + 1) == 0)
+        rows = [
+            row if row is pivot or not row[0] >> bit & 1 else (row[0] ^ pivot[0], row[1] ^ pivot[1]) for row in rows
+        ]
+        if wanted >> bit & 1:
+            wanted, chosen = wanted ^ pivot[0], chosen ^ pivot[1]
+    return prefix + chosen.to_bytes(4, "little")
+
+
 def test_a_wrong_checksum_is_told_from_bytes_that_do_not_decode() -> None:
     with pytest.raises(ChecksumError):
         decode_record(_body(encode_op(Clear("a")), checksum=1))

@@ -219,6 +219,7 @@ def newer_format(path: Path) -> None:
     [
         (lambda path: (path / "00000002.wal").write_bytes(encode_header(8, 0)), ForeignDirectory),
         (lambda path: (path / "00000002.wal").write_bytes(b"something else, and long enough"), BadHeader),
+        (lambda path: (path / "00000002.wal").write_bytes(bytes(1 << 17) + b"x"), BadHeader),
         (newer_format, NewerVersion),
         (newer_version_behind_corruption, NewerVersion),
         (newer_version_in_the_damaged_file, NewerVersion),

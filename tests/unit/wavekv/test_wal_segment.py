@@ -113,10 +113,10 @@ def test_records_of_other_kinds_or_with_a_bad_checksum_are_no_group_start() -> N
 @pytest.mark.parametrize("sequence", [1, 250, 251, 65_535, 65_536, 2**32 - 1, 2**32, 2**64 - 1])
 @pytest.mark.parametrize("seq", [0, 251, 65_536, 2**64 - 1])
 def test_a_group_start_of_any_width_is_found_at_any_place(sequence: int, seq: int) -> None:
-    # A decoy right before it overlaps with the true one.
-    data = b"\x07\0\0\0\x01" + encode_record(sequence, SetNextSeq(seq)) + b"rest"
-    assert find_group_start(data, 0) == 5
-    assert find_group_start(data, 6) is None
+    # What looks like one right before it overlaps with the true one.
+    data = b"\x18\0\0\0\x01\x06" + encode_record(sequence, SetNextSeq(seq)) + bytes(30)
+    assert find_group_start(data, 0) == 6
+    assert find_group_start(data, 7) is None
 
 
 def test_a_header_length_that_takes_in_a_group_is_refused() -> None:
@@ -134,7 +134,7 @@ def test_the_last_group_is_known() -> None:
 
 def test_odd_sequences_are_counted_and_decide_nothing() -> None:
     numbers = [5, 6, 9, 9, 10, 2, 3]
-    ops = [Set(entry(seq)) for seq in range(len(numbers))]
+    ops = [Set(entry(300 + seq)) for seq in range(len(numbers))]
     data = HEADER + b"".join(map(encode_record, numbers, ops))
     found, read, sequences = scan(data)
     assert read == ops
@@ -164,6 +164,14 @@ def test_the_fast_path_accepts_no_set_that_the_codec_refuses(option: bytes) -> N
     assert ops == [Set(entry(1))]
     assert found.damage is not None
     assert found.damage.cause is Cause.UNDECODABLE
+
+
+def test_the_fast_path_takes_no_other_integers_for_a_wide_origin() -> None:
+    # As long as a wide origin and a wide seq together, with their tag at the right place.
+    decoy = Set(entry(1)._replace(origin=5, seq=0xFC_00_00_00 | 1 << 40))
+    found, ops, _ = scan(HEADER + encode_record(1, Set(entry(1))) + encode_record(2, decoy))
+    assert ops == [Set(entry(1)), decoy]
+    assert found.damage is None
 
 
 def test_the_fast_path_reads_a_long_integer_form_as_the_codec_does() -> None:

@@ -21,10 +21,15 @@ class SlowLog:
         self.clock = clock
         self.seconds = 0.0
         self.outcome: Exception | None = None
+        self.entered: threading.Event | None = None
+        self.leave: threading.Event | None = None
         self.appended: list[tuple[Sequence[Op], int, int]] = []
 
     def append(self, ops: Sequence[Op], next_seq: int) -> None:
         self.clock.seconds += self.seconds
+        if self.entered is not None and self.leave is not None:
+            self.entered.set()
+            self.leave.wait(10)
         self.appended.append((ops, next_seq, threading.get_ident()))
         if self.outcome is not None:
             raise self.outcome
@@ -46,7 +51,6 @@ class Bench:
         self.syncer.submit([Clear("a")], 2, self.ended.put)
         return self.ended.get(timeout=10)
 
-    @property
     def ran_here(self) -> bool:
         return self.log.appended[-1][2] == threading.get_ident()
 
@@ -56,7 +60,7 @@ def test_the_thread_mode_appends_elsewhere_and_inline_here() -> None:
         bench = Bench(mode)  # type: ignore[arg-type]
         assert bench.append() is None
         assert bench.log.appended[0][:2] == ([Clear("a")], 2)
-        assert bench.ran_here is here
+        assert bench.ran_here() is here
         bench.syncer.close()
 
 
@@ -73,25 +77,26 @@ def test_a_refusal_is_handed_back_and_the_next_append_is_served(mode: FsyncMode)
 def test_adaptive_leaves_the_caller_when_appends_are_slow_and_returns_when_they_are_fast() -> None:
     bench = Bench("adaptive")
     bench.append()
-    assert bench.ran_here
+    assert bench.ran_here()
     bench.log.seconds = 2 * INLINE_SECONDS_MAX
     for _ in range(20):
         bench.append()
-    assert not bench.ran_here
+    assert not bench.ran_here()
     bench.log.seconds = 0.0
     for _ in range(40):
         bench.append()
-    assert bench.ran_here
+    assert bench.ran_here()
     bench.syncer.close()
 
 
 def test_one_slow_append_does_not_move_adaptive_off_the_caller() -> None:
     bench = Bench("adaptive")
     bench.log.seconds = 9 * INLINE_SECONDS_MAX
-    bench.append()
-    assert bench.syncer.inline
-    bench.append()
-    assert not bench.syncer.inline
+    inline = []
+    for _ in range(2):
+        bench.append()
+        inline.append(bench.syncer.inline)
+    assert inline == [True, False]
     bench.syncer.close()
 
 
@@ -106,18 +111,14 @@ def test_a_second_append_while_one_is_in_work_is_a_bug_of_ours() -> None:
     entered, leave = threading.Event(), threading.Event()
     waiting = Bench("thread")
 
-    def append(_ops: Sequence[Op], _next_seq: int) -> None:
-        entered.set()
-        leave.wait(10)
-
-    waiting.log.append = append  # type: ignore[method-assign]
+    waiting.log.entered, waiting.log.leave = entered, leave
     waiting.syncer.submit([], 1, waiting.ended.put)
     entered.wait(10)
     with pytest.raises(AssertionError):
         waiting.syncer.submit([], 1, waiting.ended.put)
     leave.set()
     waiting.syncer.close()
-    assert waiting.ended.get(timeout=10) is None, "close waits for the append in work"
+    assert waiting.ended.get_nowait() is None, "close waits for the append in work"
 
 
 def test_an_append_that_ends_in_a_bug_still_ends_and_as_a_failed_disk() -> None:
