@@ -82,7 +82,13 @@ class Gossip:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, DiskFailed):  # a failed disk is told by the committer
+            log.error("a task of the gossip ended unexpectedly", exc_info=error)
 
     async def _run(self) -> None:
         self.retry_now()
