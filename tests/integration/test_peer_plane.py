@@ -1,4 +1,4 @@
-"""The peer plane refuses what it must, by a stable code, and merges nothing of it (FORMAT §5.2)."""
+"""The peer plane refuses what it must, by a stable code, and merges nothing of it."""
 
 import gzip
 import http.client

@@ -1,4 +1,4 @@
-"""Which entries another member lacks, page by page (R3, FORMAT §5.3).
+"""Which entries another member lacks, page by page (R3).
 
 Order is by dot. A page ends before the entry that would exceed its bounds, and one entry always goes. Entries that
 share a dot (only crate nodes make such) are never parted, because a cursor cannot point between them. A quiet round

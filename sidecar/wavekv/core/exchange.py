@@ -4,10 +4,10 @@ The requester sends its context and what it believes the responder lacks; the re
 lacks and, on the last page, its own context of that same instant. Adoption needs all of R3's conditions; the field
 `floor` is how a sender says that its side of them holds, so a message without it is merged and adopts nothing.
 
-The first request of a round carries no entries: the last report may be a second old, and most of what it lacks has been
-pushed since. Both directions page. A request of several pages is never adoptable: the receiver cannot know that it saw them all, and
-the next round, whose delta is then empty, is adopted anyway. The crate repeats its first request page instead, which
-never gets through (FORMAT §8.5).
+The first request of a round carries no entries: the last report may be a second old, and most of what it lacks has
+been pushed since. Both directions page. A request of several pages is never adoptable: the receiver cannot know that it
+saw them all, and the next round, whose delta is then empty, is adopted anyway. The original system repeats its first
+request page instead, so a large one never gets through.
 
 No delete is collected by this version, so a complete exchange heals a volume as a repair round (R6) would: there is
 nothing that others forgot and a stale volume still shows.

@@ -263,7 +263,7 @@ class Replica:
         return merged
 
     def _dot_of_another_key(self, entry: Entry) -> bool:
-        """Only crate nodes give two keys one dot (FORMAT §8.1); that one key covers it says nothing of the other."""
+        """Only crate nodes give two keys one dot; that one key covers it says nothing of the other."""
         keys = self.store.keys_of(entry.origin, entry.seq) or (self._staged_dots.get(entry.dot, entry.key),)
         return entry.key not in keys
 
@@ -282,7 +282,7 @@ class Replica:
         return None
 
     def _wire_refusal(self, entry: Entry, now_ms: int) -> str | None:
-        """The limits that the original system sets on what travels (FORMAT §5.6); exactly at one is fine."""
+        """The limits that the original system sets on what travels; exactly at one is fine."""
         limits = self.limits
         if len(entry.key) > limits.key_bytes_max or len(entry.key.encode()) > limits.key_bytes_max:
             return "key_too_large"
@@ -291,7 +291,7 @@ class Replica:
         return "future_timestamp" if entry.timestamp > now_ms + limits.future_ms_max else None
 
     def _claims_mine(self, origin: int, seq: int) -> bool:
-        """A sequence of ours that we never issued (FORMAT §9.6)."""
+        """A sequence of ours that we never issued."""
         return origin == self._origin != 0 and seq >= self._next_seq
 
     def _stage_covers(self, dots: Context) -> None:

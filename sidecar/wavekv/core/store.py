@@ -70,7 +70,7 @@ class Store:
             Cover: lambda op: self.context.add_range(op.origin, op.first, op.last),
             Floor: self._raise_floor,
             Process: self._begin_process,
-            # A crate node's peers and what it heard of them: membership is not kept in the log (FORMAT §9.8).
+            # A crate node's peers and what it heard of them: membership is not kept in the log.
             UpdatePeerAck: lambda _: None,
             AddPeer: lambda _: None,
             RemovePeer: lambda _: None,
@@ -140,7 +140,7 @@ class Store:
         there = tree.get(entry.seq)
         if there is None:
             tree[entry.seq] = entry.key
-        else:  # only crate nodes give two keys one dot; both have to travel (FORMAT §9.4)
+        else:  # only crate nodes give two keys one dot; both have to travel
             tree[entry.seq] = (*_as_keys(there), entry.key)
 
     def _forget_dot(self, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""Answers other members: `POST /wavekv/sync2/{store}` and `POST /wavekv/push/{store}` (FORMAT §5.2).
+"""Answers other members: `POST /wavekv/sync2/{store}` and `POST /wavekv/push/{store}`.
 
 404 and 405 make a crate peer fall back to the 1.x protocol for five minutes, so only a store or route that does not
 exist is answered with them. The admin routes of this plane come with the operator; without TLS they are refused.

@@ -1,4 +1,4 @@
-"""Asks other members over HTTP: the real `ports.Transport` (FORMAT §5.2)."""
+"""Asks other members over HTTP: the real `ports.Transport`."""
 
 import json
 import os

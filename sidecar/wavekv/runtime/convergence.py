@@ -1,4 +1,4 @@
-"""How far members are apart: lag per peer, and whether the cluster has converged (DESIGN §6).
+"""How far members are apart: lag per peer, and whether the cluster has converged.
 
 Converged means: every member covers all that any member had issued `SETTLE_SECONDS` ago, and where two cover the same
 they hold the same. Ack vectors are sampled once a second; comparing with an old sample is what lets a cluster under

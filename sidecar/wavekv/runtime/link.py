@@ -1,6 +1,6 @@
 """One configured peer: where it is, how it answers, and the keys waiting to be pushed to it.
 
-The push queue holds keys, not entries: what goes out is what the key holds then, once (FORMAT §9.10). A full queue is
+The push queue holds keys, not entries: what goes out is what the key holds then, once. A full queue is
 dropped and counted; the next exchange brings what it held (G9).
 """
 
