@@ -161,5 +161,3 @@ class Phase(NamedTuple):
     started: bool
     ready: bool
     reason: str
-
-

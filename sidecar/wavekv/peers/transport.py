@@ -1,5 +1,6 @@
 """Asks other members over HTTP: the real `ports.Transport`."""
 
+import io
 import json
 import os
 import ssl
@@ -50,7 +51,8 @@ class HttpTransport:
     async def _post(self, url: str, message: Envelope) -> bytes:
         headers = {"Content-Type": CONTENT_TYPE}
         try:
-            async with self._session.post(url, data=pack(message), headers=headers, allow_redirects=False) as response:
+            body = io.BytesIO(pack(message))  # written in pieces: a message may have megabytes
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 # A refusal by membership carries the refuser's epoch; the core reads it as it reads an answer (R9).
                 if response.status != 200 and response.content_type != CONTENT_TYPE:
                     raise await _refusal(url, response)

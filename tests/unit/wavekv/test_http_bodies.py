@@ -1,20 +1,20 @@
 """Bodies over HTTP: the exact bound, expectations, and bodies that never end, end early or lie."""
 
+import io
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
-from tests.fakes.planes import Plane, plane
+from tests.fakes.planes import Plane, fast_http, plain_http, plane
 from tests.fakes.raw_http import RawHttp
-from wavekv.http_api import HttpApi
 
 MAX = 1 << 20
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[Plane]:
-    async with plane(HttpApi) as serving:
+@pytest.fixture(params=[fast_http, plain_http])
+async def http(request: pytest.FixtureRequest) -> AsyncIterator[Plane]:
+    async with plane(request.param) as serving:
         yield serving
 
 
@@ -38,7 +38,7 @@ async def test_a_value_of_exactly_the_bound_is_stored(http: Plane) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_one_byte_more_is_refused(http: Plane, chunked: bool) -> None:
-    status, problem = await put(http, pieces(MAX, 1) if chunked else b"v" * (MAX + 1))
+    status, problem = await put(http, pieces(MAX, 1) if chunked else io.BytesIO(b"v" * (MAX + 1)))
     assert status == 413
     assert "value_too_large" in problem
     assert not http.store.entries

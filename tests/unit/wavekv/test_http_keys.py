@@ -1,20 +1,20 @@
 """Get, put, delete and head over HTTP: what each answers, and which bytes of the target are the key."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from yarl import URL
 
-from tests.fakes.planes import Plane, plane
+from tests.fakes.planes import Plane, fast_http, plain_http, plane
 from tests.fakes.raw_http import RawHttp
 from wavekv.errors import Corruption, DiskFull, Draining, LimitReached, Starting, TooManyWaiting, WaveKVError
-from wavekv.http_api import HttpApi
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[Plane]:
-    async with plane(HttpApi) as serving:
+@pytest.fixture(params=[fast_http, plain_http])
+async def http(request: pytest.FixtureRequest) -> AsyncIterator[Plane]:
+    async with plane(request.param) as serving:
         yield serving
 
 
@@ -166,8 +166,6 @@ async def test_a_put_is_answered_after_it_is_durable_and_not_before(http: Plane,
 
 
 async def test_writes_of_one_turn_share_a_commit(http: Plane, client: aiohttp.ClientSession) -> None:
-    import asyncio
-
     http.store.hold = True
 
     async def put(key: str) -> int:

@@ -1,0 +1,260 @@
+"""A shorter way for the commonest requests: one whole `GET` or `PUT` of a key in one read, answered from the buffer.
+
+Everything else, and every doubt, goes to aiohttp untouched, and both ways give the same answers: the tests of the HTTP
+plane run over both. This file is the one place that touches aiohttp's private names; a test fails when they change.
+What it gains is measured by `bench/http_path.py` (a durable PUT for about half the processor time).
+
+A request may go this way only while the connection is quiet: aiohttp's parser holds no bytes, nothing is queued, and no
+handler runs. Otherwise a fast GET would overtake a slow request and the client would read another key's value. While a
+PUT waits for the disk, what arrives is held back, and a stop waits for it.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
+
+from wavekv.config import Limits
+from wavekv.core.types import Entry
+from wavekv.errors import InvalidKey, KeyNotFound, WaveKVError
+from wavekv.http_api.target import key_from
+from wavekv.ports import Clock, KeyValues, Observer
+
+log = logging.getLogger(__name__)
+
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
+_KEY_TARGET: Final = re.compile(rb"/v1/kv/([A-Za-z0-9\-._~!$&'()*+,;=:@/%]+)")
+_HEADER: Final = re.compile(rb"([A-Za-z0-9-]+): ?([ -~]*)")
+_PLAIN: Final = frozenset({b"host", b"user-agent", b"accept", b"accept-encoding", b"content-type", b"connection"})
+"""Headers that change nothing about a GET or PUT of a key; any other makes the request a slow one."""
+
+_MEMO_MAX: Final = 1024
+_MEMO_BYTES_MAX: Final = 1024
+_HELD_BYTES_MAX: Final = 1 << 16
+"""Bytes held back behind a PUT before the kernel is asked to hold the rest."""
+
+_REASONS: Final = {200: "OK", 201: "Created"}
+
+
+class Framing(NamedTuple):
+    """What a block of headers says: the length of the body, and whether all of them are plain."""
+
+    length: int
+    plain: bool
+
+
+class FastPath:
+    """What the connections of one server share: the member, its bounds, and a memory of header blocks.
+
+    Clients repeat their headers to the letter, so most blocks are looked up and not parsed.
+    """
+
+    def __init__(self, store: KeyValues, limits: Limits, observer: Observer, clock: Clock) -> None:
+        self.store = store
+        self.limits = limits
+        self.observer = observer
+        self.clock = clock
+        self._memo: dict[bytes, Framing | None] = {}
+
+    def framing(self, block: bytes) -> Framing | None:
+        """Return what `block` (header lines, each with its line end) says; None where only a parser can tell."""
+        try:
+            return self._memo[block]
+        except KeyError:
+            found = _parse(block)
+        if len(self._memo) >= _MEMO_MAX:
+            self._memo.clear()
+        if len(block) <= _MEMO_BYTES_MAX:
+            self._memo[block] = found
+        return found
+
+
+def _parse(block: bytes) -> Framing | None:
+    length: int | None = None
+    plain = True
+    for line in block.split(b"\r\n")[:-1]:
+        matched = _HEADER.fullmatch(line)
+        if matched is None:
+            return None
+        name, value = matched[1].lower(), matched[2].strip()
+        if name in {b"transfer-encoding", b"upgrade", b"expect"}:
+            return None
+        if name == b"connection" and value.lower() != b"keep-alive":
+            return None
+        if name == b"content-length":
+            if length is not None or not value.isdigit() or len(value) > 9:
+                return None
+            length = int(value)
+        elif name not in _PLAIN:
+            plain = False
+    return Framing(length or 0, plain)
+
+
+class FastConnection(web.RequestHandler):
+    """A connection that answers fast what it can and gives the rest to aiohttp."""
+
+    def __init__(self, fast: FastPath | None, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._fast_path = fast
+        self._clean = fast is not None  # aiohttp's parser stands at the beginning of a request
+        self._writing: asyncio.Task[None] | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._closing_after = False
+
+    # ---- what the loop and aiohttp call ----------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes: answer them here, hold them behind a write, or hand them on."""
+        if self._writing is not None and data:
+            self._held.append(data)
+            self._held_bytes += len(data)
+            if self._held_bytes > _HELD_BYTES_MAX and self.transport is not None:
+                self.transport.pause_reading()
+        elif not (self._clean and data and self._take(data)):
+            super().data_received(data)
+
+    def close(self) -> None:
+        """Close once the write under way is answered."""
+        if self._writing is not None:
+            self._closing_after = True
+        else:
+            super().close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
+        """Answer the write under way, then do as aiohttp does."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=timeout)
+        await super().shutdown(timeout)
+
+    @property
+    def _fast(self) -> FastPath:
+        assert self._fast_path is not None, "a connection without one is never clean"
+        return self._fast_path
+
+    def _quiet(self) -> bool:
+        waiter = self._waiter
+        return (
+            waiter is not None
+            and not waiter.done()
+            and not self._messages
+            and not (self._close or self._force_close or self._upgraded)
+            and self._payload_parser is None
+            and self.transport is not None
+            and not self.transport.is_closing()
+        )
+
+    # ---- one request -----------------------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> bool:
+        """Answer `data` if it is exactly one request of the fast kind; tell whether it was.
+
+        Also keeps `_clean`: anything but exactly one whole request leaves the parser in the middle, where only it knows
+        the next request's beginning; such a connection stays slow.
+        """
+        line = _REQUEST_LINE.match(data)
+        end = data.find(b"\r\n\r\n")
+        if line is None or end < 0:
+            self._clean = False
+            return False
+        body = end + 4
+        framing = self._fast.framing(data[line.end() : end + 2])
+        if framing is None or len(data) != body + framing.length:
+            self._clean = False
+            return False
+        method = line[1]
+        target = _KEY_TARGET.fullmatch(line[2])
+        if target is None or not framing.plain or method not in {b"GET", b"PUT"} or not self._quiet():
+            return False
+        if framing.length if method == b"GET" else framing.length > self._fast.limits.value_bytes_max:
+            return False
+        try:
+            key = key_from(target[1].decode(), self._fast.limits.key_bytes_max)
+        except InvalidKey:
+            return False
+        if method == b"GET":
+            self._get(key)
+        else:
+            self._writing = self._loop.create_task(self._put(key, data[body:]))
+        return True
+
+    def _get(self, key: str) -> None:
+        started = self._fast.clock.monotonic()
+        try:
+            entry = self._fast.store.get(key)
+            if entry is None or entry.value is None:
+                raise KeyNotFound(f"there is no key {key!r}")
+            content = f"Content-Type: application/octet-stream\r\n{_etag(entry)}"
+            result, response = "ok", _response(200, content, entry.value)
+        except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
+            result, response = _refusal_of(error)
+        self._answer("get", result, started, response)
+
+    async def _put(self, key: str, value: bytes) -> None:
+        started = self._fast.clock.monotonic()
+        try:
+            written = await self._fast.store.put(key, value)
+            result, response = "ok", _response(201 if written.created else 200, _etag(written.entry), b"")
+        except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
+            result, response = _refusal_of(error)
+        self._writing = None
+        self._answer("put", result, started, response)
+        self._go_on()
+
+    def _answer(self, kind: str, result: str, started: float, response: bytes) -> None:
+        """Write the response and account for it as aiohttp would."""
+        self._fast.observer.operation("http", kind, result, self._fast.clock.monotonic() - started)
+        if self._manager is not None:
+            self._manager.requests_count += 1
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.write(response)
+        if result == WaveKVError.code:
+            self.transport.close()
+            return
+        closes_at = self._loop.time() + self._keepalive_timeout
+        self._next_keepalive_close_time = closes_at
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(closes_at, self._process_keepalive)
+
+    def _go_on(self) -> None:
+        """Take what was held back behind the write that just ended."""
+        held, self._held, self._held_bytes = b"".join(self._held), [], 0
+        if self._closing_after:
+            super().close()
+        elif self.transport is not None and not self.transport.is_closing():
+            if len(held) > _HELD_BYTES_MAX:
+                self.transport.resume_reading()
+            if held:
+                self.data_received(held)
+
+
+def _etag(entry: Entry) -> str:
+    return f'ETag: "{entry.etag}"\r\n'
+
+
+def _refusal_of(error: Exception) -> tuple[str, bytes]:
+    """Return code and response for an error; an unforeseen one is logged and ends the connection."""
+    if not isinstance(error, WaveKVError):
+        log.error("a request failed unexpectedly", exc_info=error)
+        error = WaveKVError("an internal error; the member's log has its traceback")
+    return error.code, _refused(error)
+
+
+def _refused(error: WaveKVError) -> bytes:
+    body = json.dumps(error.problem(), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return _response(error.status, "Content-Type: application/problem+json\r\n", body)
+
+
+def _response(status: int, headers: str, body: bytes) -> bytes:
+    reason = _REASONS.get(status) or web.Response(status=status).reason
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: {len(body)}\r\n"
+        f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+    )
+    return head.encode() + body
