@@ -84,7 +84,7 @@ class GossipSettings:
     """Random peers asked in one interval."""
     push_delay_ms: int = 2
     """Writes that follow the first one this closely go out with it."""
-    push_spacing_ms: int = 10
+    push_spacing_ms: int = 15
     """Least time between two pushes to one peer: each costs both sides about a millisecond, whatever it carries."""
     request_timeout_ms: int = 10_000
     """One request to a peer, answer included (the crate's timeout)."""

@@ -216,7 +216,7 @@ class _Connection(FastConnection):
             log.error("a request failed unexpectedly", exc_info=exc)
             error: WaveKVError = WaveKVError("an internal error; the member's log has its traceback")
         else:
-            error = MalformedHttp(f"the request is not HTTP or exceeds a bound: {(message or '').strip()[:200]}")
+            error = MalformedHttp(f"the request is not HTTP or exceeds a bound: {' '.join((message or '').split())[:200]}")
             log.info("refused a malformed request: %s", error.detail)
         response = _refusal(error)
         response.force_close()

@@ -178,6 +178,10 @@ class Connection(asyncio.Protocol):
         except WaveKVError as error:
             self._observe(command, error.code, started)
             return replies.refusal(error)
+        except Exception as error:  # noqa: BLE001 - the loop would log it too, and leave the client without a reply
+            log.error("a command failed unexpectedly", exc_info=error)
+            self._observe(command, "internal", started)
+            return _INTERNAL
         if not isinstance(reply, bytes):
             self._writing += 1
             task = self._loop.create_task(self._settle(command, started, reply))

@@ -161,11 +161,12 @@ async def test_a_refusal_of_the_member_is_told_by_its_code(
     assert await client.set("k", "v") is True
 
 
+@pytest.mark.parametrize("words", [[b"SET", b"k", b"v"], [b"GET", b"k"], [b"DEL", b"k"]])
 async def test_an_unforeseen_error_is_answered_without_its_text_and_logged(
-    resp: Plane, raw: Raw, caplog: pytest.LogCaptureFixture
+    resp: Plane, raw: Raw, words: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     resp.store.error = RuntimeError("secret")
-    reply = await raw.ask(b"SET", b"k", b"v")
+    reply = await raw.ask(*words)
     assert reply.startswith(b"-ERR internal")
     assert b"secret" not in reply
     assert "RuntimeError: secret" in caplog.text
