@@ -216,7 +216,8 @@ class _Connection(FastConnection):
             log.error("a request failed unexpectedly", exc_info=exc)
             error: WaveKVError = WaveKVError("an internal error; the member's log has its traceback")
         else:
-            error = MalformedHttp(f"the request is not HTTP or exceeds a bound: {' '.join((message or '').split())[:200]}")
+            reason = " ".join((message or "").split())[:200]
+            error = MalformedHttp(f"the request is not HTTP or exceeds a bound: {reason}")
             log.info("refused a malformed request: %s", error.detail)
         response = _refusal(error)
         response.force_close()

@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
         except WaveKVError as error:
             self._observe(command, error.code, started)
             return replies.refusal(error)
-        except Exception as error:  # noqa: BLE001 - the loop would log it too, and leave the client without a reply
+        except Exception as error:  # the loop would log it too, and leave the client without a reply
             log.error("a command failed unexpectedly", exc_info=error)
             self._observe(command, "internal", started)
             return _INTERNAL

@@ -178,3 +178,10 @@ async def test_writes_of_one_turn_share_a_commit(http: Plane, client: aiohttp.Cl
     http.store.commit()
     assert await asyncio.gather(*puts) == [201] * 8
     assert http.store.commits == 1
+
+
+async def test_bytes_that_had_to_be_escaped_are_refused(http: Plane) -> None:
+    for unescaped in ("ü".encode(), b"\xff", b"a b"):
+        async with RawHttp(http.port) as raw:
+            assert (await raw.ask(b"PUT /v1/kv/" + unescaped + b" HTTP/1.1\r\nContent-Length: 0\r\n\r\n")).status == 400
+    assert not http.store.entries

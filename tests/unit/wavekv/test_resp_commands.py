@@ -232,3 +232,39 @@ async def test_a_stop_answers_what_was_received(resp: Plane, raw: Raw) -> None:
     resp.store.commit()
     assert await raw.rest() == b"+OK\r\n"
     await stopping
+
+
+async def test_a_client_that_sends_no_more_is_still_answered(resp: Plane, raw: Raw) -> None:
+    resp.store.hold = True
+    raw.send(b"SET", b"k", b"v")
+    raw.send(b"GET", b"k")
+    raw.writer.write_eof()
+    async with redis.Redis(port=resp.port) as other:
+        await other.ping()
+    resp.store.commit()
+    assert await raw.rest() == b"+OK\r\n$1\r\nv\r\n"
+
+
+async def test_absence_and_the_greeting_are_told_in_the_version_agreed(raw: Raw) -> None:
+    assert await raw.ask(b"GET", b"none") == b"$-1"
+    assert await raw.ask(b"HELLO", b"3", b"SETNAME", b"me") == b"%7"
+    greeting = [await raw.line() for _ in range(25)]
+    assert greeting[1:4] == [b"server", b"$6", b"wavekv"]
+    assert b":3" in greeting
+    assert await raw.ask(b"GET", b"none") == b"_"
+    assert await raw.ask(b"HELLO", b"2") == b"*14"
+
+
+async def test_a_client_that_does_not_read_is_not_answered_further(resp: Plane, raw: Raw) -> None:
+    gets = 200
+    await resp.store.put("k", b"v" * (1 << 18))
+    for _ in range(gets):
+        raw.send(b"GET", b"k")
+    async with redis.Redis(port=resp.port) as other:
+        for _ in range(20):
+            await other.ping()
+    answered = resp.operations.seen.count(("resp", "get", "ok"))
+    assert answered < gets / 2
+    for _ in range(gets):
+        assert await raw.line() == b"$262144"
+        await raw.reader.readexactly((1 << 18) + 2)

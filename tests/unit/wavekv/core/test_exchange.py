@@ -78,11 +78,15 @@ def test_a_page_ends_by_bytes_too_and_an_oversized_entry_goes_alone() -> None:
 
 
 def test_a_request_filtered_by_a_report_of_an_older_process_adopts_nothing() -> None:
-    a, b = cluster(2)
+    a, b, c = cluster(3)
+    sync(c, a)
+    sync(c, b)
     a.put("x", b"1", 100)
     sync(a, b)
     keep = next(i for i, op in enumerate(b.log) if getattr(getattr(op, "entry", None), "key", "") == "x")
     b.restart(keep=keep)
+    sync(b, c)
+    assert not b.replica.healing, "healed by a member that lacks the write, too"
     request = begin(a, b).request(NOW)
     assert request.entries == ()
     exchange.receive_request(b.replica, wire(request), NOW)
