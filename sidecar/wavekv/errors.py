@@ -113,6 +113,10 @@ class TooManyWaiting(UnavailableError):
     status = 429
 
 
+class TooManyConnections(UnavailableError):
+    code = "too_many_connections"
+
+
 class DiskFull(UnavailableError):
     """Nothing of the refused write is on disk; reads go on, and writes do again once room returns."""
 

@@ -243,10 +243,11 @@ def _refusal_of(error: Exception) -> tuple[str, bytes]:
     if not isinstance(error, WaveKVError):
         log.error("a request failed unexpectedly", exc_info=error)
         error = WaveKVError("an internal error; the member's log has its traceback")
-    return error.code, _refused(error)
+    return error.code, refused_bytes(error)
 
 
-def _refused(error: WaveKVError) -> bytes:
+def refused_bytes(error: WaveKVError) -> bytes:
+    """Return the whole response that refuses with `error`."""
     body = json.dumps(error.problem(), ensure_ascii=False).encode("utf-8", "backslashreplace")
     return _response(error.status, "Content-Type: application/problem+json\r\n", body)
 

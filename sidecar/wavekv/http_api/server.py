@@ -10,15 +10,24 @@ import json
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
 
 from aiohttp import web
 
 from wavekv.config import Limits
 from wavekv.core.types import Entry
-from wavekv.errors import KeyNotFound, MalformedHttp, MethodNotAllowed, UnknownRoute, ValueTooLarge, WaveKVError
+from wavekv.errors import (
+    KeyNotFound,
+    MalformedHttp,
+    MethodNotAllowed,
+    TooManyConnections,
+    UnknownRoute,
+    ValueTooLarge,
+    WaveKVError,
+)
 from wavekv.http_api import listing, target
 from wavekv.http_api.body import read_value
-from wavekv.http_api.fast import FastConnection, FastPath
+from wavekv.http_api.fast import FastConnection, FastPath, refused_bytes
 from wavekv.http_api.options import refuse_lacking_headers, refuse_lacking_path, refuse_unknown
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.runtime.listening import BACKLOG, remove_unix
@@ -69,7 +78,7 @@ class HttpApi:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on `sockets`, TCP or unix; the server owns them from now on."""
         fast = FastPath(self._store, self._limits, self._observer, self._clock) if self._fast else None
-        self._server = _Server(self._handle, fast, self._limits.header_bytes_max)
+        self._server = _Server(self._handle, fast, self._limits)
         loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
         for sock in sockets:
@@ -182,20 +191,22 @@ class _Server(web.Server):
         self,
         handle: Callable[[web.BaseRequest], Awaitable[web.Response]],
         fast: FastPath | None,
-        header_bytes_max: int,
+        limits: Limits,
     ) -> None:
         super().__init__(handle)
         self._fast = fast
-        self._header_bytes_max = header_bytes_max
+        self._limits = limits
 
-    def __call__(self) -> "_Connection":
+    def __call__(self) -> "_Connection | _Refused":  # type: ignore[override]
+        if len(self.connections) >= self._limits.http_connections_max:
+            return _Refused()
         return _Connection(
             self._fast,
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,  # None switches it off
-            max_line_size=self._header_bytes_max,
-            max_field_size=self._header_bytes_max,
+            max_line_size=self._limits.header_bytes_max,
+            max_field_size=self._limits.header_bytes_max,
             lingering_time=_LINGER_SECONDS,
             auto_decompress=False,  # a value is stored as it is sent
         )
@@ -222,3 +233,13 @@ class _Connection(FastConnection):
         response = _refusal(error)
         response.force_close()
         return response
+
+
+class _Refused(asyncio.Protocol):
+    """A connection above the bound (G9): it is told so and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say it."""
+        refused = cast("asyncio.Transport", transport)
+        refused.write(refused_bytes(TooManyConnections("too many connections are open; reuse them, or try again")))
+        refused.close()

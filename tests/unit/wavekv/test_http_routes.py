@@ -237,3 +237,14 @@ async def test_a_stop_lets_the_request_in_progress_end(http: Plane) -> None:
         assert (await raw.answer()).status == 201
         await stopping
         assert await raw.closed()
+
+
+async def test_a_connection_above_the_bound_is_told_so_and_the_others_go_on() -> None:
+    async with plane(fast_http, Limits(http_connections_max=2)) as http, RawHttp(http.port) as first:
+        assert (await first.ask(b"GET /v1/kv/k HTTP/1.1\r\nHost: h\r\n\r\n")).status == 404
+        async with RawHttp(http.port) as second, RawHttp(http.port) as third:
+            assert (await second.ask(b"GET /v1/kv/k HTTP/1.1\r\nHost: h\r\n\r\n")).status == 404
+            answer = await third.answer()
+            assert (answer.status, b"too_many_connections" in answer.body) == (503, True)
+            assert await third.closed()
+        assert (await first.ask(b"GET /v1/kv/k HTTP/1.1\r\nHost: h\r\n\r\n")).status == 404
