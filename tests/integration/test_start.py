@@ -155,10 +155,30 @@ def test_a_path_that_is_no_directory_is_refused(member: MemberProcess) -> None:
     refused(member, EXIT_REFUSED, "directory_unusable")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_directory_is_refused(member: MemberProcess) -> None:
-    member.data_dir.mkdir(parents=True, mode=0o500)
-    refused(member, EXIT_REFUSED, "directory_unusable")
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this user may not write to: read-only for others, a read-only file system for root."""
+    folder = tmp_path / "unwritable"
+    folder.mkdir(mode=0o500)
+    if os.geteuid():
+        yield folder
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("root may write anywhere, and mounting read-only needs more rights than this root has")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_an_unwritable_directory_is_refused(member: MemberProcess, unwritable: Path) -> None:
+    log, socket_path = member.log_file, member.socket
+    member.data_dir = unwritable
+    member.extra_args = ("--socket", str(socket_path))
+    done = subprocess.run(member.command(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == EXIT_REFUSED
+    assert "[directory_unusable]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not log.exists()
 
 
 @pytest.mark.parametrize("plane", ["http", "resp", "peer", "metrics"])

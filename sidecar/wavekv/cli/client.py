@@ -7,6 +7,7 @@ sends millions and has its own wire (`http_wire`).
 import base64
 import binascii
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -144,6 +145,9 @@ class Client:
 def unreachable(target: Target, error: Exception) -> MemberUnreachable:
     """Return the error that says nobody answers at `target`."""
     why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(system, OSError) and system.errno:
+        why = os.strerror(system.errno).lower()
     return MemberUnreachable(
         f"no member answers at {target} ({why}); start one with `wavekv serve` or `wavekv local`, "
         "or name another with --url or --socket"

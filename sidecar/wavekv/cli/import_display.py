@@ -74,7 +74,7 @@ def summary_text(facts: Mapping[str, Any]) -> str:
         f"already there {facts['already_there']:,}",
         f"skipped {skipped['blank']:,} blank, {skipped['comment']:,} comment",
         f"refused {sum(refused.values()):,}" + "".join(f"; {count:,} {code}" for code, count in refused.items()),
-        f"in {facts['seconds']:.1f} s, {facts['rate']:,}/s",
+        f"in {facts['seconds']:.1f} s, {facts['rate']:,} records read/s",
     ]
     if facts["superseded"]:
         lines.insert(3, f"superseded by a later record {facts['superseded']:,}")
