@@ -117,17 +117,17 @@ class Round:
             self._cursor, self._page_pos = answer.page.cursor, answer.page_pos
             return merged.ticket
         self._all_received, self._cursor, self._page_pos = True, None, None
-        return self._adopt(answer, merged.ticket)
+        return self._adopt(answer, merged.ticket, now_ms)
 
-    def _adopt(self, last: Envelope, ticket: int) -> int:
+    def _adopt(self, last: Envelope, ticket: int, now_ms: int) -> int:
         replica = self._replica
         assert self._first is not None
         if not self._complete:
             return ticket
         if last.name is None:  # R14: a crate node's acks as of its first page, never dots or floor
             ticket = replica.adopt(Context(self._first.acks), I64_MIN)
-        elif last.floor is not None:
-            ticket = replica.adopt(Context(last.acks, last.dots), last.floor)
+        elif _sane_floor(replica, last, now_ms):
+            ticket = replica.adopt(Context(last.acks, last.dots), last.floor or 0)
         else:
             return ticket
         if replica.healing:
@@ -135,6 +135,19 @@ class Round:
             if not last.healing or replica.healed_with.issuperset(replica.membership.others()):
                 ticket = replica.end_healing()
         return ticket
+
+
+def _sane_floor(replica: Replica, message: Envelope, now_ms: int) -> bool:
+    """Tell whether the sender's context may be adopted: it says so, and its floor is not of a clock far ahead.
+
+    An adopted floor stamps every new key; beyond the future guard peers would refuse all of them, for ever.
+    """
+    if message.floor is None:
+        return False
+    if message.floor > now_ms + replica.limits.future_ms_max:
+        replica.refused["future_floor"] += 1
+        return False
+    return True
 
 
 def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
@@ -147,7 +160,7 @@ def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
     merged = replica.merge(request.entries, now_ms)
     replica.reports.hear(request, now_ms)
     whole = request.page is None and request.resume_from is None and not request.push_only
-    fits = request.floor is not None and request.since in (0, replica.identity.inc)
+    fits = _sane_floor(replica, request, now_ms) and request.since in (0, replica.identity.inc)
     if whole and fits and not merged.refused and not replica.healing:
         merged.ticket = replica.adopt(Context(request.acks, request.dots), request.floor or 0)
     return merged

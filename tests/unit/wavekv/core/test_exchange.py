@@ -286,3 +286,21 @@ def test_a_page_marked_last_counts_as_final() -> None:
     answer = replace(answer_to(b, current.request(NOW), NOW), page=Page((2, 1), last=True))
     current.receive(answer, NOW)
     assert current.done
+
+
+def test_a_floor_of_a_clock_far_ahead_is_not_adopted_and_is_counted() -> None:
+    a, b = cluster(2)
+    sync(b, a)
+    request = begin(a, b).request(NOW)
+    at_bound, beyond = NOW + LIMITS.future_ms_max, NOW + LIMITS.future_ms_max + 1
+    for acks, floor in (({77: 1}, beyond), ({78: 1}, at_bound)):
+        exchange.receive_request(b.replica, replace(request, acks=acks, floor=floor, since=b.inc), NOW)
+        b.commit()
+    assert b.store.context.acks == {78: 1}
+    assert b.store.floor == at_bound
+    assert b.replica.refused == {"future_floor": 1}
+    current = begin(b, a)
+    answer = replace(answer_to(a, current.request(NOW), NOW), acks={79: 1}, floor=beyond)
+    current.receive(answer, NOW)
+    b.commit()
+    assert not b.store.context.covers(79, 1)
