@@ -64,13 +64,26 @@ def free_ports(count: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
         port = generator.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        ports.add(port)
+        if _is_free(port):
+            ports.add(port)
     return sorted(ports)
+
+
+def free_base_port(members: int) -> int:
+    """Return a port from which `wavekv local` finds all the ports of so many members free."""
+    while True:
+        (base,) = free_ports(1)
+        if all(_is_free(base + 10 * member + plane) for member in range(members) for plane in range(4)):
+            return base
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def fetch(

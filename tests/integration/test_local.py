@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.member_process import free_base_port
 from wavekv.__main__ import run
 from wavekv.cli import supervisor as supervising
 from wavekv.cli.local_plan import MemberPlan, plan_members
@@ -41,22 +42,9 @@ BROKEN = "import sys; print('the disk is on fire'); sys.exit(2)"
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def free_base(count: int) -> int:
-    """Return a port that is free now together with those of all members behind it."""
-    for base in range(20000 + os.getpid() % 500 * 20, 40000, 10):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(base, base + 10 * count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return base
-    raise AssertionError("no free ports")
-
-
 def stand_ins(tmp_path: Path, *programs: str) -> list[Supervised]:
     (tmp_path / "logs").mkdir()
-    plans: tuple[MemberPlan, ...] = plan_members(len(programs), free_base(len(programs)), tmp_path)
+    plans: tuple[MemberPlan, ...] = plan_members(len(programs), free_base_port(len(programs)), tmp_path)
     return [
         Supervised(plan, [sys.executable, "-c", program, str(plan.port)])
         for plan, program in zip(plans, programs, strict=True)
@@ -161,7 +149,7 @@ def test_a_tethered_process_whose_parent_is_gone_already_does_nothing() -> None:
 
 
 def test_a_taken_port_is_named_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base = free_base(2)
+    base = free_base_port(2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", base + 12))
         taken.listen()
@@ -192,7 +180,7 @@ def ask(port: int, path: str, method: str = "GET", data: bytes | None = None) ->
 
 
 def test_a_value_put_on_one_member_is_read_on_another_and_after_a_restart(tmp_path: Path) -> None:
-    base = free_base(3)
+    base = free_base_port(3)
     with local(base, tmp_path / "d") as process:
         wait_until(lambda: ask(base, "/v1/kv/greeting", "PUT", b"hello") is not None)
         wait_until(lambda: ask(base + 20, "/v1/kv/greeting") == b"hello")
@@ -208,7 +196,7 @@ def test_a_value_put_on_one_member_is_read_on_another_and_after_a_restart(tmp_pa
 
 
 def test_no_member_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    base = free_base(2)
+    base = free_base_port(2)
     with local(base, tmp_path / "d", members=2) as process:
         wait_until(lambda: ask(base, "/v1/status") and ask(base + 10, "/v1/status"))
         assert json.loads(ask(base, "/v1/status") or b"")["name"] == "m0"

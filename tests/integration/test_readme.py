@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.member_process import ROOT, eventually, fetch, free_ports
+from tests.integration.member_process import ROOT, eventually, fetch, free_base_port
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -20,7 +20,7 @@ DEFAULT_PORT = 7070
 @pytest.fixture(scope="module")
 def base_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The first port of a running `wavekv local`."""
-    base = next(port for port in free_ports(1) if port < 32_000)
+    base = free_base_port(3)
     folder = tmp_path_factory.mktemp("readme")
     command = [sys.executable, "-m", "wavekv", "local", "--plain", "--base-port", str(base), "--data-dir", "data"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "sidecar")}
