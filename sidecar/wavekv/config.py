@@ -30,6 +30,10 @@ class Limits:
     """Entries stamped further ahead of this member's clock are refused on merge (the crate's guard)."""
     waiting_writes_max: int = 16_384
     """Local writes staged and not yet durable; the next one is answered 429."""
+    waiting_bytes_max: int = 64 << 20
+    """Value bytes of local writes staged and not yet durable, one value more at most; over it 429."""
+    origins_max: int = 262_144
+    """Origins in a context; those of further ones are not adopted. Far below what a message may list."""
     dots_max: int = 65_536
     """Ranges of single dots above the acks; pushed entries that would add one more are refused."""
     page_entries_max: int = 4096

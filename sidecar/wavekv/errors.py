@@ -173,6 +173,13 @@ class StaleProcess(PeerError):
     status = 403
 
 
+class FutureProcess(PeerError):
+    """The sender's process number is a time far ahead of this member's clock."""
+
+    code = "future_process"
+    status = 403
+
+
 class IdentityMismatch(PeerError):
     """The sender's uuid is not the one known for its node id (500, as the crate answers)."""
 

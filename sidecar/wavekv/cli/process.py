@@ -189,8 +189,8 @@ class _Process:
     def _replica(self, directory: DataDirectory, store: Store, membership: Membership) -> Replica:
         identity = directory.identity
         # R7: an operator-given id may have been another volume's before this one.
-        lone = membership.epoch is None or self._settings.node_id is None
-        first = directory.first_process and store.process.inc == 0 and (lone or not membership.others())
+        unused = self._settings.node_id is None or not membership.others()
+        first = directory.first_process and store.process.inc == 0 and unused
         return Replica(
             Identity(
                 name=self._name(directory),

@@ -102,7 +102,7 @@ class Round:
             PeerError: the answer is refused; the round is over.
         """
         replica = self._replica
-        _check_sender(replica, answer)
+        _check_sender(replica, answer, now_ms)
         merged = replica.merge(answer.entries, now_ms)
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
@@ -156,7 +156,7 @@ def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
     Raises:
         PeerError: the sender is refused; nothing is merged.
     """
-    _check_sender(replica, request)
+    _check_sender(replica, request, now_ms)
     merged = replica.merge(request.entries, now_ms)
     replica.reports.hear(request, now_ms)
     whole = request.page is None and request.resume_from is None and not request.push_only
@@ -202,7 +202,7 @@ def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
     Raises:
         PeerError: the sender is refused; nothing is merged.
     """
-    _check_sender(replica, message)
+    _check_sender(replica, message, now_ms)
     merged = replica.merge(message.entries, now_ms, pushed=True)
     if message.dots and not merged.refused:
         merged.ticket = replica.cover(dict(message.dots))
@@ -221,13 +221,13 @@ def hear_report(replica: Replica, message: Envelope, now_ms: int) -> str:
     Raises:
         PeerError: the sender is refused.
     """
-    _check_sender(replica, message)
+    _check_sender(replica, message, now_ms)
     replica.reports.hear(message, now_ms)
     return sender_of(message)
 
 
-def _check_sender(replica: Replica, message: Envelope) -> None:
+def _check_sender(replica: Replica, message: Envelope, now_ms: int) -> None:
     if message.sender_id == 0:
         raise BadEnvelope("sender_id is 0; a node id is 1 … 4294967295")
     replica.membership.admit(message)
-    replica.reports.check(message)
+    replica.reports.check(message, now_ms + replica.limits.future_ms_max)

@@ -4,10 +4,20 @@ The greatest epoch number wins, wherever it is learnt from. Without a document (
 cluster is served, and crate nodes, which name neither cluster nor themselves, are too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wavekv.core.messages import Envelope
 from wavekv.errors import ForeignCluster, NotAMember
+
+MEMBERS_MAX = 1000
+EPOCH_MAX = 2**53
+"""Greatest epoch number: what JSON carries exactly."""
+
+
+def fits(members: Sequence[str]) -> bool:
+    """Tell whether the names can be a membership: 1 … MEMBERS_MAX different ones, none empty."""
+    return 0 < len(set(members)) == len(members) <= MEMBERS_MAX and all(members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,15 @@ class Membership:
         self.epoch = epoch
         return True
 
+    def _learn_from(self, message: Envelope) -> None:
+        """Take the epoch of `message` if it can be one: an empty or endless one would lock this member out for good."""
+        number, members = message.epoch, message.members
+        if number is None or members is None or self.epoch is None or message.cluster_id != self.cluster_id:
+            return
+        known = message.name in members or message.name in self.epoch.members
+        if known and number <= EPOCH_MAX and fits(members):
+            self.learn(Epoch(number, members))
+
     def admit(self, message: Envelope) -> None:
         """Check that the sender of `message` may be listened to, and learn a newer epoch from it.
 
@@ -62,8 +81,7 @@ class Membership:
             if message.members is not None and self.own_name not in message.members:
                 raise NotAMember(f"the sender's epoch {message.epoch} does not hold this member, {self.own_name}")
             return
-        if message.epoch is not None and message.members is not None and message.cluster_id == self.cluster_id:
-            self.learn(Epoch(message.epoch, message.members))
+        self._learn_from(message)
         if message.name not in self.epoch.members:
             raise NotAMember(f"{message.name or 'a sender without a name'} is not in epoch {self.epoch.number}")
         if not self.included():

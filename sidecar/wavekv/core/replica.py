@@ -25,6 +25,9 @@ from wavekv.core.store import Store, entry_bytes
 from wavekv.core.types import U32_MAX, Dot, Entry, beats
 from wavekv.errors import Draining, KeyNotFound, LimitReached, Starting, Stopping, TooManyWaiting
 
+CARRIED_SPAN_MAX = 65_536
+"""Sequences one push may stand for (G9); it names more only by mistake or malice."""
+
 
 class Rng(Protocol):
     """The randomness the core asks for."""
@@ -79,7 +82,6 @@ class Replica:
         self.membership = membership
         self.limits = limits
         self.reports = Reports(identity.name, identity.uuid)
-        self.healing = bool(membership.others())
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
         self.writable: Starting | Draining | Stopping | None = Starting(
@@ -105,7 +107,11 @@ class Replica:
         self._next_seq = self.store.next_seq if self._origin else 1
         self._held_keys = len(self.store.entries)
         self._held_bytes = self.store.size_bytes
-        self._waiting = 0
+        self._waiting = self._waiting_bytes = 0
+        mine = process.inc == self.identity.inc
+        self.healing = process.healing if mine else bool(self.membership.others())
+        if self.healing:
+            self.healed_with = set()
 
     # ---- the loop: ready, advance, abandon -------------------------------------------------------------------------
 
@@ -147,13 +153,19 @@ class Replica:
         self._staged_dots.pop(entry.dot, None)
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
-        self._waiting -= entry.origin == self._origin
+        if entry.origin == self._origin:
+            self._waiting -= 1
+            self._waiting_bytes -= len(entry.value or b"")
 
     def abandon(self) -> None:
-        """Forget all that is staged: its group is not on disk. Tickets above `durable_ticket` are void."""
+        """Forget all that is staged: its group is not on disk. Whoever waits for a ticket has to be told at once.
+
+        The void tickets count as settled afterwards: a later step that stages nothing must not wait for them.
+        """
         self._in_flight = None
         self._ops.clear()
         self._reset_staged()
+        self.durable_ticket = self._ticket
         if self.store.process.inc != self.identity.inc:
             self._stage(Process(self.identity.inc, 0, self.healing))
 
@@ -197,6 +209,8 @@ class Replica:
             raise self.writable
         if self._waiting >= self.limits.waiting_writes_max:
             raise TooManyWaiting(f"{self._waiting} writes wait for the disk; try again")
+        if self._waiting_bytes >= self.limits.waiting_bytes_max:
+            raise TooManyWaiting(f"{self._waiting_bytes} bytes wait for the disk; try again")
 
     def _check_room(self, new_key: bool, growth_bytes: int) -> None:
         share = self.limits.local_fill_ratio_max
@@ -212,6 +226,7 @@ class Replica:
         entry = Entry(key, value, write_timestamp(now_ms, held, self._floor), self._origin, self._next_seq)
         self._next_seq += 1
         self._waiting += 1
+        self._waiting_bytes += len(value or b"")
         return Staged(self._stage_entry(entry, held), entry, created)
 
     def _begin_origin(self) -> None:
@@ -273,6 +288,8 @@ class Replica:
         code = self._wire_refusal(entry, now_ms)
         if code is not None:
             return code
+        if entry.seq < 1:
+            return "bad_sequence"
         if self._claims_mine(entry.origin, entry.seq):
             return "claimed_sequence"
         if pushed and self._covered.range_count >= limits.dots_max and self._covered.opens_range(*entry.dot):
@@ -301,16 +318,24 @@ class Replica:
             self._stage(*covers)
 
     def cover(self, dots: dict[int, Ranges]) -> int:
-        """Stage the ranges that a push carried in full; return the ticket."""
-        fresh = [
-            Cover(origin, first, last)
-            for origin, ranges in dots.items()
-            for first, last in ranges
-            if not self._claims_mine(origin, last) and not self._covered.covers_range(origin, first, last)
-        ]
-        for op in fresh:
-            self._covered.add_range(op.origin, op.first, op.last)
-        return self._stage(*fresh) if fresh else self._ticket
+        """Stage the ranges that a push carried in full; return the ticket.
+
+        A range longer than any push stands for, and one above the bound on ranges, is left to the exchange.
+        """
+        ops: list[Op] = []
+        for origin, ranges in dots.items():
+            for first, last in ranges:
+                opens = self._covered.range_count >= self.limits.dots_max and self._covered.opens_range(origin, first)
+                if last - first < CARRIED_SPAN_MAX and not opens:
+                    self._cover_range(ops, origin, first, last)
+        return self._stage(*ops) if ops else self._ticket
+
+    def _cover_range(self, ops: list[Op], origin: int, first: int, last: int) -> None:
+        if self._claims_mine(origin, last):
+            self.refused["claimed_sequence"] += 1
+        elif not self._covered.covers_range(origin, first, last):
+            self._covered.add_range(origin, first, last)
+            ops.append(Cover(origin, first, last))
 
     # ---- R3: adoption, and the end of healing ----------------------------------------------------------------------
 
@@ -318,13 +343,15 @@ class Replica:
         """Stage the join of a context whose every entry has been merged; return the ticket."""
         ops: list[Op] = []
         for origin, ack in sorted(theirs.acks.items()):
-            if ack > self._covered.acks.get(origin, 0) and not self._claims_mine(origin, ack):
+            if self._claims_mine(origin, ack):
+                self.refused["claimed_sequence"] += 1
+            elif origin not in self._covered.acks and len(self._covered.acks) >= self.limits.origins_max:
+                self.refused["too_many_origins"] += 1
+            elif ack > self._covered.acks.get(origin, 0):
                 self._covered.add_range(origin, 1, ack)
                 ops.append(UpdateLocalAck(origin, ack))
         for origin, first, last in theirs.ranges():
-            if not self._claims_mine(origin, last) and not self._covered.covers_range(origin, first, last):
-                self._covered.add_range(origin, first, last)
-                ops.append(Cover(origin, first, last))
+            self._cover_range(ops, origin, first, last)
         if floor > self._floor:
             self._floor = floor
             ops.append(Floor(floor))

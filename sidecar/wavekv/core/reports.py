@@ -9,7 +9,7 @@ from typing import Any
 
 from wavekv.core.context import Context
 from wavekv.core.messages import Envelope
-from wavekv.errors import IdentityMismatch, StaleProcess
+from wavekv.errors import FutureProcess, IdentityMismatch, StaleProcess
 
 PEERS_MAX = 4096
 """Senders remembered (G9); over it the one heard longest ago is forgotten, which costs a fuller exchange."""
@@ -46,13 +46,16 @@ class Reports:
         self._by_name: dict[str, Report] = {}
         self._uuids: dict[int, bytes] = {}
 
-    def check(self, message: Envelope) -> None:
+    def check(self, message: Envelope, inc_max: int) -> None:
         """Refuse a sender that is not who it says, or that a newer process has replaced.
 
         Raises:
             IdentityMismatch: the uuid is not the one known for its node id.
             StaleProcess: a newer process of that name was heard, or the name is ours.
+            FutureProcess: its number, a time, is beyond `inc_max`; it would lock out every honest process after it.
         """
+        if message.inc is not None and message.inc > inc_max:
+            raise FutureProcess(f"process {message.inc} of {sender_of(message)} began in the future; set its clock")
         if message.name == self._own_name:
             raise StaleProcess(f"two members are called {self._own_name}: give each its own --name")
         known = self._uuids.get(message.sender_id)

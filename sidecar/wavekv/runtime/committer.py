@@ -42,21 +42,24 @@ class Committer:
         self._seen_ticket = 0
         self.failed: asyncio.Future[DiskFailed] = self._loop.create_future()
 
-    async def durable(self, ticket: int) -> None:
-        """Return once everything up to `ticket` is on disk and visible.
+    def durable(self, ticket: int) -> "asyncio.Future[None]":
+        """Return a future that ends once everything up to `ticket` is on disk and visible.
 
-        Raises:
+        Registered in the caller's own turn: a ticket kept across an await could be voided unseen.
+
+        Raises (the future):
             DiskFull: it is not on disk and will not be.
             DiskFailed: whether it is on disk is unknown; the process is about to stop.
         """
+        waiter: asyncio.Future[None] = self._loop.create_future()
         if ticket <= self._replica.durable_ticket:
-            return
-        if self.failed.done():
-            raise self.failed.result()
-        waiter = self._loop.create_future()
-        self._waiters.append((ticket, waiter))
-        self._schedule()
-        await waiter
+            waiter.set_result(None)
+        elif self.failed.done():
+            waiter.set_exception(self.failed.result())
+        else:
+            self._waiters.append((ticket, waiter))
+            self._schedule()
+        return waiter
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from wavekv.config import PeerAddress
-from wavekv.core.membership import Epoch
+from wavekv.core.membership import EPOCH_MAX, MEMBERS_MAX, Epoch, fits
 from wavekv.errors import UsageError
 from wavekv.wal.disk import OS_DISK, disk_error, replace_file
 
-MEMBERS_MAX = 1000
 _NAME = "MEMBERSHIP"
 
 
@@ -59,8 +58,8 @@ def parse_document(raw: Any, where: str) -> EpochDocument:
     if not isinstance(raw, dict):
         raise UsageError(f"{where}: the membership is no JSON object")
     number, url = raw.get("epoch"), raw.get("peer_url")
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise UsageError(f"{where}: epoch has to be a whole number from 1")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= EPOCH_MAX:
+        raise UsageError(f"{where}: epoch has to be a whole number in 1 … {EPOCH_MAX}")
     if url is not None and not (isinstance(url, str) and "{name}" in url and url.startswith(("http://", "https://"))):
         raise UsageError(f"{where}: peer_url has to be an http(s) URL with {{name}} in it")
     if not isinstance(raw.get("bootstrap", False), bool):
@@ -71,8 +70,7 @@ def parse_document(raw: Any, where: str) -> EpochDocument:
 
 def _members(raw: dict[str, Any], where: str) -> tuple[str, ...]:
     names: Any = raw.get("members")
-    fits = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-    if not fits or not 0 < len(set(names)) == len(names) <= MEMBERS_MAX:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not fits(names):
         raise UsageError(f"{where}: members has to be a list of 1 … {MEMBERS_MAX} different names")
     return tuple(names)
 

@@ -150,11 +150,11 @@ class Gossip:
             request = current.request(self._clock.now_ms())
             answer = await self._transport.exchange(link.url, request)
             try:
-                ticket = current.receive(answer, self._clock.now_ms())
+                durable = self._committer.durable(current.receive(answer, self._clock.now_ms()))
             finally:
                 await self._keep_epoch()
             link.answered(self._clock.monotonic(), sender_of(answer))
-            await self._committer.durable(ticket)
+            await durable
         self._report_refused(current.merged.refused)
 
     def _report_refused(self, refused: dict[str, int]) -> None:
@@ -182,7 +182,8 @@ class Gossip:
             return
         for link in self.links.values():
             if link.failures or not self._replica.membership.speaks_to(link.name):
-                continue  # the exchange brings it when the peer is back
+                link.queue.clear()  # the exchange brings it when the peer is back
+                continue
             for entry in mine:
                 link.queue.add(entry, now)
             if link.name not in self._pushing:

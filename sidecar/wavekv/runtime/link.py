@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from wavekv.config import GossipSettings
 from wavekv.core.messages import Ranges
+from wavekv.core.replica import CARRIED_SPAN_MAX
 from wavekv.core.store import entry_bytes
 from wavekv.core.types import Entry
 
@@ -40,6 +41,8 @@ class PushQueue:
             self.clear()
         if not self.visible_at:
             self._origin, self._first_seq = entry.origin, entry.seq
+        elif (entry.origin, entry.seq) != (self._origin, self._last_seq + 1):
+            self._first_seq = 0  # writes in between went past this queue: it stands for no range any more
         self.visible_at[entry.key] = self.visible_at.pop(entry.key, at)
         self._last_seq = entry.seq
 
@@ -65,7 +68,8 @@ class PushQueue:
                     break
                 found.append(entry)
             taken[key] = at
-        whole = self._first_seq and len(found) == len(self.visible_at)
+        span = self._last_seq - self._first_seq
+        whole = self._first_seq and len(found) == len(self.visible_at) and span < CARRIED_SPAN_MAX
         carried: dict[int, Ranges] = {self._origin: ((self._first_seq, self._last_seq),)} if whole else {}
         self.visible_at = {key: at for key, at in self.visible_at.items() if key not in taken}
         self._first_seq = 0

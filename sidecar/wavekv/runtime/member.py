@@ -63,6 +63,7 @@ class Member:
         self._committer = Committer(parts.replica, parts.syncer, self._durable)
         self._convergence = Convergence(parts.replica.store)
         self._joined = asyncio.Event()
+        self._keeping = asyncio.Lock()
         self._observing: asyncio.Task[None] | None = None
         self._started_at = parts.clock.monotonic()
         self._gossip = Gossip(
@@ -207,8 +208,7 @@ class Member:
             PeerError: the sender is refused.
             UnavailableError: what it sent could not be stored.
         """
-        merged = await self._admitted(exchange.receive_request, request)
-        await self._settled(merged)
+        await self._admit(exchange.receive_request, request)
         self._gossip.heard_from(sender_of(request))
         return exchange.answer(self._replica, request, self._clock.now_ms())
 
@@ -219,8 +219,7 @@ class Member:
             PeerError: the sender is refused.
             UnavailableError: what it sent could not be stored.
         """
-        merged = await self._admitted(exchange.receive_push, message)
-        await self._settled(merged)
+        await self._admit(exchange.receive_push, message)
         self._gossip.heard_from(sender_of(message))
         return exchange.report(self._replica, self._clock.now_ms()) if message.name is not None else None
 
@@ -228,25 +227,29 @@ class Member:
         """Return who this member is and the epoch it knows: what a refused sender is shown (R9)."""
         return exchange.envelope(self._replica, self._clock.now_ms())
 
-    async def _admitted(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> Merged:
-        """Merge `message`; a newer epoch it taught us is on disk before anything is answered, refusals too (R9)."""
+    async def _admit(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> None:
+        """Merge `message` and return once that is durable.
+
+        A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
+        """
         try:
-            return receive(self._replica, message, self._clock.now_ms())
+            merged = receive(self._replica, message, self._clock.now_ms())
+            durable = self._committer.durable(merged.ticket)
         finally:
             await self._keep_epoch()
-
-    async def _keep_epoch(self) -> None:
-        epoch = self._replica.membership.epoch
-        if epoch is not None and epoch is not self._kept_epoch:
-            self._kept_epoch = epoch
-            await asyncio.to_thread(self._epochs.save, epoch)
-            self._gossip.connect(self._parts.addresses(epoch))
-            log.info("epoch %d: %s", epoch.number, ", ".join(epoch.members))
-
-    async def _settled(self, merged: Merged) -> None:
         for code, count in merged.refused.items():
             self._parts.observer.refused(code, count)
-        await self._committer.durable(merged.ticket)
+        await durable
+
+    async def _keep_epoch(self) -> None:
+        async with self._keeping:
+            epoch = self._replica.membership.epoch
+            if epoch is None or epoch is self._kept_epoch:
+                return
+            await asyncio.to_thread(self._epochs.save, epoch)
+            self._kept_epoch = epoch
+            self._gossip.connect(self._parts.addresses(epoch))
+            log.info("epoch %d: %s", epoch.number, ", ".join(epoch.members))
 
     def _durable(self, group: Group) -> None:
         self._gossip.durable(group)

@@ -21,9 +21,9 @@ class Bench:
         self.shown: list[Group] = []
         self.committer = Committer(self.replica, self.disk, self.shown.append)
 
-    def put(self, key: str) -> asyncio.Task[None]:
+    def put(self, key: str) -> asyncio.Future[None]:
         staged = self.replica.put(key, b"v", 100)
-        return asyncio.get_running_loop().create_task(self.committer.durable(staged.ticket))
+        return self.committer.durable(staged.ticket)
 
     async def until_busy(self) -> None:
         for _ in range(DRAIN_POLLS_MAX + 5):
