@@ -18,7 +18,7 @@ from wavekv.core.types import Entry
 from wavekv.errors import BadHeader, NewerVersion, StorageError
 from wavekv.wal.directory import IDENTITY, decode_identity
 from wavekv.wal.reading import Replayed, read_log, replay_segment
-from wavekv.wal.segment import Damage, Reader, read_header
+from wavekv.wal.segment import Damage, Reader, read_header, segment_number
 
 _VALUE_SHOWN_MAX = 32
 _TORN = "the last append was cut by a crash, or is being written now; it was never acknowledged"
@@ -161,6 +161,8 @@ def _replayed_file(file: Path) -> Replayed:
 
 def _replayed_directory(directory: Path) -> Replayed:
     identity = directory / IDENTITY
+    if not identity.exists() and not any(segment_number(file.name) for file in directory.iterdir()):
+        raise StorageError(f"{directory} is no data directory: it holds neither IDENTITY nor a segment; name one")
     node_id = decode_identity(_read(identity), str(identity)).node_id if identity.exists() else None
     try:
         return read_log(directory, node_id, lambda _: None)

@@ -33,6 +33,8 @@ class Session:
     number: int
     proto: int = 2
     ends: bool = False
+    refusing: bool = False
+    """A transaction was asked for and refused: what would be in it is not run either."""
 
     def key(self, raw: bytes) -> str:
         """Return a key. Raises InvalidKey."""
@@ -147,6 +149,23 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"SET": Command("put", 3, None, False, set_),
     b"DEL": Command("delete", 2, None, False, delete),
 }
+
+
+def refuse_transaction(session: Session, words: list[bytes]) -> bytes | None:
+    """Return the refusal of MULTI and of all that follows it up to EXEC or DISCARD; None outside of that.
+
+    Clients send a transaction in one go: running its commands one by one would keep half of a promise.
+    """
+    name = words[0].upper()
+    if name == b"MULTI":
+        session.refusing = True
+        return replies.error("ERR transactions are not supported by this version")
+    if not session.refusing:
+        return None
+    session.refusing = name not in {b"EXEC", b"DISCARD"}
+    if session.refusing:
+        return replies.error("ERR not run: the transaction it belongs to was refused")
+    return replies.OK if name == b"DISCARD" else replies.error("EXECABORT Transaction discarded: none was begun")
 
 
 def unknown(words: list[bytes]) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from wavekv.errors import WaveKVError
 from wavekv.ports import Clock, Observer
 from wavekv.resp import replies
-from wavekv.resp.commands import COMMANDS, Command, Session, unknown, wrong_count
+from wavekv.resp.commands import COMMANDS, Command, Session, refuse_transaction, unknown, wrong_count
 from wavekv.resp.framing import BadProtocol, CommandReader
 
 log = logging.getLogger(__name__)
@@ -158,6 +158,11 @@ class Connection(asyncio.Protocol):
 
     def _run(self, words: list[bytes]) -> None:
         if not words:  # an empty array is no command; Redis does not answer it either
+            return
+        refusal = refuse_transaction(self._session, words)
+        if refusal is not None:
+            self._observer.operation("resp", "other", "not_implemented", 0.0)
+            self._replies.append(refusal)
             return
         command = COMMANDS.get(words[0].upper())
         if command is None:

@@ -3,7 +3,9 @@
 - A segment of another node, a later format or no format at all refuses the log; so does, anywhere in it, a whole
   record of an unknown operation. All segments are looked at for these before anyone mends anything.
 - The last segment, damage without a group start behind it: a *torn tail*, an append that was never acknowledged.
-- Any other damage, and a missing segment: *corruption*. What lies behind it was durable once.
+- Any other damage, a missing segment, and one that does not go on where the one before it ends: *corruption*. What
+  lies behind it was durable once. Within a segment sequences decide nothing, as in the original system; at its border
+  they are the only trace of an end that was lost on a record's boundary, and every append counts on by one.
 - A last segment without a whole header was never used.
 
 Turned down: cutting at the first bad record whatever lies behind it, as the original system does; acknowledged
@@ -19,7 +21,17 @@ from wavekv.core.codec.records import Header
 from wavekv.core.ops import Op
 from wavekv.errors import ForeignDirectory, NewerVersion
 from wavekv.wal.quarantine import Plan
-from wavekv.wal.segment import Cause, Damage, Sequences, read_header, replay, segment_name, segment_number
+from wavekv.wal.segment import (
+    Cause,
+    Damage,
+    Sequences,
+    first_sequence,
+    following,
+    read_header,
+    replay,
+    segment_name,
+    segment_number,
+)
 
 _HEADER_READ_BYTES: Final = 64 << 10
 """Of each segment, before any is replayed; a longer header block is refused as none of ours."""
@@ -125,10 +137,15 @@ def replay_segment(
         NewerVersion: damage that is an operation of a newer version.
         OSError: the file cannot be read.
     """
+    data = path.read_bytes()
+    last_sequence, next_sequence = log.sequences.last, first_sequence(data, header)
+    if None not in (last_sequence, next_sequence) and next_sequence != following(last_sequence):
+        log.corrupt = Plan(number, 0, f"{path.name} begins at record {next_sequence}, not behind {last_sequence}")
+        return
     if log.tail is not None:
         log.closed_segments += 1
         log.closed_bytes += log.tail.valid_end
-    log.data = data = path.read_bytes()
+    log.data = data
     scan = replay(data, header, apply, log.sequences)
     log.records += scan.records
     log.groups += scan.groups
@@ -146,19 +163,19 @@ def replay_segment(
 
 
 def _refuse_newer(segment: _Segment) -> None:
-    """Look for operations of a newer version behind damage: nothing of a newer version's log is moved.
+    """Look for operations of a newer version in what is about to be moved: its log is left alone.
+
+    Only records in their order count. What a search behind damage finds may be the bytes of a value, and a value must
+    not be able to keep a member from starting.
 
     Raises:
         NewerVersion: there is one.
     """
-    data, header = segment.path.read_bytes(), segment.header
-    while header is not None:
-        damage = replay(data, header, lambda _: None, Sequences()).damage
-        if damage is not None and damage.cause is Cause.UNKNOWN_OP:
-            raise _newer(segment.path, damage)
-        if damage is None or damage.group_start is None:
-            return
-        header = header._replace(end=damage.group_start)
+    if segment.header is None:
+        return
+    damage = replay(segment.path.read_bytes(), segment.header, lambda _: None, Sequences()).damage
+    if damage is not None and damage.cause is Cause.UNKNOWN_OP:
+        raise _newer(segment.path, damage)
 
 
 def _newer(path: Path, damage: Damage) -> NewerVersion:

@@ -21,11 +21,10 @@ from wavekv.wal.directory import DataDirectory
 from wavekv.wal.disk import OS_DISK, Disk, disk_error, is_full, write_all, write_synced
 from wavekv.wal.quarantine import quarantine, resume_quarantine
 from wavekv.wal.reading import Replayed, Tail, read_log
-from wavekv.wal.segment import Sequences, segment_name
+from wavekv.wal.segment import following, segment_name
 
 TORN_FILES_KEPT_MAX: Final = 8
 """Files of cut bytes that are kept; the oldest goes first (G9)."""
-_SEQUENCE_TRUSTED_MAX: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def _recover(directory: DataDirectory, apply: Callable[[Op], object], disk: Disk
     return Recovery(
         records=log.records,
         groups=log.groups,
-        next_sequence=_next_sequence(sequences),
+        next_sequence=following(sequences.last),
         damage="corruption" if corrupt else "torn_tail" if cut_bytes else None,
         cause=log.cause,
         cut_bytes=cut_bytes,
@@ -132,10 +131,3 @@ def _make_durable(path: Path, log: Replayed, disk: Disk) -> None:
         finally:
             disk.close(descriptor)
     disk.sync_dir(path)
-
-
-def _next_sequence(sequences: Sequences) -> int:
-    """Return the sequence to go on with; one that no log reaches is damage and not carried on to its overflow."""
-    if sequences.last is None or sequences.last >= _SEQUENCE_TRUSTED_MAX:
-        return 1
-    return sequences.last + 1

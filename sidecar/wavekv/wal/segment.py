@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wavekv.core.codec.bincode import DecodeError, InvalidError, TruncatedError
 from wavekv.core.codec.records import (
@@ -38,6 +38,10 @@ _GROUP_START = re.compile(
 """Body length 4 … 24, a sequence of any width, operation 6: what every group start looks like."""
 
 _u32_at = struct.Struct("<I").unpack_from
+
+
+SEQUENCE_TRUSTED_MAX: Final = 2**63
+"""No log comes near it; a record beyond it has a flipped bit."""
 
 
 def segment_name(number: int) -> str:
@@ -134,6 +138,17 @@ def read_header(data: bytes, name: str) -> Header | None:
     if find_group_start(data[: header.end], header.fields_end) is not None:
         raise BadHeader(f"{name} has a damaged header: its length takes in records; restore the file from a copy")
     return header
+
+
+def first_sequence(data: bytes, header: Header) -> int | None:
+    """Return the sequence of a segment's first record, None where it cannot be read."""
+    found = _record_at(data, header.end)
+    return None if isinstance(found, Cause) else found[0].sequence
+
+
+def following(sequence: int | None) -> int:
+    """Return the sequence an append goes on with; one that no log reaches is damage and not carried on."""
+    return 1 if sequence is None or sequence >= SEQUENCE_TRUSTED_MAX else sequence + 1
 
 
 def replay(data: bytes, header: Header, apply: Callable[[Op], object], sequences: Sequences) -> Scan:

@@ -268,3 +268,17 @@ async def test_a_client_that_does_not_read_is_not_answered_further(resp: Plane, 
     for _ in range(gets):
         assert await raw.line() == b"$262144"
         await raw.reader.readexactly((1 << 18) + 2)
+
+
+async def test_a_transaction_is_refused_whole_and_nothing_of_it_is_stored(resp: Plane, client: redis.Redis) -> None:
+    with pytest.raises(ResponseError, match=r"transactions are not supported|Transaction discarded"):
+        await client.pipeline(transaction=True).set("a", "1").set("b", "2").execute()
+    assert resp.store.entries == {}
+    assert await client.set("a", "1") is True, "the connection goes on"
+
+
+async def test_a_discarded_transaction_ends_the_refusals(raw: Raw) -> None:
+    assert (await raw.ask(b"multi")).startswith(b"-ERR transactions")
+    assert (await raw.ask(b"SET", b"k", b"v")).startswith(b"-ERR not run")
+    assert await raw.ask(b"DISCARD") == b"+OK"
+    assert await raw.ask(b"SET", b"k", b"v") == b"+OK"

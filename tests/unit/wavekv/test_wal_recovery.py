@@ -15,6 +15,7 @@ from wavekv.core.ops import Clear, Op, Set, SetNextSeq
 from wavekv.errors import BadHeader, Corruption, DiskFailed, DiskFull, ForeignDirectory, NewerVersion, WaveKVError
 from wavekv.wal.quarantine import EVENTS_KEPT_MAX
 from wavekv.wal.recovery import TORN_FILES_KEPT_MAX, recover
+from wavekv.wal.segment import Reader, read_header
 
 GROUPS: list[list[Op]] = [[Set(entry(seq))] for seq in range(1, 16)]
 
@@ -222,7 +223,6 @@ def newer_format(path: Path) -> None:
         (lambda path: (path / "00000002.wal").write_bytes(bytes(1 << 17) + b"x"), BadHeader),
         (newer_format, NewerVersion),
         (newer_version_behind_corruption, NewerVersion),
-        (newer_version_in_the_damaged_file, NewerVersion),
     ],
 )
 def test_a_refused_log_is_left_as_it_was(
@@ -329,3 +329,38 @@ def test_an_unreadable_segment_is_a_failed_disk(tmp_path: Path) -> None:
     with opened(tmp_path) as directory, pytest.raises(DiskFailed):
         recover(directory, lambda _: None)
     os.rmdir(tmp_path / "00000002.wal")  # noqa: PTH106 (names what it is)
+
+
+def test_what_looks_like_a_newer_version_behind_damage_is_kept_aside_and_stops_no_start(tmp_path: Path) -> None:
+    """It may be the bytes of a value: a client must not be able to keep a member from starting."""
+    three_segments(tmp_path)
+    newer_version_in_the_damaged_file(tmp_path)
+    damaged = (tmp_path / "00000001.wal").read_bytes()
+    recovery, _ = recovered(tmp_path)
+    assert recovery.damage == "corruption"
+    assert damaged in [path.read_bytes() for path in recovery.quarantined]
+
+
+@pytest.mark.parametrize("lost", ["cut", "zeroed"])
+def test_a_closed_segment_that_lost_its_end_on_a_record_s_border_is_corruption(tmp_path: Path, lost: str) -> None:
+    everything = three_segments(tmp_path)
+    path = tmp_path / "00000001.wal"
+    data = path.read_bytes()
+    header = read_header(data, path.name)
+    assert header is not None
+    starts = [found.offset for found in Reader(data, header) if isinstance(found.record.op, SetNextSeq)]
+    kept = data[: starts[-1]]
+    path.write_bytes(kept if lost == "cut" else kept + bytes(len(data) - len(kept)))
+    recovery, ops = recovered(tmp_path)
+    assert recovery.damage == "corruption"
+    assert ops == everything[: len(ops)], "a prefix, and nothing from behind the hole"
+    assert 0 < len(ops) < len(everything)
+    assert recovered(tmp_path)[1] == ops
+
+
+def test_zeros_left_behind_a_closed_segment_by_a_crash_are_no_damage(tmp_path: Path) -> None:
+    everything = three_segments(tmp_path)
+    with (tmp_path / "00000001.wal").open("ab") as file:
+        file.write(bytes(64))
+    recovery, ops = recovered(tmp_path)
+    assert (recovery.damage, ops) == (None, everything)

@@ -1,5 +1,6 @@
 """Rounds between members: what is sent, when a context is adopted, and the counterexamples of R3."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from tests.fakes.cluster import (
 from wavekv.core import exchange
 from wavekv.core.membership import Epoch
 from wavekv.core.messages import Page
-from wavekv.errors import BadEnvelope, ForeignCluster, IdentityMismatch, NotAMember, StaleProcess
+from wavekv.errors import BadEnvelope, ForeignCluster, FutureProcess, IdentityMismatch, NotAMember, StaleProcess
 
 NOW = 10_000
 
@@ -304,3 +305,32 @@ def test_a_floor_of_a_clock_far_ahead_is_not_adopted_and_is_counted() -> None:
     current.receive(answer, NOW)
     b.commit()
     assert not b.store.context.covers(79, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "members", "sender"),
+    [
+        (2**64 - 1, ("m0", "m1"), "m1"),
+        (9, (), "m1"),
+        (9, ("m0", "m0"), "m1"),
+        (9, ("m0", ""), "m1"),
+        (9, tuple(f"x{i}" for i in range(1001)), "m1"),
+        (9, ("m0", "other"), "stranger"),
+    ],
+)
+def test_an_epoch_that_cannot_be_one_is_not_learnt(number: int, members: tuple[str, ...], sender: str) -> None:
+    names = ("m0", "m1")
+    a, b = (MemoryMember(index, names, epoch=Epoch(3, names)) for index in range(2))
+    request = replace(begin(b, a).request(NOW), epoch=number, members=members, name=sender)
+    with contextlib.suppress(NotAMember):
+        exchange.receive_request(a.replica, request, NOW)
+    assert a.replica.membership.epoch == Epoch(3, names)
+
+
+def test_a_process_number_from_the_future_locks_nobody_out() -> None:
+    a, b = cluster(2)
+    request = begin(b, a).request(NOW)
+    with pytest.raises(FutureProcess):
+        exchange.receive_request(a.replica, replace(request, inc=NOW + LIMITS.future_ms_max + 1), NOW)
+    exchange.receive_request(a.replica, request, NOW)
+    assert a.replica.reports.of("m1") is not None

@@ -247,3 +247,44 @@ def test_what_a_restart_replays_is_what_the_process_showed() -> None:
     first.restart()
     after = (dict(first.store.entries), first.store.context.copy(), first.store.buckets.snapshot(), first.store.values)
     assert after == before
+
+
+def test_bytes_that_wait_for_the_disk_are_bounded() -> None:
+    member = alone(waiting_bytes_max=10)
+    member.replica.put("a", b"x" * 10, 100)
+    with pytest.raises(TooManyWaiting, match="bytes"):
+        member.replica.put("a", b"", 100)
+    member.commit()
+    member.put("a", b"", 100)
+
+
+def test_a_sequence_of_zero_is_refused() -> None:
+    member = alone()
+    assert member.replica.merge([entry("k", b"v", 100, seq=0)], 10_000).refused == {"bad_sequence": 1}
+
+
+def test_healing_that_never_reached_the_disk_has_not_ended() -> None:
+    member = cluster(2)[0]
+    member.replica.healed_with.add("m1")
+    member.replica.end_healing()
+    assert member.replica.ready() is not None
+    member.replica.abandon()
+    assert member.replica.healing
+    assert member.replica.healed_with == set()
+
+
+def test_a_push_takes_no_more_than_it_can_stand_for_and_no_ranges_above_the_bound() -> None:
+    member = alone(dots_max=2)
+    member.replica.cover({5: ((1, 2**64 - 1),), 6: ((2, 2), (4, 4), (6, 6), (8, 8))})
+    member.commit()
+    assert member.store.context.acks == {}
+    assert member.store.context.dots() == {6: ((2, 2), (4, 4))}
+
+
+def test_origins_above_the_bound_are_not_adopted_and_are_counted() -> None:
+    member = alone(origins_max=2)
+    member.replica.adopt(type(member.store.context)({5: 1, 6: 1, 7: 1}), 0)
+    member.replica.adopt(type(member.store.context)({5: 9}), 0)
+    member.commit()
+    assert member.store.context.acks == {5: 9, 6: 1}
+    assert member.replica.refused == {"too_many_origins": 1}

@@ -129,3 +129,15 @@ async def test_draining_makes_everything_staged_durable() -> None:
     bench.disk.release()
     await drained
     await write
+
+
+async def test_after_a_full_disk_a_step_that_stages_nothing_waits_for_nothing_and_draining_ends() -> None:
+    bench = Bench()
+    write = bench.put("a")
+    await bench.until_busy()
+    bench.disk.release(DiskFull("no room"))
+    with pytest.raises(DiskFull):
+        await write
+    await asyncio.wait_for(bench.committer.durable(bench.replica.merge([], 100).ticket), 1)
+    await asyncio.wait_for(bench.committer.drain(), 1)
+    assert not bench.disk.busy

@@ -1,6 +1,7 @@
 """The push queue: what goes out once, what it may claim to carry, and how a peer is left alone for a while."""
 
 from wavekv.config import GossipSettings
+from wavekv.core.replica import CARRIED_SPAN_MAX
 from wavekv.core.types import Entry
 from wavekv.runtime.link import Link, PushQueue
 
@@ -70,3 +71,20 @@ def test_failures_double_the_pause_up_to_its_bound_and_an_answer_ends_it() -> No
     link.answered(200.0, "pod-1")
     assert (link.reachable, link.last_error, link.failures, link.retry_at) == (True, None, 0, 0.0)
     assert link.reported_as == "pod-1"
+
+
+def test_writes_that_went_past_a_waiting_queue_keep_its_push_from_claiming_them() -> None:
+    queue, store = filled(entry("a", 1), entry("b", 2))
+    queue.add(entry("e", 5), 0.0)
+    store["e"] = entry("e", 5)
+    taken = queue.take(store, 1000)
+    assert [item.seq for item in taken.entries] == [1, 2, 5]
+    assert taken.carried == {}
+
+
+def test_a_push_claims_no_more_sequences_than_its_receiver_takes() -> None:
+    for last, claims in ((CARRIED_SPAN_MAX, True), (CARRIED_SPAN_MAX + 1, False)):
+        queue = PushQueue(10)
+        for seq in range(1, last + 1):
+            queue.add(entry("a", seq), 0.0)
+        assert bool(queue.take({"a": entry("a", last)}, 1000).carried) is claims
