@@ -14,6 +14,7 @@ OVERSIZED: dict[str, str] = {}
 """Functions (`path::name`) and modules (`path`) over their limit, each with the reason. It may only shrink."""
 
 SUPERVISORS: dict[str, str] = {
+    "operator/wavekv_operator/keepers.py::Keepers._one_pass": "logs, counts, and the cluster is tried again",
     "sidecar/wavekv/http_api/fast.py::FastConnection._get": "answers 500 and logs, as aiohttp does for its handlers",
     "sidecar/wavekv/http_api/fast.py::FastConnection._put": "answers 500 and logs, as aiohttp does for its handlers",
     "sidecar/wavekv/resp/connection.py::Connection._answer": "answers an internal error and logs",

@@ -1,0 +1,165 @@
+"""Decides what one pass over a cluster does: an ordered list of actions from what is wanted and what is seen.
+
+Pure: the loop carries the actions out, in order, and stops at the first that the Kubernetes API refuses. The order is
+what makes scale-down safe (G7): the membership is written down before it is published, published before a pod goes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wavekv_operator import difference, names
+from wavekv_operator.membership import (
+    Document,
+    MemberView,
+    ScaleDown,
+    next_document,
+    read_document,
+    stateful_set_size,
+)
+from wavekv_operator.resources import children
+from wavekv_operator.settings import Settings
+from wavekv_operator.spec import Cluster, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make an object say what the manifest says."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete an object that is no longer wanted."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Give a member the membership."""
+
+    member: str
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StartDrain:
+    """Have a member stop accepting writes before it leaves."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDrain:
+    """Have a member accept writes again: it stays."""
+
+    member: str
+
+
+Action = Apply | Remove | Publish | StartDrain | CancelDrain
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is there: the children by kind and name, and what the members that answered say."""
+
+    children: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
+    pods: Mapping[str, Manifest] = field(default_factory=dict)
+    claims: frozenset[str] = frozenset()
+    views: Mapping[str, MemberView] = field(default_factory=dict)
+
+    def child(self, kind: str, name: str) -> Manifest | None:
+        """Return a child, None if it is not there."""
+        return self.children.get((kind, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, and what it was decided on."""
+
+    actions: tuple[Action, ...]
+    document: Document | None
+    """The membership that is in force after the actions."""
+    leaving: ScaleDown | None
+    replicas: int
+    """Pods there should be now; more than wanted while members drain."""
+
+
+def make_plan(cluster: Cluster, seen: Observed, settings: Settings) -> Plan:
+    """Return what a pass has to do.
+
+    Raises:
+        DamagedObject: the membership's ConfigMap holds something else.
+    """
+    live_set = seen.child("StatefulSet", cluster.name)
+    config_map = seen.child("ConfigMap", names.membership(cluster.name))
+    held = read_document(config_map)
+    document, leaving = next_document(
+        cluster, held, seen.views, has_claims=bool(seen.claims), has_pods=live_set is not None
+    )
+    current = live_set["spec"].get("replicas", 1) if live_set else None
+    actions: list[Action] = list(_services(cluster, seen))
+    if document is None:
+        return Plan(tuple(actions), None, leaving, current or cluster.replicas)
+    version = config_map["metadata"]["resourceVersion"] if config_map else None
+    actions += _applied(children.membership(cluster, document.body(cluster), version), config_map)
+    actions += [
+        Publish(name, document.body(cluster))
+        for name, view in sorted(seen.views.items())
+        if (view.epoch or 0) < document.epoch
+    ]
+    size = stateful_set_size(cluster, document, seen.views, current)
+    image, policy = _member_image(cluster, live_set, settings)
+    actions += _applied(children.stateful_set(cluster, size, image, policy), live_set)
+    actions += _drains(cluster, document, leaving, seen.views)
+    return Plan(tuple(actions), document, leaving, size)
+
+
+def _services(cluster: Cluster, seen: Observed) -> Iterable[Action]:
+    yield from _applied(children.peers_service(cluster), seen.child("Service", names.peers_service(cluster.name)))
+    optional = {"Service": children.client_service(cluster), "PodDisruptionBudget": children.disruption_budget(cluster)}
+    for kind, manifest in optional.items():
+        live = seen.child(kind, cluster.name)
+        if manifest is not None:
+            yield from _applied(manifest, live)
+        elif live is not None:
+            yield Remove(kind, cluster.name)
+
+
+def _applied(manifest: Manifest, live: Manifest | None) -> tuple[Action, ...]:
+    wanted = difference.marked(manifest)
+    return (Apply(wanted),) if difference.differs(wanted, live) else ()
+
+
+def _drains(
+    cluster: Cluster, document: Document, leaving: ScaleDown | None, views: Mapping[str, MemberView]
+) -> Iterable[Action]:
+    if leaving is not None and not leaving.draining and leaving.hindrance is None:
+        yield StartDrain(leaving.member)
+    for name, view in sorted(views.items()):
+        if view.draining and name in cluster.wanted and name in document.members:
+            yield CancelDrain(name)
+
+
+def _member_image(cluster: Cluster, live_set: Manifest | None, settings: Settings) -> tuple[str, str | None]:
+    """Return the image and pull policy: as asked for, else those the cluster runs with, else the operator's default.
+
+    So a new operator, whose default is newer, rolls no cluster.
+    """
+    policy = cluster.image_pull_policy or settings.member_image_pull_policy
+    if cluster.image is not None:
+        return cluster.image, policy
+    running = running_member(live_set)
+    if running is None:
+        return settings.member_image, policy
+    return running["image"], cluster.image_pull_policy or running.get("imagePullPolicy")
+
+
+def running_member(live_set: Manifest | None) -> Manifest | None:
+    """Return the member's container of a StatefulSet."""
+    pod = (live_set or {}).get("spec", {}).get("template", {}).get("spec", {})
+    found = [*pod.get("initContainers", ()), *pod.get("containers", ())]
+    return next((container for container in found if container["name"] == names.CONTAINER), None)

@@ -1,0 +1,118 @@
+"""Reads a WaveKVCluster: the one place that knows the field names of its `spec`.
+
+The API server checks the resource against the CRD and fills in defaults; what is read here again is what a pass needs,
+with the same defaults (a test compares), so that a resource stored under an older CRD still works.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wavekv_operator import names
+from wavekv_operator.errors import InvalidSpec
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as decoded JSON."""
+
+REPLICAS_MAX = 1000
+RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+"""What the member's container asks for unless the resource says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The volume of each member."""
+
+    size: str = "1Gi"
+    storage_class: str | None = None
+    when_deleted: str = "Retain"
+    when_scaled: str = "Retain"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberOptions:
+    """What members are started with."""
+
+    gossip_interval_ms: int = 1000
+    fsync_mode: str = "thread"
+    log_level: str = "info"
+    log_format: str = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One WaveKVCluster as it is wanted."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    replicas: int = 3
+    image: str | None = None
+    image_pull_policy: str | None = None
+    storage: Storage = Storage()
+    resources: Mapping[str, Any] = field(default_factory=lambda: RESOURCES)
+    options: MemberOptions = MemberOptions()
+    disruption_budget: bool = True
+    template: Mapping[str, Any] | None = None
+    paused: bool = False
+    forced: str | None = None
+    """Member that may be removed although its drain cannot finish."""
+    manifest: Manifest = field(default_factory=dict, repr=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return (self.namespace, self.name)
+
+    @property
+    def cluster_id(self) -> str:
+        """The UUID by which members know their cluster."""
+        return names.cluster_id(self.namespace, self.name)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The member names of the wanted size, in order."""
+        return tuple(names.member(self.name, ordinal) for ordinal in range(self.replicas))
+
+
+def read_cluster(manifest: Manifest) -> Cluster:
+    """Return what `manifest` wants.
+
+    Raises:
+        InvalidSpec: a field is not what it has to be; only where the CRD of another version let it through.
+    """
+    metadata, spec = manifest["metadata"], manifest.get("spec") or {}
+    storage, member = spec.get("storage") or {}, spec.get("member") or {}
+    annotations = metadata.get("annotations") or {}
+    replicas = spec.get("replicas", Cluster.__dataclass_fields__["replicas"].default)
+    if not isinstance(replicas, int) or not 1 <= replicas <= REPLICAS_MAX:
+        raise InvalidSpec("spec.replicas", f"has to be a whole number in 1 … {REPLICAS_MAX}")
+    default_storage, default_options = Storage(), MemberOptions()
+    return Cluster(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        replicas=replicas,
+        image=spec.get("image"),
+        image_pull_policy=spec.get("imagePullPolicy"),
+        storage=Storage(
+            size=storage.get("size", default_storage.size),
+            storage_class=storage.get("storageClassName"),
+            when_deleted=storage.get("whenDeleted", default_storage.when_deleted),
+            when_scaled=storage.get("whenScaled", default_storage.when_scaled),
+        ),
+        resources=spec.get("resources", RESOURCES),
+        options=MemberOptions(
+            gossip_interval_ms=member.get("gossipIntervalMs", default_options.gossip_interval_ms),
+            fsync_mode=member.get("fsyncMode", default_options.fsync_mode),
+            log_level=member.get("logLevel", default_options.log_level),
+            log_format=member.get("logFormat", default_options.log_format),
+        ),
+        disruption_budget=(spec.get("disruptionBudget") or {}).get("enabled", True),
+        template=spec.get("template"),
+        paused=annotations.get(names.PAUSED_ANNOTATION) == "true",
+        forced=annotations.get(names.FORCE_ANNOTATION),
+        manifest=manifest,
+    )

@@ -1,0 +1,259 @@
+"""What a WaveKVCluster says of itself: status and conditions as functions of what was seen, and the events of a change.
+
+Messages hold no times and no counters that move by themselves, so a quiet cluster's status is not written again.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from wavekv_operator import names
+from wavekv_operator.errors import InvalidSpec, OperatorError
+from wavekv_operator.membership import Document
+from wavekv_operator.plan import Observed, Plan
+from wavekv_operator.spec import Cluster
+
+Status = Mapping[str, Any]
+
+_NAMED_MAX = 10
+"""Members named in a message; the rest is a number."""
+
+
+class Judgement(NamedTuple):
+    """A condition without its times."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event to post. `reason` is stable."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def refused_status(cluster_manifest: Mapping[str, Any], error: InvalidSpec, now: datetime) -> Status:
+    """Return the status of a resource that cannot be built: what runs goes on and is reported as before."""
+    old = cluster_manifest.get("status") or {}
+    judgement = Judgement("Accepted", False, error.reason, error.detail)
+    return {
+        **old,
+        "observedGeneration": cluster_manifest["metadata"].get("generation", 0),
+        "conditions": _conditions([judgement], old.get("conditions") or (), now, keep=True),
+    }
+
+
+def failed_status(cluster_manifest: Mapping[str, Any], error: OperatorError, now: datetime) -> Status:
+    """Return the status after a pass that could not be finished; it is tried again."""
+    old = cluster_manifest.get("status") or {}
+    judgement = Judgement("Progressing", True, "ReconcileFailed", error.detail)
+    return {**old, "conditions": _conditions([judgement], old.get("conditions") or (), now, keep=True)}
+
+
+def cluster_status(cluster: Cluster, seen: Observed, plan: Plan, *, now: datetime, patience_seconds: float) -> Status:
+    """Return the status after a pass."""
+    old = cluster.manifest.get("status") or {}
+    live_set = seen.child("StatefulSet", cluster.name) or {}
+    set_status = live_set.get("status") or {}
+    document = plan.document
+    conditions = old.get("conditions") or ()
+    judgements = [
+        Judgement("Accepted", True, "Accepted", "the resource can be built"),
+        _ready(cluster, seen, plan),
+        _progressing(cluster, seen, plan, set_status),
+        _converged(seen, plan),
+        *_scaling(plan, conditions, now, patience_seconds),
+    ]
+    if cluster.paused:
+        judgements.append(Judgement("Paused", True, "PausedByAnnotation", f"{names.PAUSED_ANNOTATION} is set"))
+    return {
+        "observedGeneration": cluster.generation,
+        "replicas": set_status.get("replicas", 0),
+        "readyReplicas": set_status.get("readyReplicas", 0),
+        "selector": ",".join(f"{key}={value}" for key, value in names.selector(cluster.name).items()),
+        "clusterId": cluster.cluster_id,
+        **({"epoch": document.epoch} if document else {}),
+        "members": [_member(cluster, seen, name) for name in _member_names(cluster, seen, plan)],
+        "conditions": _conditions(judgements, conditions, now),
+    }
+
+
+# ---- members ---------------------------------------------------------------------------------------------------------
+
+
+def _member_names(cluster: Cluster, seen: Observed, plan: Plan) -> list[str]:
+    listed = {*(plan.document.members if plan.document else ()), *seen.pods}
+    return sorted(listed, key=lambda name: (names.ordinal(cluster.name, name) or 0, name))
+
+
+def _member(cluster: Cluster, seen: Observed, name: str) -> Mapping[str, Any]:
+    old: Mapping[str, Any] = next(
+        (item for item in (cluster.manifest.get("status") or {}).get("members") or () if item["name"] == name), {}
+    )
+    view = seen.views.get(name)
+    if view is None:
+        phase = "unreachable" if name in seen.pods else "absent"
+        kept = {key: old[key] for key in ("nodeId", "uuid") if key in old}
+        return {"name": name, **kept, "phase": phase, "claim": names.claim(name), "ready": False, "converged": False}
+    return {
+        "name": name,
+        "nodeId": view.node_id,
+        "uuid": view.uuid,
+        "phase": view.phase,
+        "claim": names.claim(name),
+        "ready": _pod_ready(seen.pods.get(name)),
+        "converged": view.converged,
+    }
+
+
+def _pod_ready(pod: Mapping[str, Any] | None) -> bool:
+    conditions = ((pod or {}).get("status") or {}).get("conditions") or ()
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+# ---- conditions ------------------------------------------------------------------------------------------------------
+
+
+def _ready(cluster: Cluster, seen: Observed, plan: Plan) -> Judgement:
+    document = plan.document
+    lacking = [
+        name
+        for name in cluster.wanted
+        if not (
+            document is not None
+            and name in document.members
+            and name in seen.views
+            and seen.views[name].ready
+            and _pod_ready(seen.pods.get(name))
+        )
+    ]
+    if lacking:
+        return Judgement("Ready", False, "MembersNotReady", f"not ready: {_some(lacking)}")
+    return Judgement("Ready", True, "AllMembersReady", f"all {cluster.replicas} members serve")
+
+
+def _progressing(cluster: Cluster, seen: Observed, plan: Plan, set_status: Mapping[str, Any]) -> Judgement:
+    live_set = seen.child("StatefulSet", cluster.name)
+    members = len(plan.document.members) if plan.document else 0
+    counted = f"{members} members, {cluster.replicas} are wanted"
+    generation = live_set["metadata"].get("generation") if live_set else None
+    unfinished = (
+        (live_set is None or not members, "Creating", "the members are being made"),
+        (generation != set_status.get("observedGeneration"), "Updating", "the StatefulSet has yet to follow a change"),
+        (plan.document is not None and plan.document.bootstrap, "Creating", "the first members have yet to report"),
+        (members > cluster.replicas, "ScalingDown", counted),
+        (members < cluster.replicas, "ScalingUp", counted),
+        (set_status.get("replicas", 0) != cluster.replicas, "Scaling", "pods are coming or going"),
+        (set_status.get("updatedReplicas", 0) < cluster.replicas, "RollingOut", "pods are being replaced one by one"),
+    )
+    for is_so, reason, message in unfinished:
+        if is_so:
+            return Judgement("Progressing", True, reason, message)
+    return Judgement("Progressing", False, "Settled", "nothing is left to do")
+
+
+def _converged(seen: Observed, plan: Plan) -> Judgement:
+    members = plan.document.members if plan.document else ()
+    silent = [name for name in members if name not in seen.views]
+    if silent or not members:
+        return Judgement("Converged", None, "MembersUnreachable", f"no answer from {_some(silent) or 'any member'}")
+    behind = [name for name in members if not seen.views[name].converged]
+    if behind:
+        return Judgement("Converged", False, "Exchanging", f"not yet equal with all others: {_some(behind)}")
+    return Judgement("Converged", True, "AllEqual", "every member covers what any of them had written")
+
+
+def _scaling(
+    plan: Plan, old: Sequence[Mapping[str, Any]], now: datetime, patience_seconds: float
+) -> Iterable[Judgement]:
+    leaving = plan.leaving
+    if leaving is None:
+        yield Judgement("Draining", False, "NotDraining", "no member is leaving")
+        yield Judgement("ScaleDownPrevented", False, "NotPrevented", "no member is leaving")
+        return
+    yield Judgement("Draining", True, "MemberLeaving", f"{leaving.member} hands over what it holds")
+    since = next((item for item in old if item["type"] == "Draining" and item["status"] == "True"), None)
+    waited = (now - _time(since["lastTransitionTime"])).total_seconds() if since else 0.0
+    if leaving.hindrance is None or waited < patience_seconds:
+        yield Judgement("ScaleDownPrevented", False, "NotPrevented", "the drain goes on")
+        return
+    way_out = (
+        f"; to remove it all the same and lose what only it holds: annotate {names.FORCE_ANNOTATION}={leaving.member}"
+    )
+    yield Judgement("ScaleDownPrevented", True, leaving.hindrance, leaving.detail + way_out)
+
+
+def _some(members: Sequence[str]) -> str:
+    shown = ", ".join(members[:_NAMED_MAX])
+    return shown if len(members) <= _NAMED_MAX else f"{shown} and {len(members) - _NAMED_MAX} more"
+
+
+def _conditions(
+    judgements: Sequence[Judgement], old: Sequence[Mapping[str, Any]], now: datetime, *, keep: bool = False
+) -> list[Mapping[str, Any]]:
+    """Return the conditions as the API wants them; the time is that of the last change of `status`."""
+    before = {item["type"]: item for item in old}
+    made: list[Mapping[str, Any]] = []
+    for judgement in judgements:
+        status = {True: "True", False: "False", None: "Unknown"}[judgement.status]
+        was = before.pop(judgement.type, None)
+        since = was["lastTransitionTime"] if was and was["status"] == status else _stamp(now)
+        made.append(
+            {
+                "type": judgement.type,
+                "status": status,
+                "reason": judgement.reason,
+                "message": judgement.message,
+                "lastTransitionTime": since,
+            }
+        )
+    return made + list(before.values()) if keep else made
+
+
+def _stamp(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+
+def happenings(old: Status, new: Status, document: Document | None) -> list[Happening]:
+    """Return the events of a change from one status to the next; `document` is the membership in force."""
+    found = list(_condition_events(old.get("conditions") or (), new.get("conditions") or ()))
+    was = {item["name"]: item for item in old.get("members") or ()}
+    for item in new.get("members") or ():
+        before, uuid = was.get(item["name"], {}).get("uuid"), item.get("uuid")
+        if before and uuid and before != uuid:
+            found.append(Happening("VolumeReplaced", f"{item['name']} came back with another volume and heals", True))
+    if document is not None and document.epoch > old.get("epoch", document.epoch):
+        found.append(Happening("MembershipChanged", f"epoch {document.epoch}: {_some(document.members)}"))
+    return found
+
+
+def _condition_events(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterable[Happening]:
+    was = {item["type"]: (item["status"], item["reason"]) for item in old}
+    for item in new:
+        before = was.get(item["type"])
+        if before == (item["status"], item["reason"]):
+            continue
+        match (item["type"], item["status"]):
+            case ("Accepted", "False") | ("ScaleDownPrevented", "True"):
+                yield Happening(item["reason"], item["message"], warning=True)
+            case ("Progressing", "True") if item["reason"] == "ReconcileFailed":
+                yield Happening(item["reason"], item["message"], warning=True)
+            case ("Ready", "True") | ("Draining", "True"):
+                yield Happening(item["reason"], item["message"])
+            case ("Ready", "False") if before is not None and before[0] == "True":
+                yield Happening(item["reason"], item["message"], warning=True)
+            case _:
+                pass

@@ -1,0 +1,239 @@
+"""Decides which certificates a cluster has: one authority, a leaf for the members, a leaf for the operator.
+
+A pure function of the Secrets there are and the time: what is still good is kept byte for byte, so that nothing is
+written without need. A leaf is issued anew after two thirds of its life, or when it names other hosts or another
+authority. An authority is followed by the next one after two thirds of its own: first both are trusted, a day later
+(by then every member has read the new bundle) the next one signs, and the old one stays trusted until it expires.
+Alternative turned down: cert-manager, which would be one more thing to install before the first cluster.
+"""
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wavekv_operator import names
+
+_BACKDATED = timedelta(minutes=5)
+"""Clocks of nodes differ: a certificate is good from a little before it was issued."""
+_OVERLAP = timedelta(days=1)
+_NEXT_CERT = "next.crt"
+_NEXT_KEY = "next.key"
+_PREVIOUS_CERT = "previous.crt"
+
+Data = Mapping[str, bytes]
+"""A Secret's data, decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """How long certificates are good for."""
+
+    leaf: timedelta
+    authority: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What the three Secrets hold."""
+
+    ca: Data
+    member: Data
+    operator: Data
+
+
+@dataclass(frozen=True, slots=True)
+class _Signer:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def decode(data: Mapping[str, str] | None) -> Data:
+    """Return a Secret's data as bytes; what is no base64 counts as absent."""
+    decoded: dict[str, bytes] = {}
+    for key, text in (data or {}).items():
+        try:
+            decoded[key] = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            continue
+    return decoded
+
+
+def encode(data: Data) -> dict[str, str]:
+    """Return a Secret's data as the API takes it."""
+    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+
+
+def certificates(
+    cluster_uuid: str, hosts: Sequence[str], held: Certificates, now: datetime, lives: Lives
+) -> Certificates:
+    """Return the certificates that are good at `now`, keeping those of `held` that still are.
+
+    `hosts` are the DNS names of the members' peer planes, wildcards allowed.
+    """
+    ca = _authority(cluster_uuid, held, now, lives.authority)
+    signer = _signer(ca, names.CA_KEY, names.CA_PRIVATE_KEY_KEY)
+    assert signer is not None, "an authority that was just read or made has a certificate and a key"
+    bundle = b"".join(ca[key] for key in (names.CA_KEY, _NEXT_CERT, _PREVIOUS_CERT) if key in ca)
+    leaves = {
+        role: _leaf(held_leaf, _sans(cluster_uuid, role, names_), signer, bundle, now=now, life=lives.leaf)
+        for role, names_, held_leaf in (("member", hosts, held.member), ("operator", (), held.operator))
+    }
+    return Certificates(ca, leaves["member"], leaves["operator"])
+
+
+# ---- the authority ---------------------------------------------------------------------------------------------------
+
+
+def _authority(cluster_uuid: str, held: Certificates, now: datetime, life: timedelta) -> Data:
+    current = _signer(held.ca, names.CA_KEY, names.CA_PRIVATE_KEY_KEY)
+    if current is None or current.certificate.not_valid_after_utc <= now:
+        # Lost: what the members still trust goes on being trusted, so that they meet again as they reload.
+        return {**_new_authority(cluster_uuid, now, life), **_trusted_before(held, now)}
+    if not _is_aged(current.certificate, now):
+        return held.ca
+    following = _signer(held.ca, _NEXT_CERT, _NEXT_KEY)
+    if following is None:
+        made = _new_authority(cluster_uuid, now, life)
+        return {**held.ca, _NEXT_CERT: made[names.CA_KEY], _NEXT_KEY: made[names.CA_PRIVATE_KEY_KEY]}
+    overlap = min(_OVERLAP, life / 12)
+    if now - following.certificate.not_valid_before_utc < overlap + _BACKDATED:
+        return held.ca
+    return {
+        names.CA_KEY: held.ca[_NEXT_CERT],
+        names.CA_PRIVATE_KEY_KEY: held.ca[_NEXT_KEY],
+        _PREVIOUS_CERT: held.ca[names.CA_KEY],
+    }
+
+
+def _trusted_before(held: Certificates, now: datetime) -> Data:
+    """Return the authorities that members trust now, if any is still good."""
+    try:
+        bundle = x509.load_pem_x509_certificates(held.member.get(names.CA_KEY, b""))
+    except ValueError:
+        return {}
+    good = [item.public_bytes(serialization.Encoding.PEM) for item in bundle if item.not_valid_after_utc > now]
+    return {_PREVIOUS_CERT: b"".join(good[:2])} if good else {}
+
+
+def _new_authority(cluster_uuid: str, now: datetime, life: timedelta) -> dict[str, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"WaveKV {cluster_uuid}")])
+    certificate = (
+        _builder(subject, subject, key.public_key(), now, life)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return {names.CA_KEY: _pem(certificate), names.CA_PRIVATE_KEY_KEY: _key_pem(key)}
+
+
+# ---- leaves ----------------------------------------------------------------------------------------------------------
+
+
+def _leaf(
+    held: Data, sans: x509.SubjectAlternativeName, signer: _Signer, bundle: bytes, *, now: datetime, life: timedelta
+) -> Data:
+    current = _signer(held, names.CERT_KEY, names.PRIVATE_KEY_KEY)
+    if current is not None and _is_good(current.certificate, signer, sans, now):
+        return held if held.get(names.CA_KEY) == bundle else {**held, names.CA_KEY: bundle}
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "WaveKV")])
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    authority_key = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    certificate = (
+        _builder(subject, signer.certificate.subject, key.public_key(), now, life)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(sans, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_key), critical=False)
+        .sign(signer.key, hashes.SHA256())
+    )
+    return {names.CERT_KEY: _pem(certificate), names.PRIVATE_KEY_KEY: _key_pem(key), names.CA_KEY: bundle}
+
+
+def _sans(cluster_uuid: str, role: str, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    entries: list[x509.GeneralName] = [x509.UniformResourceIdentifier(names.identity_uri(cluster_uuid, role))]
+    entries += [x509.DNSName(host) for host in hosts]
+    if hosts:
+        entries += [x509.DNSName("localhost")]
+        entries += [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
+    return x509.SubjectAlternativeName(entries)
+
+
+def _is_good(certificate: x509.Certificate, signer: _Signer, sans: x509.SubjectAlternativeName, now: datetime) -> bool:
+    try:
+        certificate.verify_directly_issued_by(signer.certificate)
+        held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        return False
+    return held == sans and not _is_aged(certificate, now)
+
+
+def _is_aged(certificate: x509.Certificate, now: datetime) -> bool:
+    """Tell whether two thirds of its life are over."""
+    born, dies = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return now >= born + (dies - born) * 2 / 3
+
+
+# ---- reading and writing PEM -----------------------------------------------------------------------------------------
+
+
+def _signer(data: Data, cert_key: str, key_key: str) -> _Signer | None:
+    """Return certificate and key, None where one is missing, damaged, or does not fit the other."""
+    try:
+        certificate = x509.load_pem_x509_certificate(data[cert_key])
+        key = serialization.load_pem_private_key(data[key_key], password=None)
+    except (KeyError, ValueError, TypeError):
+        return None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
+        return None
+    return _Signer(certificate, key)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, now: datetime, life: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATED)
+        .not_valid_after(now + life)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,218 @@
+"""The pod template: where the member stands in it, what the application gets, what it may not ask for."""
+
+from typing import Any
+
+import pytest
+
+from wavekv_operator import names
+from wavekv_operator.errors import InvalidSpec
+from wavekv_operator.resources.children import client_service, stateful_set
+from wavekv_operator.resources.pod import pod_template
+from wavekv_operator.resources.template_checks import check_template
+from wavekv_operator.spec import Cluster, Manifest, read_cluster
+
+
+def cluster(**spec: Any) -> Cluster:
+    metadata = {"name": "demo", "namespace": "shop", "uid": "u-1", "generation": 1}
+    return read_cluster({"metadata": metadata, "spec": spec})
+
+
+def template(**spec: Any) -> dict[str, Any]:
+    return {"spec": {"containers": [{"name": "app", "image": "app:1"}], **spec}}
+
+
+def pod(**spec: Any) -> Manifest:
+    built: Manifest = pod_template(cluster(template=template(**spec)), "wavekv:1", None)["spec"]
+    return built
+
+
+def member_of(spec: Manifest) -> Manifest:
+    found: Manifest = next(
+        c for c in [*spec.get("initContainers", []), *spec["containers"]] if c["name"] == names.CONTAINER
+    )
+    return found
+
+
+def test_the_member_is_the_first_native_sidecar_beside_the_application() -> None:
+    spec = pod(initContainers=[{"name": "prepare", "image": "app:1"}])
+    assert [c["name"] for c in spec["initContainers"]] == ["wavekv", "prepare"]
+    assert spec["initContainers"][0]["restartPolicy"] == "Always"
+    assert [c["name"] for c in spec["containers"]] == ["app"]
+
+
+def test_without_a_template_the_member_is_the_pods_only_container() -> None:
+    spec = pod_template(cluster(), "wavekv:1", "Never")["spec"]
+    assert [c["name"] for c in spec["containers"]] == ["wavekv"]
+    assert "restartPolicy" not in spec["containers"][0]
+    assert spec["containers"][0]["imagePullPolicy"] == "Never"
+    assert "initContainers" not in spec
+
+
+def test_only_the_member_mounts_the_claim_and_the_certificates() -> None:
+    spec = pod(initContainers=[{"name": "prepare", "image": "app:1"}])
+    for container in [spec["initContainers"][1], *spec["containers"]]:
+        assert [mount["name"] for mount in container["volumeMounts"]] == [names.SOCKET_VOLUME]
+        env = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert env == {"WAVEKV_URL": "http://127.0.0.1:7070", "WAVEKV_SOCKET": "/run/wavekv/wavekv.sock"}
+
+
+def test_an_application_that_names_the_member_itself_keeps_its_words() -> None:
+    given = [{"name": "WAVEKV_URL", "value": "http://[::1]:7070"}]
+    spec = pod(containers=[{"name": "app", "image": "app:1", "env": given}])
+    assert [v["value"] for v in spec["containers"][0]["env"] if v["name"] == "WAVEKV_URL"] == ["http://[::1]:7070"]
+
+
+def test_the_members_container_is_hardened() -> None:
+    security = member_of(pod())["securityContext"]
+    assert security == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_the_pod_gets_a_group_unless_the_template_sets_one() -> None:
+    assert pod()["securityContext"]["fsGroup"] == 65532
+    assert pod(securityContext={"fsGroup": 7, "runAsUser": 1})["securityContext"] == {"fsGroup": 7, "runAsUser": 1}
+
+
+@pytest.mark.parametrize("wanted", [None, False])
+def test_no_container_has_a_token_by_default(wanted: bool | None) -> None:
+    spec = pod(**({} if wanted is None else {"automountServiceAccountToken": wanted}))
+    assert spec["automountServiceAccountToken"] is False
+    assert all(volume["name"] != names.TOKEN_VOLUME for volume in spec["volumes"])
+
+
+def test_a_token_that_is_asked_for_reaches_the_application_alone() -> None:
+    spec = pod(automountServiceAccountToken=True)
+    assert spec["automountServiceAccountToken"] is False
+    paths = {
+        c["name"]: [m["mountPath"] for m in c["volumeMounts"]] for c in [*spec["initContainers"], *spec["containers"]]
+    }
+    assert names.TOKEN_MOUNT in paths["app"]
+    assert names.TOKEN_MOUNT not in paths["wavekv"]
+
+
+def test_pods_prefer_other_nodes_unless_the_template_says_where() -> None:
+    assert pod()["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert "topologySpreadConstraints" not in pod(affinity={"podAntiAffinity": {}, "nodeAffinity": {"x": 1}})
+
+
+def test_labels_of_the_template_are_kept_and_the_watches_label_is_the_operators() -> None:
+    given = {"app.kubernetes.io/name": "shop", names.MANAGED_BY_LABEL: "somebody", "tier": "front"}
+    built = pod_template(cluster(template={"metadata": {"labels": given}, **template()}), "wavekv:1", None)
+    labels = built["metadata"]["labels"]
+    assert (labels["app.kubernetes.io/name"], labels["tier"]) == ("shop", "front")
+    assert labels[names.MANAGED_BY_LABEL] == names.FIELD_MANAGER
+    assert labels[names.CLUSTER_LABEL] == "demo"
+
+
+def test_building_leaves_the_resource_as_it_is() -> None:
+    wanted = cluster(template=template(initContainers=[{"name": "prepare", "image": "a"}]))
+    first = pod_template(wanted, "wavekv:1", None)
+    assert pod_template(wanted, "wavekv:1", None) == first
+
+
+def test_the_client_service_has_the_named_ports_of_the_application_alone() -> None:
+    ports = [
+        {"name": "http", "containerPort": 8080},
+        {"containerPort": 9},
+        {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+    ]
+    service = client_service(cluster(template=template(containers=[{"name": "a", "image": "a", "ports": ports}])))
+    assert service is not None
+    assert [(p["name"], p["port"], p["protocol"]) for p in service["spec"]["ports"]] == [
+        ("http", 8080, "TCP"),
+        ("dns", 53, "UDP"),
+    ]
+    assert client_service(cluster(template=template())) is None
+    assert client_service(cluster()) is None
+
+
+def test_volumes_stay_unless_the_resource_says_otherwise() -> None:
+    kept = stateful_set(cluster(), 3, "wavekv:1", None)["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert kept == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    gone = stateful_set(cluster(storage={"whenScaled": "Delete"}), 3, "wavekv:1", None)["spec"]
+    assert gone["persistentVolumeClaimRetentionPolicy"]["whenScaled"] == "Delete"
+
+
+APP = {"name": "app", "image": "app:1"}
+HOST_ACCESS: list[tuple[dict[str, Any], str]] = [
+    ({"hostNetwork": True}, "hostNetwork"),
+    ({"hostPID": True}, "hostPID"),
+    ({"hostIPC": True}, "hostIPC"),
+    ({"shareProcessNamespace": True}, "shareProcessNamespace"),
+    ({"nodeName": "n"}, "nodeName"),
+    ({"securityContext": {"sysctls": [{"name": "a", "value": "b"}]}}, "securityContext.sysctls"),
+    ({"volumes": [{"name": "x"}, {"name": "v", "hostPath": {"path": "/"}}]}, "volumes[1].hostPath"),
+    ({"containers": [{**APP, "securityContext": {"privileged": True}}]}, "containers[0].securityContext.privileged"),
+    (
+        {"initContainers": [{**APP, "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}]},
+        "initContainers[0].securityContext.capabilities.add",
+    ),
+    (
+        {"containers": [APP, {**APP, "securityContext": {"procMount": "Unmasked"}}]},
+        "containers[1].securityContext.procMount",
+    ),
+    ({"containers": [{**APP, "ports": [{"containerPort": 1, "hostPort": 1}]}]}, "containers[0].ports[0].hostPort"),
+]
+COLLISIONS: list[tuple[dict[str, Any], str]] = [
+    ({"containers": [{**APP, "name": "wavekv"}]}, "containers[0].name"),
+    ({"volumes": [{"name": "wavekv-data"}]}, "volumes[0].name"),
+    (
+        {"containers": [{**APP, "volumeMounts": [{"name": "wavekv-data", "mountPath": "/x"}]}]},
+        "containers[0].volumeMounts[0].name",
+    ),
+    (
+        {"containers": [{**APP, "volumeMounts": [{"name": "x", "mountPath": "/run/wavekv/"}]}]},
+        "containers[0].volumeMounts[0].mountPath",
+    ),
+    ({"containers": [{**APP, "ports": [{"containerPort": 7070}]}]}, "containers[0].ports[0].containerPort"),
+    (
+        {"containers": [{**APP, "ports": [{"containerPort": 80, "name": "wavekv-peers"}]}]},
+        "containers[0].ports[0].name",
+    ),
+    ({"restartPolicy": "OnFailure"}, "restartPolicy"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"), HOST_ACCESS + COLLISIONS, ids=lambda item: item if isinstance(item, str) else ""
+)
+def test_a_refused_template_is_named_by_its_path(spec: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        check_template(template(**spec), allow_unsafe=False)
+    assert refused.value.path == f"spec.template.spec.{path}"
+    assert refused.value.reason == "TemplateRefused"
+
+
+@pytest.mark.parametrize(("spec", "path"), HOST_ACCESS, ids=lambda item: item if isinstance(item, str) else "")
+def test_host_access_passes_where_the_operator_allows_it(spec: dict[str, Any], path: str) -> None:
+    check_template(template(**spec), allow_unsafe=True)
+    assert path
+
+
+@pytest.mark.parametrize(("spec", "path"), COLLISIONS, ids=lambda item: item if isinstance(item, str) else "")
+def test_what_the_member_uses_stays_refused_all_the_same(spec: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidSpec):
+        check_template(template(**spec), allow_unsafe=True)
+
+
+def test_labels_of_the_operators_own_domain_are_refused() -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.template\.metadata\.labels\.wavekv\.io/cluster"):
+        check_template({"metadata": {"labels": {"wavekv.io/cluster": "x"}}, **template()}, allow_unsafe=True)
+
+
+def test_an_ordinary_template_passes() -> None:
+    ordinary = template(
+        serviceAccountName="app",
+        volumes=[{"name": "scratch", "emptyDir": {}}],
+        containers=[
+            {**APP, "ports": [{"name": "http", "containerPort": 8080}], "securityContext": {"privileged": False}}
+        ],
+    )
+    check_template(ordinary, allow_unsafe=False)
