@@ -20,7 +20,7 @@ class Metrics:
     """Counts what the operator does, on a registry of its own."""
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
+        registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
         build = Gauge("wavekv_operator_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
@@ -98,4 +98,4 @@ class Metrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the text format and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4

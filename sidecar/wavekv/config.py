@@ -94,6 +94,10 @@ class GossipSettings:
     """Least time between two pushes to one peer: each costs both sides about a millisecond, whatever it carries."""
     request_timeout_ms: int = 10_000
     """One request to a peer, answer included (the crate's timeout)."""
+    connect_timeout_ms: int = 3000
+    """Until a connection stands, handshake included; the address of a pod that is gone answers nothing at all."""
+    resolved_ms_max: int = 2000
+    """A resolved name is resolved again after this: a pod that came back has a new address."""
     backoff_ms_max: int = 10_000
     """Longest pause before an unreachable peer is asked again."""
     join_wait_ms: int = 3000
@@ -126,6 +130,8 @@ class TlsFiles:
     cert: Path
     key: Path
     ca: Path
+    poll_ms: int = 2000
+    """How often the files are looked at; changed ones are used for new connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,12 @@ class Draining(UnavailableError):
     code = "draining"
 
 
+class Removed(UnavailableError):
+    """The newest epoch leaves this member out: it serves nobody until one admits it again."""
+
+    code = "removed"
+
+
 class Stopping(UnavailableError):
     code = "stopping"
 
@@ -203,6 +209,39 @@ class PeerUnreachable(PeerError):
     code = "peer_unreachable"
     status = 503
     exit_code = 3
+
+
+# ---- an operator's request is refused ------------------------------------------------------------------------------
+
+
+class BadMembership(RequestError):
+    code = "bad_membership"
+
+
+class DocumentTooLarge(RequestError):
+    code = "document_too_large"
+    status = 413
+
+
+class StaleEpoch(RequestError):
+    """A newer document is in force."""
+
+    code = "stale_epoch"
+    status = 409
+
+
+class EpochConflict(RequestError):
+    """Two documents of one number: a number is used once."""
+
+    code = "epoch_conflict"
+    status = 409
+
+
+class StaticPeers(RequestError):
+    """The member has no epochs, so there is none to change and nothing to be drained from."""
+
+    code = "static_peers"
+    status = 409
 
 
 # ---- disk and directory --------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import logging
 import random
 import secrets
 import signal
-import ssl
 import time
 import uuid
 from contextlib import AsyncExitStack
@@ -18,19 +17,21 @@ from typing import Any
 
 import uvloop
 
-from wavekv.config import MemberSettings, PeerAddress
-from wavekv.core.membership import Epoch, Membership
+from wavekv.admin import AdminApi
+from wavekv.config import MemberSettings
+from wavekv.core.membership import Membership
 from wavekv.core.replica import Identity, Replica
 from wavekv.core.store import Store
 from wavekv.errors import UsageError
 from wavekv.http_api import HttpApi
 from wavekv.metrics import HealthServer, Metrics
-from wavekv.peers import tls
 from wavekv.peers.service import PeerService
+from wavekv.peers.tls import Certificates
 from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
-from wavekv.runtime.epoch_file import EpochDocument, EpochFile, read_document
+from wavekv.runtime.admission import open_admission
+from wavekv.runtime.epoch_file import EpochFile, read_document
 from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
 from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.status import Recovered
@@ -79,7 +80,6 @@ class _Process:
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._member: Member | None = None
-        self._must_heal = False
         self._phase = Phase(False, False, "starting: replaying the log")
 
     def _current_phase(self) -> Phase:
@@ -94,14 +94,13 @@ class _Process:
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
             member = await self._start(stack)
-            stopping, joining = loop.create_task(stop.wait()), loop.create_task(self._join(member))
+            stopping, joining = loop.create_task(stop.wait()), loop.create_task(member.join(self._settings.bootstrap))
             stack.callback(stopping.cancel)
             stack.callback(joining.cancel)
-            ends: set[asyncio.Future[Any]] = {stopping, member.failed}
-            await asyncio.wait({*ends, joining}, return_when=asyncio.FIRST_COMPLETED)
-            if joining.done():
-                joining.result()
+            ends: set[asyncio.Future[Any]] = {stopping, member.failed, joining}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                joining.result()  # it ends only by an error
             log.info("stopping")
         if member.failed.done():
             raise member.failed.result()
@@ -112,8 +111,7 @@ class _Process:
     async def _start(self, stack: AsyncExitStack) -> Member:
         settings = self._settings
         document = read_document(settings.membership) if settings.membership else None
-        server_tls = tls.server_context(settings.tls) if settings.tls else None
-        client_tls = tls.client_context(settings.tls) if settings.tls else None
+        certificates = Certificates(settings.tls) if settings.tls else None
         health = HealthServer(self._current_phase, self._metrics)
         await health.start(open_tcp(settings.metrics_listen))
         stack.push_async_callback(health.stop)
@@ -133,30 +131,36 @@ class _Process:
         syncer = Syncer(syncing_log, settings.wal.fsync_mode, self._clock)
         stack.callback(syncer.close)
 
-        epochs = EpochFile(directory.path)
-        membership = self._membership(directory, document, epochs)
-        replica = self._replica(directory, store, membership)
+        admission = open_admission(
+            self._name(directory),
+            directory.identity.cluster_id,
+            EpochFile(directory.path),
+            document,
+            settings.peers,
+            founds=settings.bootstrap,
+            damaged=recovery.damage == "corruption",
+        )
+        replica = self._replica(directory, store, admission.membership)
         parts = Parts(
             replica=replica,
             log=syncing_log,
             syncer=syncer,
-            transport=HttpTransport(client_tls, settings.limits, settings.gossip),
+            transport=HttpTransport(certificates.client if certificates else None, settings.limits, settings.gossip),
             clock=self._clock,
             observer=self._metrics,
             limits=settings.limits,
             gossip=settings.gossip,
-            addresses=lambda epoch: _addresses(settings, document, epoch),
+            admission=admission,
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
         )
-        member = Member(parts, epochs)
+        member = Member(parts)
         stack.push_async_callback(member.stop)
         await member.start()
-        await self._open_planes(stack, member, directory, server_tls)
+        await self._open_planes(stack, member, directory, certificates)
         member.gossip()
         self._member = member
         self._metrics.bind(member.status)
-        self._must_heal = recovery.damage == "corruption" or self._joins_existing(directory, membership)
         self._phase = Phase(True, False, "started")
         return member
 
@@ -173,15 +177,6 @@ class _Process:
             kept = ", ".join(str(path) for path in recovery.quarantined)
             log.error("the log is damaged (%s); the part behind it is kept in %s", recovery.cause, kept)
         return store, recovery, Recovered(recovery.damage, recovery.records, round(seconds, 6))
-
-    def _membership(self, directory: DataDirectory, document: EpochDocument | None, epochs: EpochFile) -> Membership:
-        kept, epoch = epochs.load(), document.epoch if document else None
-        if kept is not None and (epoch is None or kept.number > epoch.number):
-            epoch = kept
-        elif epoch is not None and epoch != kept:
-            epochs.save(epoch)
-        peers = tuple(peer.name for peer in self._settings.peers)
-        return Membership(self._name(directory), directory.identity.cluster_id, epoch, peers)
 
     def _name(self, directory: DataDirectory) -> str:
         return self._settings.name or f"node-{directory.identity.node_id:08x}"
@@ -205,19 +200,19 @@ class _Process:
             SystemRng(),
         )
 
-    def _joins_existing(self, directory: DataDirectory, membership: Membership) -> bool:
-        """A new volume in an operator's cluster that is not a new cluster's: it has to heal first (R9)."""
-        epoch = membership.epoch
-        return directory.is_new and epoch is not None and not epoch.bootstrap and not self._settings.bootstrap
-
     async def _open_planes(
-        self, stack: AsyncExitStack, member: Member, directory: DataDirectory, server_tls: ssl.SSLContext | None
+        self, stack: AsyncExitStack, member: Member, directory: DataDirectory, certificates: Certificates | None
     ) -> None:
         settings = self._settings
         if settings.tls is not None or settings.insecure_peers:
-            service = PeerService(member, directory.identity.cluster_id, server_tls, settings.limits)
+            server_tls = certificates.server if certificates else None
+            admin = AdminApi(member)
+            service = PeerService(member, directory.identity.cluster_id, server_tls, settings.limits, admin.handle)
             await service.start(open_tcp(settings.peer_listen))
             stack.push_async_callback(service.stop)
+        if certificates is not None:
+            watching = asyncio.get_running_loop().create_task(certificates.watch())
+            stack.callback(watching.cancel)
         http = HttpApi(member, settings.limits, self._metrics, self._clock)
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen), open_unix(path, settings.socket_mode)])
@@ -225,17 +220,3 @@ class _Process:
         resp = RespServer(member, settings.limits, self._metrics, self._clock)
         await resp.start(open_loopback(settings.resp_listen))
         stack.push_async_callback(resp.stop)
-
-    async def _join(self, member: Member) -> None:
-        if self._settings.bootstrap and not self._must_heal:
-            member.serve()
-        else:
-            await member.join(self._must_heal)
-
-
-def _addresses(
-    settings: MemberSettings, document: EpochDocument | None, epoch: Epoch | None
-) -> tuple[PeerAddress, ...]:
-    if settings.peers or document is None or epoch is None:
-        return settings.peers
-    return document.peers(epoch)

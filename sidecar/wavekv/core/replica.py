@@ -23,7 +23,7 @@ from wavekv.core.ops import Cover, Floor, Op, Process, Set, SetExpiring, UpdateL
 from wavekv.core.reports import Reports
 from wavekv.core.store import Store, entry_bytes
 from wavekv.core.types import U32_MAX, Dot, Entry, beats
-from wavekv.errors import Draining, KeyNotFound, LimitReached, Starting, Stopping, TooManyWaiting
+from wavekv.errors import Draining, KeyNotFound, LimitReached, Removed, Starting, Stopping, TooManyWaiting
 
 CARRIED_SPAN_MAX = 65_536
 """Sequences one push may stand for (G9); it names more only by mistake or malice."""
@@ -84,14 +84,17 @@ class Replica:
         self.reports = Reports(identity.name, identity.uuid)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
-        self.writable: Starting | Draining | Stopping | None = Starting(
+        self.writable: Starting | Draining | Removed | Stopping | None = Starting(
             "the member has not joined its peers yet; try again"
         )
+        """Why local writes are refused; None: they are accepted."""
         self.refused: Counter[str] = Counter()
         self._rng = rng
         self._ticket = 0
         self._in_flight: Group | None = None
         self._ops: list[Op] = []
+        self._origins: set[int] = set()
+        self._heeded = membership.admission()
         self._reset_staged()
         self._ops.append(Process(identity.inc, 0, self.healing))
         self._ticket = 1
@@ -153,7 +156,7 @@ class Replica:
         self._staged_dots.pop(entry.dot, None)
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
-        if entry.origin == self._origin:
+        if entry.origin in self._origins:
             self._waiting -= 1
             self._waiting_bytes -= len(entry.value or b"")
 
@@ -168,6 +171,8 @@ class Replica:
         self.durable_ticket = self._ticket
         if self.store.process.inc != self.identity.inc:
             self._stage(Process(self.identity.inc, 0, self.healing))
+        elif self.membership.must_heal() and not self.healing:
+            self._begin_healing()
 
     def _stage(self, *ops: Op) -> int:
         self._ops.extend(ops)
@@ -206,7 +211,7 @@ class Replica:
 
     def _check_writable(self) -> None:
         if self.writable is not None:
-            raise self.writable
+            raise self.writable.with_traceback(None)  # one object, raised often: it must not gather frames
         if self._waiting >= self.limits.waiting_writes_max:
             raise TooManyWaiting(f"{self._waiting} writes wait for the disk; try again")
         if self._waiting_bytes >= self.limits.waiting_bytes_max:
@@ -237,6 +242,7 @@ class Replica:
             origin = self._rng.random_u32() & U32_MAX
             origin = None if origin == self.identity.node_id else origin
         self._origin, self._next_seq = origin, 1
+        self._origins.add(origin)
         self._ops.append(Process(self.identity.inc, origin, self.healing))
 
     def _stage_entry(self, entry: Entry, held: Entry | None) -> int:
@@ -337,7 +343,7 @@ class Replica:
             self._covered.add_range(origin, first, last)
             ops.append(Cover(origin, first, last))
 
-    # ---- R3: adoption, and the end of healing ----------------------------------------------------------------------
+    # ---- R3: adoption, and the end of healing; R9: its beginning ---------------------------------------------------
 
     def adopt(self, theirs: Context, floor: int) -> int:
         """Stage the join of a context whose every entry has been merged; return the ticket."""
@@ -361,3 +367,17 @@ class Replica:
         """Stage that this volume has been repaired (R7); return the ticket."""
         self.healing = False
         return self._stage(Process(self.identity.inc, self._origin, False))
+
+    def heed_admission(self) -> None:
+        """Begin to heal, in the midst of a process, if a newer epoch admitted this member anew (R9)."""
+        admission = self.membership.admission()
+        if admission > self._heeded:
+            self._heeded = admission
+            if self.membership.must_heal():
+                self._begin_healing()
+
+    def _begin_healing(self) -> None:
+        """Adopt nothing until healed, and write on under another origin, as a new process would."""
+        self.healing, self.healed_with = True, set()
+        self._origin, self._next_seq = 0, 1
+        self._stage(Process(self.identity.inc, 0, True))

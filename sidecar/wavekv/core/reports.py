@@ -17,7 +17,7 @@ PEERS_MAX = 4096
 
 @dataclass(slots=True)
 class Report:
-    """One sender's context, the process and time (ms, ours and theirs) it was reported at."""
+    """One sender's context: the process, the time (ms, ours and theirs) and the place among all heard it came with."""
 
     inc: int
     context: Context
@@ -25,6 +25,7 @@ class Report:
     clock_ms: int | None = None
     buckets: tuple[int, ...] | None = None
     healing: bool = False
+    order: int = 0
 
 
 def sender_of(message: Envelope) -> str:
@@ -45,6 +46,8 @@ class Reports:
         self._own_uuid = own_uuid
         self._by_name: dict[str, Report] = {}
         self._uuids: dict[int, bytes] = {}
+        self.count = 0
+        """Reports heard so far."""
 
     def check(self, message: Envelope, inc_max: int) -> None:
         """Refuse a sender that is not who it says, or that a newer process has replaced.
@@ -75,6 +78,8 @@ class Reports:
             held.context.join(message.acks, message.dots)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
         held.buckets = message.buckets
+        self.count += 1
+        held.order = self.count
         self._by_name[name] = held
         self._uuids[message.sender_id] = message.sender_uuid
         _bound(self._by_name)

@@ -1,7 +1,8 @@
 """Answers other members: `POST /wavekv/sync2/{store}` and `POST /wavekv/push/{store}`.
 
 404 and 405 make a crate peer fall back to the 1.x protocol for five minutes, so only a store or route that does not
-exist is answered with them. The admin routes of this plane come with the operator; without TLS they are refused.
+exist is answered with them. The admin routes of this plane are the operator's alone: what shows another certificate, or
+none, never reaches their handler.
 """
 
 import gzip
@@ -57,11 +58,17 @@ class Receiver(Protocol):
         ...
 
 
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
 class PeerService:
     """The HTTP server of the peer plane."""
 
-    def __init__(self, member: Receiver, cluster_id: str | None, tls: ssl.SSLContext | None, limits: Limits) -> None:
+    def __init__(
+        self, member: Receiver, cluster_id: str | None, tls: ssl.SSLContext | None, limits: Limits, admin: Handler
+    ) -> None:
         self._member = member
+        self._admin_handler = admin
         self._cluster_id = cluster_id
         self._tls = tls
         self._limits = limits
@@ -84,16 +91,16 @@ class PeerService:
             return self._refuse(error)
 
     def _refuse(self, error: WaveKVError) -> web.Response:
-        log.info("refused a request of another member: %s [%s]", error.detail, error.code)
+        log.info("refused a request on the peer plane: %s [%s]", error.detail, error.code)
         if isinstance(error, NotAMember):  # the epoch as proof (R9), the reason in a header
             return _packed(pack(self._member.proof()), error.status, {"Wavekv-Code": error.code})
         body = json.dumps(error.problem()).encode()
         return web.Response(status=error.status, body=body, content_type="application/problem+json")
 
-    async def _dispatch(self, request: web.BaseRequest) -> web.Response:
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         parts = request.path.split("/")
         if request.path.startswith("/v1/admin/"):
-            return self._admin(request)
+            return await self._admin(request)
         if len(parts) != 4 or parts[1] != "wavekv" or parts[2] not in {"sync2", "push"}:
             raise UnknownRoute(f"{request.path} is no route of the peer plane")
         if parts[3] == "ephemeral":
@@ -105,11 +112,11 @@ class PeerService:
         self._check_sender(request, "member")
         return await self._merge(request, self._sync if parts[2] == "sync2" else self._push)
 
-    def _admin(self, request: web.BaseRequest) -> web.Response:
+    async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._tls is None:
             raise WrongRole("admin routes need mutual TLS; this member runs with --insecure-peers")
         self._check_sender(request, "operator")
-        raise UnknownRoute(f"{request.path} is no admin route of this version")
+        return await self._admin_handler(request)
 
     def _check_sender(self, request: web.BaseRequest, role: Role) -> None:
         if self._tls is not None:

@@ -1,16 +1,26 @@
-"""Who may speak on the peer plane: mutual TLS by the cluster's authority, roles by URI SAN.
+"""Who may speak on the peer plane: mutual TLS by the cluster's authority, roles by URI SAN, files that are replaced.
 
 A certificate issued by the operator carries `wavekv://CLUSTER_ID/member` or `…/operator`. Where one carries such a
 URI, cluster and role have to fit; one without (a team's own authority, static peers) passes as a member of whatever
-cluster trusts that authority.
+cluster trusts that authority, and as nothing else.
+
+Files that change are used for every handshake from then on, on both sides; connections that stand go on. The listening
+socket keeps one context for good, which hands each handshake to the newest: binding again was turned down, since it
+needs two listeners for a moment. That context issues no tickets: a resumed session would skip the check of a client
+whose authority has left the bundle.
 """
 
+import asyncio
+import logging
 import ssl
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from wavekv.config import TlsFiles
 from wavekv.errors import ForeignCluster, UsageError, WrongRole
+
+log = logging.getLogger(__name__)
 
 Role = Literal["member", "operator"]
 
@@ -51,6 +61,64 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+class Certificates:
+    """The contexts of this member, following its files."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Load the files. Raises as `server_context`."""
+        self._files = files
+        self._seen = self._stamp()
+        self._current = (server_context(files), client_context(files))
+        self.server = server_context(files)
+        """The listener's context, the same for good."""
+        self.server.num_tickets = 0
+        self.server.sni_callback = self._hand_over
+
+    def client(self) -> ssl.SSLContext:
+        """Return the context for a new connection; another object once the files changed."""
+        return self._current[1]
+
+    def _hand_over(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Go on with the newest certificate and authority; called in every handshake, with a server name or without."""
+        handshake.context = self._current[0]
+
+    async def watch(self) -> None:
+        """Look at the files again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._files.poll_ms / 1000)
+            await asyncio.to_thread(self.refresh)
+
+    def refresh(self) -> bool:
+        """Use the files if they changed and fit together; tell whether they are used. Blocks.
+
+        What cannot be used is looked at again only when it changes: a set that is being written is, and one that is
+        wrong is complained of once.
+        """
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            self._current = (server_context(self._files), client_context(self._files))
+        except UsageError as error:
+            log.warning("the changed TLS files cannot be used, the old ones stay in use: %s", error.detail)
+            return False
+        log.info("the TLS files changed; new connections use them")
+        return True
+
+    def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Return what tells one version of the files from another; links are followed, None where a file is missing."""
+        return tuple(_file_stamp(path) for path in (self._files.cert, self._files.key, self._files.ca))
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def check_role(certificate: Mapping[str, Any] | None, cluster_id: str | None, allowed: Sequence[Role]) -> None:
     """Check the URI SAN of a verified certificate (None: a plain connection, which only loopback allows).
 
@@ -60,6 +128,8 @@ def check_role(certificate: Mapping[str, Any] | None, cluster_id: str | None, al
     """
     names = certificate.get("subjectAltName", ()) if certificate else ()
     uris = [value for kind, value in names if kind == "URI" and value.startswith(_SCHEME)]
+    if not uris and "member" not in allowed:
+        raise WrongRole(f"a certificate without a role may not speak here; allowed: {', '.join(allowed)}")
     for uri in uris:
         cluster, _, role = uri.removeprefix(_SCHEME).partition("/")
         if cluster_id is not None and cluster != cluster_id:

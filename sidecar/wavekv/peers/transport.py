@@ -4,6 +4,7 @@ import io
 import json
 import os
 import ssl
+from collections.abc import Callable
 
 import aiohttp
 
@@ -26,12 +27,20 @@ class PeerRefusal(PeerError):
 
 
 class HttpTransport:
-    """One keep-alive session for all peers; every answer is bounded before it is read and before it is inflated."""
+    """One keep-alive session for all peers; every answer is bounded before it is read and before it is inflated.
 
-    def __init__(self, tls: ssl.SSLContext | None, limits: Limits, settings: GossipSettings) -> None:
+    `tls` returns the context for a new connection (None: plain). Connections are kept by context, so those of an older
+    one end when their request does or when they idle.
+    """
+
+    def __init__(self, tls: Callable[[], ssl.SSLContext] | None, limits: Limits, settings: GossipSettings) -> None:
+        self._tls = tls
         self._limits = limits
-        timeout = aiohttp.ClientTimeout(total=settings.request_timeout_ms / 1000)
-        connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit_per_host=4)
+        timeout = aiohttp.ClientTimeout(
+            total=settings.request_timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
+        )
+        resolved_seconds = max(1, settings.resolved_ms_max // 1000)
+        connector = aiohttp.TCPConnector(limit_per_host=4, ttl_dns_cache=resolved_seconds)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:
@@ -52,7 +61,8 @@ class HttpTransport:
         headers = {"Content-Type": CONTENT_TYPE}
         try:
             body = io.BytesIO(pack(message))  # written in pieces: a message may have megabytes
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            tls = self._tls() if self._tls else True
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False, ssl=tls) as response:
                 # A refusal by membership carries the refuser's epoch; the core reads it as it reads an answer (R9).
                 if response.status != 200 and response.content_type != CONTENT_TYPE:
                     raise await _refusal(url, response)
@@ -62,6 +72,8 @@ class HttpTransport:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name does not resolve"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
         return os.strerror(error.os_error.errno)
     return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

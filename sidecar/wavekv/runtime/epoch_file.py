@@ -1,10 +1,11 @@
-"""The membership document: read from an operator's file, kept in the directory, replaced atomically (R9).
+"""The membership document: what one has to say, and how a directory keeps it, replaced atomically (R9).
 
     {"cluster_id": UUID, "epoch": 3, "bootstrap": false, "members": ["demo-0", "demo-1"],
-     "peer_url": "https://{name}.demo-peers.default.svc:7072"}
+     "admitted": {"demo-0": 1, "demo-1": 3}, "peer_url": "https://{name}.demo-peers.default.svc:7072"}
 
-`--membership FILE` is the copy given at start; what a newer epoch learnt from a peer says is kept beside the log, so a
-restart with an old file does not fall back.
+`--membership FILE` is the copy given at start. The newest one that an operator pushed or a peer told of is kept beside
+the log, so a restart with an old file does not fall back; with it the two facts of this volume that have to outlive its
+processes: the admission it healed for, and the one it is to leave.
 """
 
 import json
@@ -29,11 +30,12 @@ class EpochDocument:
     cluster_id: str | None
     peer_url: str | None
 
-    def peers(self, epoch: Epoch) -> tuple[PeerAddress, ...]:
-        """Return the addresses of the members of `epoch`; none where the document has no `peer_url`."""
-        if self.peer_url is None:
-            return ()
-        return tuple(PeerAddress(name, self.peer_url.replace("{name}", name)) for name in epoch.members)
+
+def addresses(epoch: Epoch, peer_url: str | None) -> tuple[PeerAddress, ...]:
+    """Return where the members of `epoch` are; none without a `peer_url`."""
+    if peer_url is None:
+        return ()
+    return tuple(PeerAddress(name, peer_url.replace("{name}", name)) for name in epoch.members)
 
 
 def read_document(path: Path) -> EpochDocument:
@@ -42,11 +44,14 @@ def read_document(path: Path) -> EpochDocument:
     Raises:
         UsageError: it is missing, no JSON, or a field is not what it has to be.
     """
+    return parse_document(_read_json(path), str(path))
+
+
+def _read_json(path: Path) -> Any:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the membership {path}: {error}") from error
-    return parse_document(raw, str(path))
 
 
 def parse_document(raw: Any, where: str) -> EpochDocument:
@@ -57,14 +62,18 @@ def parse_document(raw: Any, where: str) -> EpochDocument:
     """
     if not isinstance(raw, dict):
         raise UsageError(f"{where}: the membership is no JSON object")
-    number, url = raw.get("epoch"), raw.get("peer_url")
-    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= EPOCH_MAX:
+    number: Any = raw.get("epoch")
+    url: Any = raw.get("peer_url")
+    if _epoch_number(number, 1, EPOCH_MAX) is None:
         raise UsageError(f"{where}: epoch has to be a whole number in 1 … {EPOCH_MAX}")
     if url is not None and not (isinstance(url, str) and "{name}" in url and url.startswith(("http://", "https://"))):
         raise UsageError(f"{where}: peer_url has to be an http(s) URL with {{name}} in it")
-    if not isinstance(raw.get("bootstrap", False), bool):
-        raise UsageError(f"{where}: bootstrap has to be true or false")
-    epoch = Epoch(number, _members(raw, where), raw.get("bootstrap", False))
+    for flag in ("bootstrap", "inferred"):
+        if not isinstance(raw.get(flag, False), bool):
+            raise UsageError(f"{where}: {flag} has to be true or false")
+    members = _members(raw, where)
+    admitted = _admitted(raw, members, number, where)
+    epoch = Epoch(number, members, raw.get("bootstrap", False), admitted, raw.get("inferred", False))
     return EpochDocument(epoch, _cluster_id(raw, where), url)
 
 
@@ -73,6 +82,22 @@ def _members(raw: dict[str, Any], where: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not fits(names):
         raise UsageError(f"{where}: members has to be a list of 1 … {MEMBERS_MAX} different names")
     return tuple(names)
+
+
+def _admitted(raw: dict[str, Any], members: tuple[str, ...], number: int, where: str) -> dict[str, int] | None:
+    """Return the members' admissions, None where the document leaves them out; names of others are dropped."""
+    given: Any = raw.get("admitted")
+    if given is None:
+        return None
+    if not isinstance(given, dict) or any(_epoch_number(given.get(name), 1, number) is None for name in members):
+        raise UsageError(f"{where}: admitted has to name each member with the epoch that admitted it, 1 … {number}")
+    return {name: given[name] for name in members}
+
+
+def _epoch_number(value: Any, least: int, greatest: int) -> int | None:
+    """Return `value` if it is a whole number in the range, else None."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and least <= value <= greatest else None
 
 
 def _cluster_id(raw: dict[str, Any], where: str) -> str | None:
@@ -85,27 +110,57 @@ def _cluster_id(raw: dict[str, Any], where: str) -> str | None:
         raise UsageError(f"{where}: cluster_id has to be a UUID") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a directory keeps of its membership."""
+
+    epoch: Epoch
+    peer_url: str | None = None
+    healed_epoch: int | None = None
+    """Admission the volume has healed for; None: it never had to yet, 0: it lost something since."""
+    draining: int | None = None
+    """Admission that a drain is to end; None: no drain was asked for."""
+
+
 class EpochFile:
     """The newest epoch this directory has seen, beside the log."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / _NAME
 
-    def load(self) -> Epoch | None:
-        """Return the kept epoch.
+    def load(self) -> Kept | None:
+        """Return what is kept, None in a directory that never had an epoch.
 
         Raises:
             UsageError: the file is damaged; `--membership` with a newer epoch replaces it once it is removed.
         """
-        return read_document(self._path).epoch if self._path.exists() else None
+        if not self._path.exists():
+            return None
+        raw = _read_json(self._path)
+        document = parse_document(raw, str(self._path))
+        facts = {name: raw.get(name) for name in ("healed_epoch", "draining")}
+        for name, value in facts.items():
+            if value is not None and _epoch_number(value, 0, EPOCH_MAX) is None:
+                raise UsageError(f"{self._path}: {name} has to be an epoch number")
+        return Kept(document.epoch, document.peer_url, **facts)
 
-    def save(self, epoch: Epoch) -> None:
-        """Keep `epoch` durably. Blocks.
+    def save(self, kept: Kept) -> None:
+        """Keep `kept` durably. Blocks.
 
         Raises:
             DiskFull, DiskFailed: it is not kept.
         """
-        body = {"epoch": epoch.number, "members": list(epoch.members), "bootstrap": epoch.bootstrap}
+        epoch = kept.epoch
+        body = {
+            "epoch": epoch.number,
+            "members": list(epoch.members),
+            "bootstrap": epoch.bootstrap,
+            "admitted": dict(epoch.admitted) if epoch.admitted is not None else None,
+            "inferred": epoch.inferred,
+            "peer_url": kept.peer_url,
+            "healed_epoch": kept.healed_epoch,
+            "draining": kept.draining,
+        }
         try:
             replace_file(OS_DISK, self._path, json.dumps(body).encode())
         except OSError as error:

@@ -3,13 +3,13 @@
 One task wakes every interval (with jitter, so that members do not march in step) and starts a round with a few random
 peers; a peer has one round and one push under way at most. Own durable writes are coalesced for a moment and pushed to
 every peer; a push that fails is not repeated, the exchange brings what it held. Unreachable peers are asked ever more
-rarely, and at once again when they speak to us.
+rarely, and at once again when they speak to us; while this member heals it asks them in every interval.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
@@ -23,6 +23,9 @@ from wavekv.runtime.committer import Committer
 from wavekv.runtime.link import Link, PushQueue
 
 log = logging.getLogger(__name__)
+
+ASKED_MAX = 32
+"""Rounds under way when particular peers are asked: a draining member in a cluster of a thousand waits for them all."""
 
 
 class Gossip:
@@ -94,10 +97,15 @@ class Gossip:
         self.retry_now()
         while True:
             await asyncio.sleep(self._settings.interval_ms / 1000 * self._rng.uniform(0.75, 1.25))
-            now = self._clock.monotonic()
-            due = [link for link in self.idle() if link.retry_at <= now]
-            for link in self._rng.sample(due, min(len(due), self._settings.fanout)):
-                self._start_round(link)
+            self._start_some(self._due(), self._settings.fanout)
+
+    def _due(self) -> list[Link]:
+        now, healing = self._clock.monotonic(), self._replica.healing
+        return [link for link in self.idle() if healing or link.retry_at <= now]
+
+    def _start_some(self, links: list[Link], count: int) -> None:
+        for link in self._rng.sample(links, min(len(links), max(0, count))):
+            self._start_round(link)
 
     def idle(self) -> list[Link]:
         """Return the links to members that have no round under way."""
@@ -117,6 +125,17 @@ class Gossip:
         """Start a round with every idle peer (a joining member does not wait for its interval)."""
         for link in self.idle():
             self._start_round(link)
+
+    def ask(self, names: Collection[str]) -> None:
+        """Start a round with idle peers among `names`, at random; at most ASKED_MAX rounds are under way (G9)."""
+        wanted = set(names)
+        due = [link for link in self._due() if link.name in wanted]
+        self._start_some(due, ASKED_MAX - sum(link.busy for link in self.links.values()))
+
+    def forgive(self) -> None:
+        """Let no peer wait for the end of its pause."""
+        for link in self.links.values():
+            link.retry_at = 0.0
 
     def _start_round(self, link: Link) -> None:
         link.busy = True

@@ -11,20 +11,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wavekv.config import GossipSettings, Limits, PeerAddress
+from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
-from wavekv.core.membership import Epoch
 from wavekv.core.messages import Envelope
 from wavekv.core.replica import Group, Merged, Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.types import Entry
-from wavekv.errors import DiskFailed, Starting, Stopping
+from wavekv.errors import DiskFailed
 from wavekv.ports import Clock, Listing, Log, Observer, Phase, Transport, Written
+from wavekv.runtime.admission import Admission
 from wavekv.runtime.committer import Committer, Syncing
 from wavekv.runtime.convergence import Convergence
-from wavekv.runtime.epoch_file import EpochFile
+from wavekv.runtime.drain import Drain, DrainStatus
+from wavekv.runtime.epoch_file import EpochDocument
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.link import Link
+from wavekv.runtime.readiness import Readiness
 from wavekv.runtime.status import Recovered, member_status
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 _OBSERVE_SECONDS = 0.5
 _HEARD_SECONDS_MAX = 10.0
 """A peer whose last word is older does not count towards convergence."""
+_DRAIN_SECONDS = 0.25
+"""How often a draining member asks again whoever has not shown that it covers all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Parts:
     observer: Observer
     limits: Limits
     gossip: GossipSettings
-    addresses: Callable[[Epoch | None], tuple[PeerAddress, ...]]
+    admission: Admission
     recovered: Recovered
     rng: random.Random
 
@@ -54,17 +58,17 @@ class Parts:
 class Member:
     """The member that the data planes, the peer plane and the probes talk to."""
 
-    def __init__(self, parts: Parts, epochs: EpochFile) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._epochs = epochs
+        self._admission = parts.admission
         self._replica = parts.replica
         self._store = parts.replica.store
         self._clock = parts.clock
         self._committer = Committer(parts.replica, parts.syncer, self._durable)
         self._convergence = Convergence(parts.replica.store)
-        self._joined = asyncio.Event()
-        self._keeping = asyncio.Lock()
-        self._observing: asyncio.Task[None] | None = None
+        self._drain = Drain(parts.replica)
+        self._drain_asked = asyncio.Event()
+        self._watching: tuple[asyncio.Task[None], ...] = ()
         self._started_at = parts.clock.monotonic()
         self._gossip = Gossip(
             parts.replica,
@@ -78,8 +82,17 @@ class Member:
             on_round=self._round_ended,
             keep_epoch=self._keep_epoch,
         )
-        self._kept_epoch = parts.replica.membership.epoch
-        self._gossip.connect(parts.addresses(self._kept_epoch))
+        self._heeded_epoch = parts.replica.membership.epoch
+        self._gossip.connect(parts.admission.addresses())
+        self._readiness = Readiness(
+            parts.replica,
+            parts.admission,
+            self._gossip,
+            parts.clock,
+            wait_seconds=parts.gossip.join_wait_ms / 1000,
+        )
+        if parts.admission.draining:
+            self._drain_asked.set()
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -95,39 +108,31 @@ class Member:
     def gossip(self) -> None:
         """Begin to talk to the peers; call once the sockets are open."""
         self._gossip.start()
-        self._observing = asyncio.get_running_loop().create_task(self._observe())
+        loop = asyncio.get_running_loop()
+        self._watching = (loop.create_task(self._observe()), loop.create_task(self._see_to_drain()))
 
-    async def join(self, must_heal: bool) -> None:
-        """Accept local writes after the first round with a peer (R7).
+    async def join(self, founds: bool = False) -> None:
+        """Accept local writes whenever the rules allow it, until cancelled. Raises as `Readiness.run`.
 
-        A plain restart, and a new directory with static peers, wait a bounded time only; `must_heal` (a damaged
-        volume, or a new one that joins an existing cluster) waits until the volume is healed.
+        Args:
+            founds: This volume founds a cluster: there is nobody to wait for.
         """
-        if self._gossip.links:
-            limit = None if must_heal else self._parts.gossip.join_wait_ms / 1000
-            try:
-                await asyncio.wait_for(self._wait_joined(must_heal), limit)
-            except TimeoutError:
-                log.warning("no peer answered within %s s; serving with what this volume holds", limit)
-        self.serve()
+        await self._readiness.run(founds)
 
-    def serve(self) -> None:
-        """Accept local writes."""
-        if isinstance(self._replica.writable, Starting):
-            self._replica.writable = None
-        log.info("serving: %d entries", self._store.values)
-
-    async def _wait_joined(self, must_heal: bool) -> None:
-        while not self._joined.is_set() or (must_heal and self._replica.healing):
-            self._joined.clear()
-            try:
-                await asyncio.wait_for(self._joined.wait(), 0.25)
-            except TimeoutError:
-                self._gossip.retry_now()
+    async def _see_to_drain(self) -> None:
+        """While this member drains, ask whoever has not shown yet that it covers all."""
+        while True:
+            await self._drain_asked.wait()
+            status = self.drain_status()
+            if not status.draining:
+                self._drain_asked.clear()
+                continue
+            self._gossip.ask(status.waiting_for)
+            await asyncio.sleep(_DRAIN_SECONDS)
 
     def _round_ended(self, link: Link) -> None:
         del link
-        self._joined.set()
+        self._readiness.round_ended()
 
     async def _observe(self) -> None:
         while True:
@@ -142,21 +147,16 @@ class Member:
 
     async def stop(self) -> None:
         """Refuse new writes, make the staged ones durable, and end gossip; the log stays open."""
-        self._replica.writable = Stopping("the member is stopping")
-        if self._observing is not None:
-            self._observing.cancel()
+        self._readiness.stop()
+        for task in self._watching:
+            task.cancel()
         await self._gossip.stop()
         if not self.failed.done():
             await self._committer.drain()
 
     def phase(self) -> Phase:
         """Return what the probes say."""
-        refusal = self._replica.writable
-        if isinstance(refusal, Starting):
-            return Phase(True, False, "joining: waiting for a first exchange with a peer")
-        if refusal is not None:
-            return Phase(True, False, refusal.code)
-        return Phase(True, True, "serving")
+        return self._readiness.phase()
 
     # ---- what the data planes call (ports.KeyValues) ---------------------------------------------------------------
 
@@ -194,6 +194,7 @@ class Member:
             list(self._gossip.links.values()),
             self._convergence,
             phase=self.phase(),
+            draining=self._admission.draining,
             uptime=now - self._started_at,
             at=now,
             now_ms=self._clock.now_ms(),
@@ -241,15 +242,59 @@ class Member:
             self._parts.observer.refused(code, count)
         await durable
 
+    # ---- what the operator calls -----------------------------------------------------------------------------------
+
+    async def take_membership(self, document: EpochDocument) -> int:
+        """Take a pushed document; return the number of the epoch in force once it is durable.
+
+        Raises:
+            RequestError, PeerError: as `Admission.take`.
+            DiskFull, DiskFailed: it could not be kept.
+        """
+        self._admission.take(document)
+        await self._keep_epoch()
+        await self._committer.durable(self._replica.last_ticket)
+        return document.epoch.number
+
+    async def drain(self) -> DrainStatus:
+        """Refuse local writes from now on, and show whether the others hold all; returns once the mark is durable.
+
+        Raises:
+            StaticPeers: there is no epoch to leave.
+            DiskFull, DiskFailed: the mark could not be kept.
+        """
+        if not self._admission.draining:
+            self._drain.reset()
+        self._admission.drain()
+        self._readiness.standing_changed()
+        await self._admission.keep()
+        await self._committer.durable(self._replica.last_ticket)
+        self._gossip.forgive()
+        self._drain_asked.set()
+        return self.drain_status()
+
+    async def cancel_drain(self) -> DrainStatus:
+        """Accept local writes again; returns once the mark is durably gone. Raises as `drain`."""
+        self._admission.cancel_drain()
+        self._readiness.standing_changed()
+        await self._admission.keep()
+        return self.drain_status()
+
+    def drain_status(self) -> DrainStatus:
+        """Return how far the drain is."""
+        return self._drain.judge(self._admission.draining, self._clock.monotonic())
+
     async def _keep_epoch(self) -> None:
-        async with self._keeping:
-            epoch = self._replica.membership.epoch
-            if epoch is None or epoch is self._kept_epoch:
-                return
-            await asyncio.to_thread(self._epochs.save, epoch)
-            self._kept_epoch = epoch
-            self._gossip.connect(self._parts.addresses(epoch))
-            log.info("epoch %d: %s", epoch.number, ", ".join(epoch.members))
+        """Act on a newer epoch at once, and return when it is durable."""
+        epoch = self._replica.membership.epoch
+        if epoch is not self._heeded_epoch:
+            self._heeded_epoch = epoch
+            self._replica.heed_admission()
+            self._gossip.connect(self._admission.addresses())
+            self._readiness.standing_changed()
+            if epoch is not None:
+                log.info("epoch %d: %s", epoch.number, ", ".join(epoch.members))
+        await self._admission.keep()
 
     def _durable(self, group: Group) -> None:
         self._gossip.durable(group)

@@ -27,6 +27,7 @@ def member_status(
     convergence: Convergence,
     *,
     phase: Phase,
+    draining: bool,
     uptime: float,
     at: float,
     now_ms: int,
@@ -43,6 +44,7 @@ def member_status(
         "phase": phase.reason.partition(":")[0],
         "ready": phase.ready,
         "healing": replica.healing,
+        "draining": draining,
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
         "process": {"inc": identity.inc, "origin": replica.origin},
@@ -57,7 +59,9 @@ def member_status(
         "membership": {
             "epoch": membership.epoch.number if membership.epoch else None,
             "included": membership.included(),
-            "members": sorted({identity.name, *membership.others()}),
+            "members": sorted(membership.members()),
+            "admitted_epoch": (membership.admission() or None) if membership.epoch else None,
+            "healed_epoch": membership.healed_epoch if membership.epoch else None,
         },
         "context": {
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},

@@ -274,10 +274,32 @@ def test_a_member_left_out_of_the_epoch_is_refused_and_the_newest_epoch_is_learn
     c = MemoryMember(2, names, epoch=old)
     c.put("x", b"1", 100)
     sync(a, b)
-    assert b.replica.membership.epoch == new
+    assert b.replica.membership.epoch == new.following(old.following(None))
     with pytest.raises(NotAMember):
         exchange.receive_request(b.replica, begin(c, b).request(NOW), NOW)
     assert b.value("x") is None
+
+
+def test_a_member_admitted_again_adopts_nothing_and_changes_its_origin_until_a_round_of_its_own_healed_it() -> None:
+    names = ("m0", "m1")
+    a = MemoryMember(0, names, epoch=Epoch(3, names))
+    b = MemoryMember(1, names, epoch=Epoch(2, ("m0",)))
+    b.replica.healing = False
+    b.put("mine", b"1", 100)
+    origin = b.replica.origin
+    a.replica.healing = False
+    a.put("x", b"1", 100)
+    request = replace(begin(a, b).request(NOW), entries=tuple(a.store.entries.values()), acks={77: 5}, since=0)
+    exchange.receive_request(b.replica, wire(request), NOW)
+    b.commit()
+    assert b.replica.membership.must_heal()
+    assert b.store.process.healing
+    assert b.value("x") == b"1", "entries are merged"
+    assert 77 not in b.store.context.acks, "the context is not adopted"
+    sync(b, a)
+    assert not b.replica.healing
+    b.put("more", b"2", 200)
+    assert b.replica.origin not in (0, origin)
 
 
 def test_a_page_marked_last_counts_as_final() -> None:
@@ -324,7 +346,7 @@ def test_an_epoch_that_cannot_be_one_is_not_learnt(number: int, members: tuple[s
     request = replace(begin(b, a).request(NOW), epoch=number, members=members, name=sender)
     with contextlib.suppress(NotAMember):
         exchange.receive_request(a.replica, request, NOW)
-    assert a.replica.membership.epoch == Epoch(3, names)
+    assert a.replica.membership.epoch == Epoch(3, names).following(None)
 
 
 def test_a_process_number_from_the_future_locks_nobody_out() -> None:

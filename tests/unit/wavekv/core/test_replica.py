@@ -1,10 +1,12 @@
 """Local writes and merges: what is staged, what is shown when, and what is refused."""
 
+import traceback
 from dataclasses import replace
 
 import pytest
 
 from tests.fakes.cluster import LIMITS, MemoryMember, cluster
+from wavekv.core.membership import Epoch
 from wavekv.core.ops import Cover, Process, Set
 from wavekv.core.types import Entry
 from wavekv.errors import KeyNotFound, LimitReached, Starting, TooManyWaiting
@@ -271,6 +273,51 @@ def test_healing_that_never_reached_the_disk_has_not_ended() -> None:
     member.replica.abandon()
     assert member.replica.healing
     assert member.replica.healed_with == set()
+
+
+def readmitted() -> MemoryMember:
+    """A member that serves, and has just learnt that it was removed and admitted again."""
+    names = ("m0", "m1")
+    member = MemoryMember(0, names, epoch=Epoch(1, names))
+    member.replica.healing = False
+    member.replica.membership.healed()
+    member.put("k", b"1", 100)
+    member.replica.membership.learn(Epoch(2, ("m1",)))
+    member.replica.membership.learn(Epoch(3, names))
+    return member
+
+
+def test_a_member_admitted_again_heals_once_and_writes_that_were_under_way_still_count() -> None:
+    member = readmitted()
+    member.replica.put("under-way", b"2", 100)
+    member.replica.heed_admission()
+    assert member.replica.healing
+    member.commit()
+    assert member.replica.waiting == 0
+    assert member.store.process == Process(member.inc, 0, True)
+    member.replica.end_healing()
+    member.replica.heed_admission()
+    member.commit()
+    assert not member.replica.healing, "one admission is heeded once"
+
+
+def test_healing_that_began_but_never_reached_the_disk_begins_again() -> None:
+    member = readmitted()
+    member.replica.heed_admission()
+    assert member.replica.ready() is not None
+    member.replica.abandon()
+    assert member.replica.healing
+    member.commit()
+    assert member.store.process.healing
+
+
+def test_a_refusal_that_is_raised_often_gathers_no_frames() -> None:
+    member = alone()
+    member.replica.writable = refusal = Starting("not yet")
+    for _ in range(3):
+        with pytest.raises(Starting):
+            member.replica.put("k", b"v", 100)
+    assert len(list(traceback.walk_tb(refusal.__traceback__))) < 5
 
 
 def test_a_push_takes_no_more_than_it_can_stand_for_and_no_ranges_above_the_bound() -> None:

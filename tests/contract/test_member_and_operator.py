@@ -1,0 +1,92 @@
+"""What the two packages have to agree on without importing each other: flags, paths, ports, documents, roles."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wavekv import config
+from wavekv.cli.root import cli
+from wavekv.cli.serve_settings import ServeFlags, settings_from
+from wavekv.core.types import U32_MAX
+from wavekv.runtime.epoch_file import parse_document
+from wavekv_operator import names
+from wavekv_operator.membership import Document
+from wavekv_operator.resources.pod import member_container, pod_template
+from wavekv_operator.spec import REPLICAS_MAX, Cluster, read_cluster
+
+
+def cluster(**spec: Any) -> Cluster:
+    metadata = {"name": "demo", "namespace": "shop", "uid": "u-1", "generation": 1}
+    return read_cluster({"metadata": metadata, "spec": spec})
+
+
+def serve_command() -> click.Command:
+    command = cli.get_command(click.Context(cli), "serve")
+    assert command is not None
+    return command
+
+
+def parsed(**spec: Any) -> ServeFlags:
+    """Return the flags of a member's container as the member reads them, POD_NAME put in as the kubelet does."""
+    container = member_container(cluster(**spec), "wavekv:1", None)
+    name, *arguments = [text.replace("$(POD_NAME)", "demo-0") for text in container["args"]]
+    assert name == "serve"
+    context = serve_command().make_context("serve", arguments)
+    context.params.pop("log_format")
+    context.params.pop("log_level")
+    return ServeFlags(**context.params)
+
+
+def test_the_member_understands_every_flag_that_a_pod_gives_it() -> None:
+    settings = settings_from(parsed(member={"gossipIntervalMs": 250, "fsyncMode": "inline", "logLevel": "debug"}))
+    assert settings.name == "demo-0"
+    assert settings.cluster_id == names.cluster_id("shop", "demo")
+    assert settings.gossip.interval_ms == 250
+    assert settings.wal.fsync_mode == "inline"
+    assert str(settings.socket) == names.SOCKET
+    assert not settings.insecure_peers
+
+
+def test_ports_are_those_the_member_listens_on_by_default() -> None:
+    settings = settings_from(parsed())
+    assert {address.port for address in settings.listen} == {names.HTTP_PORT}
+    assert {address.port for address in settings.resp_listen} == {names.RESP_PORT}
+    assert settings.peer_listen.port == names.PEER_PORT
+    assert settings.metrics_listen.port == names.METRICS_PORT
+
+
+def test_files_of_the_pod_are_where_the_flags_say() -> None:
+    spec = pod_template(cluster(), "wavekv:1", None)["spec"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+    flags = parsed()
+    assert flags.tls_cert is not None
+    assert flags.membership is not None
+    assert flags.socket is not None
+    assert Path(mounts[names.TLS_VOLUME]) == flags.tls_cert.parent
+    assert Path(mounts[names.MEMBERSHIP_VOLUME]) == flags.membership.parent
+    assert Path(mounts[names.SOCKET_VOLUME]) == flags.socket.parent
+    assert Path(mounts[names.DATA_VOLUME]) in flags.data_dir.parents
+
+
+def test_the_member_reads_the_membership_that_the_operator_writes() -> None:
+    written = Document(3, ("demo-0", "demo-1"), {"demo-0": 1, "demo-1": 3}, bootstrap=True)
+    document = parse_document(json.loads(json.dumps(written.body(cluster()))), "membership.json")
+    assert (document.epoch.number, document.epoch.members, document.epoch.bootstrap) == (3, written.members, True)
+    assert document.cluster_id == names.cluster_id("shop", "demo")
+    assert dict(document.epoch.admitted) == {"demo-0": 1, "demo-1": 3}
+    assert document.peer_url == "https://{name}.demo-peers.shop.svc:7072"
+
+
+def test_the_largest_cluster_is_one_that_members_take() -> None:
+    largest = cluster(replicas=REPLICAS_MAX)
+    written = Document(1, largest.wanted, dict.fromkeys(largest.wanted, 1))
+    assert len(parse_document(written.body(largest), "membership.json").epoch.members) == REPLICAS_MAX
+
+
+def test_options_default_to_the_members_own() -> None:
+    options, member = cluster().options, config.GossipSettings()
+    assert options.gossip_interval_ms == member.interval_ms
+    assert options.fsync_mode == config.WalSettings().fsync_mode
+    assert U32_MAX < 2**63, "node ids fit the status's int64"
