@@ -52,11 +52,17 @@ def _is_empty(value: Any) -> bool:
 
 
 def _list_within(wanted: Sequence[Any], live: Sequence[Any]) -> bool:
-    key = next((key for key in _KEYS if all(isinstance(item, Mapping) and key in item for item in wanted)), None)
-    if key is None or not wanted:
+    key = next((key for key in _KEYS if _tells_apart(key, wanted)), None)
+    if key is None:
         return len(wanted) == len(live) and all(map(_within, wanted, live))
     by_key = {item.get(key): item for item in live if isinstance(item, Mapping)}
     return all(item[key] in by_key and _within(item, by_key[item[key]]) for item in wanted)
+
+
+def _tells_apart(key: str, items: Sequence[Any]) -> bool:
+    """Tell whether every item has `key`, each with a value of its own."""
+    values = [item[key] for item in items if isinstance(item, Mapping) and key in item]
+    return bool(items) and len({str(value) for value in values}) == len(items)
 
 
 def _same_quantity(wanted: Any, live: Any) -> bool:

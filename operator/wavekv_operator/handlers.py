@@ -6,7 +6,7 @@ Events only: no create or update handlers, so kopf sets no finalizer and no anno
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from wavekv_operator.reconcile import Reconciler
 from wavekv_operator.settings import Settings
 from wavekv_operator.sidecar_client import MemberClient
 from wavekv_operator.spec import Manifest
-from wavekv_operator.view import View, cluster_of
+from wavekv_operator.view import Key, View, cluster_of
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         reconciler = Reconciler(kube, members, view, settings, lambda: datetime.now(UTC))
         keepers = Keepers(reconciler.reconcile, settings, metrics)
         stack.push_async_callback(keepers.stop)
-        wiring = _Wiring(view, keepers, metrics)
+        wiring = _Wiring(view, keepers, metrics, lambda key: members.forget(names.cluster_id(*key)))
         grace = settings.relist_grace_seconds
         audit = Audit(kube, view, settings.namespaces, metrics, wiring.changed, grace_seconds=grace)
         health = HealthServer(metrics, lambda: audit.deaf, wiring.opened.is_set)
@@ -100,8 +100,9 @@ async def _run_tasks(settings: Settings, stop: asyncio.Event, wiring: "_Wiring",
 class _Wiring:
     """Events go into the view at once; passes begin when the first lists have arrived."""
 
-    def __init__(self, view: View, keepers: Keepers, metrics: Metrics) -> None:
+    def __init__(self, view: View, keepers: Keepers, metrics: Metrics, gone: Callable[[Key], None]) -> None:
         self._view = view
+        self._gone = gone
         self._keepers = keepers
         self._metrics = metrics
         self.opened = asyncio.Event()
@@ -135,6 +136,7 @@ class _Wiring:
             return
         if self._view.get(names.KIND, (namespace, cluster)) is None:
             self._keepers.forget((namespace, cluster))
+            self._gone((namespace, cluster))
         else:
             self._keepers.wake((namespace, cluster))
 

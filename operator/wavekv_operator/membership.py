@@ -181,9 +181,9 @@ def _leaving(cluster: Cluster, document: Document, views: Mapping[str, MemberVie
     if not surplus or len(document.members) == 1:
         return None
     name = max(surplus, key=lambda other: names.ordinal(cluster.name, other) or 0)
+    if cluster.forced == name and cluster.prevented:
+        return ScaleDown(name, True)  # tried in vain first, so that a forgotten annotation forces nothing by itself
     view = views.get(name)
-    if cluster.forced == name:
-        return ScaleDown(name, True)
     if view is None:
         return ScaleDown(name, False, "MemberUnreachable", f"{name} does not answer")
     drain = view.drain

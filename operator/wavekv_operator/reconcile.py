@@ -124,13 +124,13 @@ class Reconciler:
         identity = await self._certificates(cluster)
         seen = await self._observe(cluster, identity)
         plan = make_plan(cluster, seen, self._settings)
-        failures = [] if cluster.paused else await self._act(cluster, plan, identity)
+        changed, failures = (0, []) if cluster.paused else await self._act(cluster, plan, identity)
         seen = replace(seen, children=self._children(cluster))
         status = cluster_status(
             cluster, seen, plan, now=self._clock(), patience_seconds=self._settings.drain_patience_seconds
         )
         await self._say(manifest, status, plan.document)
-        busy = bool(plan.actions or failures or plan.leaving) or not _is_settled(status)
+        busy = bool(changed or failures or plan.leaving) or not _is_settled(status)
         seconds = self._settings.busy_seconds if busy and not cluster.paused else self._settings.resync_seconds
         return Outcome(seconds, failures[0] if failures else None)
 
@@ -179,24 +179,29 @@ class Reconciler:
     async def _applied(self, manifest: Manifest, live: Manifest | None) -> None:
         wanted = difference.marked(manifest)
         if difference.differs(wanted, live):
-            self._view.put(manifest["kind"], await self._api.apply(wanted))
+            await self._apply(wanted)
 
-    async def _act(self, cluster: Cluster, plan: Plan, identity: tls.Data) -> list[OperatorError]:
-        """Carry out the plan; return what members refused. Raises ApiError."""
+    async def _act(self, cluster: Cluster, plan: Plan, identity: tls.Data) -> tuple[int, list[OperatorError]]:
+        """Carry out the plan; return how many actions changed something, and what members refused. Raises ApiError."""
         failures: list[OperatorError] = []
+        changed = 0
         for action in plan.actions:
             try:
-                await self._do(cluster, action, identity)
+                changed += await self._do(cluster, action, identity)
             except MemberError as error:
                 log.info("%s/%s: %s", *cluster.key, error.detail)
                 failures.append(error)
-        return failures
+        return changed, failures
 
-    async def _do(self, cluster: Cluster, action: Action, identity: tls.Data) -> None:
+    async def _do(self, cluster: Cluster, action: Action, identity: tls.Data) -> bool:
+        """Carry out one action; tell whether it changed anything.
+
+        The API server may write a field in its own way that looks like a difference for ever: applying it again then
+        changes nothing, and must not keep the cluster busy.
+        """
         match action:
             case Apply(manifest):
-                log.info("%s/%s: applying %s %s", *cluster.key, manifest["kind"], manifest["metadata"]["name"])
-                self._view.put(manifest["kind"], await self._api.apply(manifest))
+                return await self._apply(manifest)
             case Remove(kind, name):
                 log.info("%s/%s: removing %s %s", *cluster.key, kind, name)
                 await self._api.delete(kind, cluster.namespace, name)
@@ -211,6 +216,17 @@ class Reconciler:
                 if (address := self._address(cluster, member)) is not None:
                     log.info("%s/%s: %s stays, its drain is cancelled", *cluster.key, member)
                     await self._members.cancel_drain(cluster.cluster_id, identity, address)
+        return True
+
+    async def _apply(self, manifest: Manifest) -> bool:
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        live = self._view.get(kind, (metadata["namespace"], metadata["name"]))
+        applied = await self._api.apply(manifest)
+        self._view.put(kind, applied)
+        changed = live is None or live["metadata"]["resourceVersion"] != applied["metadata"]["resourceVersion"]
+        if changed:
+            log.info("%s/%s: applied %s", metadata["namespace"], metadata["name"], kind)
+        return changed
 
     # ---- saying ----------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class Cluster:
     paused: bool = False
     forced: str | None = None
     """Member that may be removed although its drain cannot finish."""
+    prevented: bool = False
+    """The last pass found that a drain cannot finish."""
     manifest: Manifest = field(default_factory=dict, repr=False)
 
     @property
@@ -114,5 +116,11 @@ def read_cluster(manifest: Manifest) -> Cluster:
         template=spec.get("template"),
         paused=annotations.get(names.PAUSED_ANNOTATION) == "true",
         forced=annotations.get(names.FORCE_ANNOTATION),
+        prevented=_is_true(manifest, "ScaleDownPrevented"),
         manifest=manifest,
     )
+
+
+def _is_true(manifest: Manifest, condition: str) -> bool:
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    return any(item["type"] == condition and item["status"] == "True" for item in conditions)

@@ -177,8 +177,9 @@ def _scaling(
         yield Judgement("Draining", False, "NotDraining", "no member is leaving")
         yield Judgement("ScaleDownPrevented", False, "NotPrevented", "no member is leaving")
         return
-    yield Judgement("Draining", True, "MemberLeaving", f"{leaving.member} hands over what it holds")
-    since = next((item for item in old if item["type"] == "Draining" and item["status"] == "True"), None)
+    draining = Judgement("Draining", True, "MemberLeaving", f"{leaving.member} hands over what it holds")
+    since = next((item for item in old if item["type"] == "Draining" and item["message"] == draining.message), None)
+    yield draining
     waited = (now - _time(since["lastTransitionTime"])).total_seconds() if since else 0.0
     if leaving.hindrance is None or waited < patience_seconds:
         yield Judgement("ScaleDownPrevented", False, "NotPrevented", "the drain goes on")
@@ -203,7 +204,10 @@ def _conditions(
     for judgement in judgements:
         status = {True: "True", False: "False", None: "Unknown"}[judgement.status]
         was = before.pop(judgement.type, None)
-        since = was["lastTransitionTime"] if was and was["status"] == status else _stamp(now)
+        same = was is not None and was["status"] == status
+        if judgement.type == "Draining":  # another member's drain begins anew: patience is for one member
+            same = same and was is not None and was["message"] == judgement.message
+        since = was["lastTransitionTime"] if was is not None and same else _stamp(now)
         made.append(
             {
                 "type": judgement.type,

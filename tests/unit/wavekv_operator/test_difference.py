@@ -74,6 +74,15 @@ def test_items_that_another_manager_added_to_a_keyed_list_stay() -> None:
     assert not differs(marked(WANTED), body)
 
 
+def test_a_volume_that_is_mounted_twice_is_compared_by_its_paths() -> None:
+    mounts = [{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/b"}]
+    wanted = marked({**WANTED, "spec": {"volumeMounts": mounts}})
+    assert not differs(wanted, deepcopy(wanted))
+    other = deepcopy(wanted)
+    other["spec"]["volumeMounts"].pop()
+    assert differs(wanted, other)
+
+
 def test_a_version_precondition_is_no_difference() -> None:
     wanted = deepcopy(WANTED)
     wanted["metadata"]["resourceVersion"] = "3"

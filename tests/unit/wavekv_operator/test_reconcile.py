@@ -8,6 +8,7 @@ from tests.fakes.kubernetes_world import CLUSTER, KEY, NAMESPACE, World, failing
 from wavekv_operator import names
 from wavekv_operator.errors import ApiError
 from wavekv_operator.settings import Settings
+from wavekv_operator.spec import Manifest
 
 
 def document(world: World) -> dict[str, object]:
@@ -157,10 +158,39 @@ async def test_a_member_whose_writes_others_lack_stays_and_the_condition_says_ho
     assert f"{names.FORCE_ANNOTATION}=demo-2" in message
     assert "NotCovered" in [reason for reason, _ in world.events]
 
-    world.annotate(wavekv__io="", **{names.FORCE_ANNOTATION.replace("/", "__"): "demo-2"})
+    world.annotate(**{names.FORCE_ANNOTATION.replace("/", "__"): "demo-2"})
     await world.settle()
     assert world.size == 2
     assert document(world)["members"] == ["demo-0", "demo-1"]
+
+
+async def test_a_forgotten_force_annotation_does_not_skip_the_drain() -> None:
+    world = await settled()
+    for member in world.members.values():
+        member.covered_by = set()
+    world.annotate(**{names.FORCE_ANNOTATION.replace("/", "__"): "demo-2"})
+    world.change_spec(replicas=2)
+    await world.settle()
+    assert world.members["demo-2"].volume.draining
+    assert world.size == 3
+
+    world.pass_time(seconds=world.settings.drain_patience_seconds)
+    await world.settle()
+    assert world.size == 2
+
+
+async def test_patience_is_for_one_member_not_for_the_whole_way_down() -> None:
+    world = await settled(replicas=4)
+    for member in world.members.values():
+        member.covered_by = set()
+    world.change_spec(replicas=2)
+    await world.settle()
+    world.pass_time(seconds=world.settings.drain_patience_seconds)
+    world.members["demo-3"].covered_by = {"demo-0", "demo-1", "demo-2"}
+    await world.settle()
+
+    assert world.size == 3
+    assert world.condition("ScaleDownPrevented") == ("False", "NotPrevented")
 
 
 @pytest.mark.parametrize(("silent", "reason"), [("demo-2", "MemberUnreachable"), ("demo-0", "ReplicaUnreachable")])
@@ -342,6 +372,21 @@ async def test_an_edited_child_is_set_right_and_a_deleted_one_made_again() -> No
 
     assert world.size == 3
     assert world.child("PodDisruptionBudget", CLUSTER)["spec"]["maxUnavailable"] == 1
+
+
+async def test_an_object_that_the_api_spells_in_its_own_way_keeps_nobody_busy() -> None:
+    world = await settled()
+    live = world.child("PodDisruptionBudget", CLUSTER)
+    spec = {**live["spec"], "maxUnavailable": "one"}
+    world.edit({**live, "metadata": dict(live["metadata"]), "spec": spec})
+
+    async def apply(manifest: Manifest) -> Manifest:
+        assert manifest["kind"] == "PodDisruptionBudget"
+        return world.child("PodDisruptionBudget", CLUSTER)
+
+    world.apply = apply  # type: ignore[method-assign]
+    outcome = await world.one_pass()
+    assert outcome.again_seconds == world.settings.resync_seconds
 
 
 async def test_a_single_member_has_no_disruption_budget() -> None:
