@@ -143,9 +143,14 @@ def _newest(views: Mapping[str, MemberView]) -> MemberView | None:
 
 
 def _taken_over(held: Document, views: Mapping[str, MemberView]) -> Document:
-    """Return `held`, or what the members' newer epoch makes of it: volumes outlive the custom resource."""
+    """Return `held`, or what the members' newer epoch makes of it: volumes outlive the custom resource.
+
+    Their epoch of the same number may name others than `held` does, where the resource was made again in between.
+    """
     newest = _newest(views)
-    if newest is None or newest.epoch is None or newest.epoch <= held.epoch:
+    if newest is None or newest.epoch is None or newest.epoch < held.epoch:
+        return held
+    if newest.epoch == held.epoch and set(newest.members) == set(held.members):
         return held
     epoch = newest.epoch + 1
     admitted = {name: _admitted(name, held, views, epoch) for name in newest.members}

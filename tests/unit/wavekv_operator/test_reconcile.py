@@ -1,13 +1,15 @@
 """Passes over one cluster against a Kubernetes and members that are fakes: what is built, when members come and go."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
 from tests.fakes.kubernetes_world import CLUSTER, KEY, NAMESPACE, World, failing
-from wavekv_operator import names
-from wavekv_operator.errors import ApiError
+from wavekv_operator import names, tls
+from wavekv_operator.errors import ApiError, MemberUnreachable
 from wavekv_operator.settings import Settings
+from wavekv_operator.sidecar_client import Address
 from wavekv_operator.spec import Manifest
 
 
@@ -127,6 +129,28 @@ async def test_a_member_is_drained_locked_out_and_only_then_its_pod_goes() -> No
     assert told == ["epoch 3 to demo-0 at 3", "epoch 3 to demo-1 at 3", "epoch 3 to demo-2 at 3"]
     assert ("MembershipChanged", "epoch 3: demo-0, demo-1") in world.events
     assert names.claim("demo-2") in {m["metadata"]["name"] for m in world.view.all("PersistentVolumeClaim")}
+
+
+async def test_a_pod_stays_until_every_remaining_member_knows_that_its_member_left() -> None:
+    world = await settled()
+    publish = world.publish
+
+    async def lost(cluster_id: str, identity: tls.Data, address: Address, document: Mapping[str, object]) -> None:
+        if address.member == "demo-0":
+            raise MemberUnreachable("the request was lost")
+        await publish(cluster_id, identity, address, document)
+
+    world.publish = lost  # type: ignore[method-assign]
+    world.change_spec(replicas=2)
+    for _ in range(5):
+        await world.one_pass()
+        world.cover_all()
+    assert document(world)["members"] == ["demo-0", "demo-1"]
+    assert world.size == 3
+
+    world.publish = publish  # type: ignore[method-assign]
+    await world.settle()
+    assert world.size == 2
 
 
 async def test_members_leave_one_at_a_time() -> None:
