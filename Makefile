@@ -3,6 +3,9 @@
 PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
+REGISTRY ?=
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BASE_IMAGE ?= python:3.11-slim-bookworm
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -10,10 +13,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt lock bench e2e clean
+.PHONY: help setup local test check fmt lock bench images manifests e2e clean
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## Install the locked dependencies and this tree into .venv.
 
@@ -38,14 +41,37 @@ fmt: $(INSTALLED) ## Format the code and apply the linter's safe fixes.
 bench: $(INSTALLED) ## Measure three real members and print a table (options in ARGS).
 	@$(BIN)/python -m bench.figures $(ARGS)
 
-e2e: ## Run the tests that need a Kubernetes cluster.
-	@echo "end-to-end tests come with the operator; this version has none" >&2; exit 1
+e2e: $(INSTALLED) ## Run the tests that need a Kubernetes cluster (docs/end-to-end.md; pytest options in ARGS).
+	@$(BIN)/python -m pytest -v -m e2e tests/e2e $(ARGS)
 
-lock: ## Compile requirements.lock from pyproject.toml (needs uv).
+images: ## Build both images: make images REGISTRY=registry.example.org/team (also TAG, BASE_IMAGE); push them yourself.
+	@test -n "$(REGISTRY)" || { echo "say where the images belong: make images REGISTRY=registry.example.org/team" >&2; exit 1; }
+	@if docker info >/dev/null 2>&1; then tool="docker build"; \
+	elif command -v buildah >/dev/null; then tool="buildah build"; \
+	else echo "make images needs a running Docker, or buildah" >&2; exit 1; fi; \
+	for target in sidecar operator; do \
+		$$tool --build-arg BASE_IMAGE=$(BASE_IMAGE) --target $$target --tag $(REGISTRY)/wavekv-$$target:$(TAG) . || exit 1; \
+	done
+
+manifests: $(INSTALLED) ## Write manifests/ and the chart's CRD anew, from the code and the chart (needs Helm or Go).
+	@$(BIN)/python -m wavekv_operator crd > manifests/crd.yaml
+	@cp manifests/crd.yaml charts/wavekv-operator/files/crd.yaml
+	@{ printf '%s\n' "# The whole installation, for all namespaces; rendered from the chart by make manifests. Give your registry:" \
+		"#   sed 's|REGISTRY/|registry.example.org/team/|' manifests/install.yaml | kubectl apply -f -" \
+		"apiVersion: v1" "kind: Namespace" "metadata:" "  name: wavekv-system" \
+		"  labels:" "    pod-security.kubernetes.io/enforce: restricted" && \
+	.ci/helm template wavekv-operator charts/wavekv-operator --namespace wavekv-system --kube-version 1.29.0 \
+		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar; \
+	} > manifests/install.yaml
+
+lock: ## Compile requirements.lock and what each image takes from it (needs uv).
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	command -v uv >/dev/null || { echo "make lock needs uv: $(BIN)/python -m pip install uv" >&2; exit 1; }; \
-	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	compile="uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --quiet"; \
+	$$compile --all-extras --group dev --output-file requirements.lock && \
+	$$compile --no-annotate --constraint requirements.lock --output-file requirements-member.lock && \
+	$$compile --no-annotate --constraint requirements.lock --extra operator --output-file requirements-operator.lock
 
 clean: ## Remove caches and build output; .venv and the data of `make local` stay.
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

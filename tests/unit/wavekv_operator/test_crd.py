@@ -1,4 +1,4 @@
-"""The definition by itself: structural, small, every list merged by keys it has; and the generator of its large part."""
+"""The definition by itself: structural, small, every list merged by keys it has; and what generates most of it."""
 
 import json
 import re
