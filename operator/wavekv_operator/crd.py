@@ -110,7 +110,12 @@ def _root() -> Schema:
                 "message": f"metadata.name has to be a DNS label of at most {NAME_CHARS_MAX} characters without dots, "
                 "beginning with a letter: the names of pods and Services are made from it",
                 "fieldPath": ".metadata.name",
-            }
+            },
+            {
+                "rule": "!self.metadata.name.endsWith('-peers')",
+                "message": "metadata.name may not end with -peers: so ends the Service of another cluster",
+                "fieldPath": ".metadata.name",
+            },
         ],
     }
 

@@ -83,15 +83,16 @@ class Kube:
         """Close the connections."""
         await self._client.close()
 
-    async def apply(self, manifest: Manifest) -> Manifest:
+    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
         """Apply `manifest` and return the object as it is now.
 
+        With `force` fields that others set are taken back; without it that is a conflict.
+
         Raises:
-            ApiConflict: the manifest names a version that is no longer the newest.
+            ApiConflict: the manifest names a version that is no longer the newest, or a field is another manager's.
             ApiError: refused, or no answer.
         """
-        metadata = manifest["metadata"]
-        return await self._apply(manifest["kind"], metadata["namespace"], metadata["name"], manifest, "")
+        return await self._apply(manifest["kind"], manifest, "", force=force)
 
     async def apply_status(self, cluster: Manifest, status: Mapping[str, Any]) -> Manifest:
         """Make `status` the status of a WaveKVCluster. Raises as `apply`; ApiNotFound if it is gone."""
@@ -99,7 +100,7 @@ class Kube:
         # The uid keeps a resource that was made anew under the name from getting its predecessor's status.
         target = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
         body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": target, "status": status}
-        return await self._apply(names.KIND, metadata["namespace"], metadata["name"], body, "/status")
+        return await self._apply(names.KIND, body, "/status", force=True)
 
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete an object; one that is gone already is fine. Raises ApiError."""
@@ -146,8 +147,9 @@ class Kube:
         }
         await self._request("post", "Event", _RESOURCES["Event"].path(namespace=metadata["namespace"]), body)
 
-    async def _apply(self, kind: str, namespace: str, name: str, body: Manifest, subresource: str) -> Manifest:
-        path = _RESOURCES[kind].path(name=name, namespace=namespace) + subresource
+    async def _apply(self, kind: str, body: Manifest, subresource: str, *, force: bool) -> Manifest:
+        metadata = body["metadata"]
+        path = _RESOURCES[kind].path(name=metadata["name"], namespace=metadata["namespace"]) + subresource
         return await self._request(
             "patch",
             kind,
@@ -155,7 +157,7 @@ class Kube:
             body,
             content_type="application/apply-patch+yaml",
             field_manager=names.FIELD_MANAGER,
-            force_conflicts=True,
+            force_conflicts=force,
         )
 
     async def _request(self, verb: str, kind: str, path: str, body: Manifest | None = None, **params: Any) -> Manifest:

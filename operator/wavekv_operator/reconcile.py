@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 class Api(Protocol):
     """What a pass needs of the Kubernetes API; `kube.Kube` is the real one."""
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Apply an object and return it."""
+    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
+        """Apply an object and return it; with `force` over fields that others set."""
         ...
 
     async def apply_status(self, cluster: Manifest, status: Mapping[str, Any]) -> Manifest:
@@ -221,7 +221,8 @@ class Reconciler:
     async def _apply(self, manifest: Manifest) -> bool:
         kind, metadata = manifest["kind"], manifest["metadata"]
         live = self._view.get(kind, (metadata["namespace"], metadata["name"]))
-        applied = await self._api.apply(manifest)
+        # What is not known to be the operator's is never taken over: somebody's Service may have the cluster's name.
+        applied = await self._api.apply(manifest, force=live is not None)
         self._view.put(kind, applied)
         changed = live is None or live["metadata"]["resourceVersion"] != applied["metadata"]["resourceVersion"]
         if changed:

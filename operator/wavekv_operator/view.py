@@ -27,6 +27,7 @@ class View:
         """Take a version of an object, unless a newer one of the same object is known."""
         key = _key(manifest)
         held = self._objects[kind].get(key)
+        manifest["metadata"].pop("managedFields", None)  # as large as the rest, and never read
         if held is None or not is_newer(held, manifest):
             self._objects[kind][key] = manifest
 

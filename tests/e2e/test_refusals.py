@@ -38,7 +38,7 @@ def test_an_invalid_resource_is_refused_with_its_fields_name(
     assert named in cluster.kubernetes.refused("create", "-f", "-", stdin=json.dumps(manifest))
 
 
-@pytest.mark.parametrize("name", ["with.a.dot", "x" * 47])
+@pytest.mark.parametrize("name", ["with.a.dot", "x" * 47, "shop-peers"])
 def test_a_name_that_pods_cannot_have_is_refused(cluster: Cluster, name: str) -> None:
     manifest = cluster.manifest()
     manifest["metadata"]["name"] = name

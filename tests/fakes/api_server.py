@@ -177,11 +177,16 @@ class ApiServer:
                 return _status(404, f"{plural} {rest[0]} not found")
             self.drop(plural, *key)
             return web.json_response({"kind": "Status", "status": "Success"})
-        if request.method != "PATCH":
-            return _status(405, request.method)
-        if request.headers["Content-Type"] != "application/apply-patch+yaml" or not request.query.get("fieldManager"):
-            return _status(415, "this server takes server-side apply only")
+        applies = request.headers["Content-Type"] == "application/apply-patch+yaml"
+        if request.method != "PATCH" or not applies or not request.query.get("fieldManager"):
+            return _status(405, "this server takes server-side apply only")
+        if held is not None and not rest[1:] and self._is_foreign(plural, held, request.query.get("force", "")):
+            return _status(409, f'conflict with "kubectl": {plural} {rest[0]}')
         return self._apply(plural, key, held, body, rest[1:])
+
+    def _is_foreign(self, plural: str, held: Manifest, force: str) -> bool:
+        """Tell whether somebody else made `held`, which here is one without labels, and it is not to be taken over."""
+        return plural != "wavekvclusters" and not held["metadata"].get("labels") and force.lower() != "true"
 
     def _apply(
         self, plural: str, key: tuple[str, str], held: Manifest | None, body: Manifest, subresource: list[str]

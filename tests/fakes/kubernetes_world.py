@@ -261,7 +261,7 @@ class World:
 
     # ---- reconcile.Api -----------------------------------------------------------------------------------------
 
-    async def apply(self, manifest: Manifest) -> Manifest:
+    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
         kind, metadata = manifest["kind"], manifest["metadata"]
         live = self.view.get(kind, (metadata["namespace"], metadata["name"]))
         version = metadata.get("resourceVersion")
@@ -323,10 +323,10 @@ def failing(world: World, error: ApiError, times: int) -> None:
     """Have the next `times` applies fail."""
     real, left = world.apply, [times]
 
-    async def apply(manifest: Manifest) -> Manifest:
+    async def apply(manifest: Manifest, *, force: bool) -> Manifest:
         if left[0]:
             left[0] -= 1
             raise error
-        return await real(manifest)
+        return await real(manifest, force=force)
 
     world.apply = apply  # type: ignore[method-assign]

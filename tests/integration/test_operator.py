@@ -115,26 +115,26 @@ async def test_apply_makes_an_object_and_returns_what_it_became(api: ApiServer, 
         "metadata": {"name": "a", "namespace": "shop"},
         "data": {"k": "v"},
     }
-    made = await kube.apply(manifest)
+    made = await kube.apply(manifest, force=False)
     assert made["metadata"]["uid"]
     assert api.objects["configmaps"]["shop", "a"]["data"] == {"k": "v"}
 
 
 async def test_a_lost_race_a_refusal_and_silence_are_told_apart(api: ApiServer, kube: Kube) -> None:
-    made = await kube.apply(copy(CONFIG_MAP))
-    await kube.apply(copy(CONFIG_MAP))
+    made = await kube.apply(copy(CONFIG_MAP), force=True)
+    await kube.apply(copy(CONFIG_MAP), force=True)
     stale = copy(CONFIG_MAP) | {
         "metadata": {"name": "a", "namespace": "shop", "resourceVersion": made["metadata"]["resourceVersion"]}
     }
     with pytest.raises(ApiConflict, match="changed meanwhile"):
-        await kube.apply(stale)
+        await kube.apply(stale, force=True)
     api.refusals["PATCH", "/api/v1/namespaces/shop/configmaps/a"] = (403, "configmaps is forbidden")
     with pytest.raises(ApiError, match="configmaps is forbidden") as refused:
-        await kube.apply(copy(CONFIG_MAP))
+        await kube.apply(copy(CONFIG_MAP), force=True)
     assert refused.value.status == 403
     await api.stop()
     with pytest.raises(ApiError) as silent:
-        await kube.apply(copy(CONFIG_MAP))
+        await kube.apply(copy(CONFIG_MAP), force=True)
     assert silent.value.status is None
 
 
@@ -192,6 +192,24 @@ async def test_clusters_that_are_there_at_the_start_are_seen_with_their_children
         await passes(again, 1)
     assert api.objects["configmaps"]["shop", names.membership("demo")]["data"] == epoch
     assert {key: value["data"] for key, value in api.objects["secrets"].items()} == secrets
+
+
+async def test_an_object_of_somebody_else_under_a_childs_name_is_left_alone(api: ApiServer) -> None:
+    theirs = {"metadata": {"name": "demo", "namespace": "shop"}, "spec": {"selector": {"app": "shop"}}}
+    api.put("services", copy(theirs))
+    ports = [{"name": "http", "containerPort": 8080}]
+    template = {"spec": {"containers": [{"name": "app", "image": "a", "ports": ports}]}}
+
+    def reason() -> str:
+        cluster = api.objects["wavekvclusters"].get(("shop", "demo"), {})
+        conditions = cluster.get("status", {}).get("conditions", [])
+        return next((item["message"] for item in conditions if item["reason"] == "ReconcileFailed"), "")
+
+    async with Running():
+        api.put("wavekvclusters", copy(CLUSTER) | {"spec": {"replicas": 3, "template": template}})
+        await eventually(reason, "the status says what is in the way")
+        assert "services/demo" in reason()
+        assert api.objects["services"]["shop", "demo"]["spec"] == theirs["spec"]
 
 
 async def test_a_child_that_is_deleted_comes_back(api: ApiServer) -> None:

@@ -44,13 +44,13 @@ class Watched(World):
         self.epochs: list[int] = []
         super().__init__(replicas=replicas)
 
-    async def apply(self, manifest: Manifest) -> Manifest:
+    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
         name = manifest["metadata"]["name"]
         if manifest["kind"] == "ConfigMap":
             self._check_document(json.loads(manifest["data"][names.MEMBERSHIP_KEY]))
         if manifest["kind"] == "StatefulSet":
             self._check_size(manifest["spec"]["replicas"])
-        applied = await super().apply(manifest)
+        applied = await super().apply(manifest, force=force)
         assert applied["metadata"]["name"] == name
         return applied
 

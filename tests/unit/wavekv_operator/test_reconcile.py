@@ -404,7 +404,7 @@ async def test_an_object_that_the_api_spells_in_its_own_way_keeps_nobody_busy() 
     spec = {**live["spec"], "maxUnavailable": "one"}
     world.edit({**live, "metadata": dict(live["metadata"]), "spec": spec})
 
-    async def apply(manifest: Manifest) -> Manifest:
+    async def apply(manifest: Manifest, *, force: bool) -> Manifest:
         assert manifest["kind"] == "PodDisruptionBudget"
         return world.child("PodDisruptionBudget", CLUSTER)
 
