@@ -108,6 +108,15 @@ def test_the_chart_names_what_it_needs(kubernetes: Kubernetes) -> None:
             kubernetes.helm("template", RELEASE, CHART, "--kube-version", "1.29.0", *flags)
 
 
+def test_the_chart_takes_a_fraction_as_helm_gives_it(kubernetes: Kubernetes) -> None:
+    images = ["--set", "image.repository=r/o", "--set", "memberImage.repository=r/s"]
+    flags = ["--kube-version", "1.29.0", *images, "--set", "certificateHours=0.5"]
+    rendered = list(yaml.safe_load_all(kubernetes.helm("template", RELEASE, CHART, *flags)))
+    (deployment,) = [document for document in rendered if document and document["kind"] == "Deployment"]
+    variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "WAVEKV_CERTIFICATE_HOURS", "value": "0.5"} in variables
+
+
 def test_deleting_a_cluster_works_while_no_operator_runs(kubernetes: Kubernetes, bare: Cluster) -> None:
     (deployment,) = kubernetes.list("deployment", SYSTEM, "app.kubernetes.io/name=wavekv-operator")
     name = deployment["metadata"]["name"]

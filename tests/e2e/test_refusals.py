@@ -52,6 +52,32 @@ def test_a_volume_does_not_change_its_size_or_class(demo: Cluster, kubernetes: K
         assert named in said
 
 
+def test_a_service_of_somebody_else_is_not_taken_over(
+    cluster: Cluster, kubernetes: Kubernetes, member_image: str
+) -> None:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "taken", "namespace": cluster.namespace},
+        "spec": {"selector": {"app": "theirs"}, "ports": ports},
+    }
+    kubernetes.apply(theirs)
+    taken = Cluster(kubernetes, cluster.namespace, "taken")
+    manifest = taken.manifest(1, application=member_image)
+    manifest["spec"]["template"]["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8080}]
+    kubernetes.apply(manifest)
+    assert "spec.selector" in taken.wait_condition("Progressing", "True", "ReconcileFailed")
+    service = kubernetes.get("service", "taken", cluster.namespace)
+    assert service is not None
+    assert service["spec"]["selector"] == {"app": "theirs"}
+    assert "ownerReferences" not in service["metadata"]
+
+    kubernetes.run("delete", "service", "taken", "-n", cluster.namespace)
+    taken.wait_settled(1)
+    kubernetes.run("delete", "wkv", "taken", "-n", cluster.namespace)
+
+
 def test_a_template_with_host_access_is_refused_in_the_condition(
     cluster: Cluster, kubernetes: Kubernetes, member_image: str
 ) -> None:
