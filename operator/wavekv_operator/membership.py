@@ -69,6 +69,11 @@ class MemberView:
     admitted_epoch: int | None
     drain: Drain | None = None
 
+    @property
+    def known(self) -> int:
+        """The newest epoch it knows, 0 if none."""
+        return self.epoch or 0
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleDown:
@@ -125,12 +130,8 @@ def next_document(
 def _first(cluster: Cluster, views: Mapping[str, MemberView], *, has_claims: bool, has_pods: bool) -> Document | None:
     """Return the document of a cluster that has none: a new one, or one whose ConfigMap was lost."""
     newest = _newest(views)
-    if newest is not None and newest.epoch is not None:
-        known = dict.fromkeys(newest.members, newest.epoch + 1)
-        reported = {name: view.admitted_epoch for name, view in views.items() if view.admitted_epoch is not None}
-        return Document(
-            newest.epoch + 1, newest.members, {**known, **{k: v for k, v in reported.items() if k in known}}
-        )
+    if newest is not None:
+        return _following(newest, views)
     if has_pods:
         return None  # somebody knows the epoch: wait until a member answers
     # Volumes that were kept may hold data: then nobody is a founder, and new volumes heal from the old ones.
@@ -138,8 +139,8 @@ def _first(cluster: Cluster, views: Mapping[str, MemberView], *, has_claims: boo
 
 
 def _newest(views: Mapping[str, MemberView]) -> MemberView | None:
-    known = [view for view in views.values() if view.epoch is not None]
-    return max(known, key=lambda view: (view.epoch or 0, view.name), default=None)
+    informed = [view for view in views.values() if view.known]
+    return max(informed, key=lambda view: (view.known, view.name), default=None)
 
 
 def _taken_over(held: Document, views: Mapping[str, MemberView]) -> Document:
@@ -148,20 +149,25 @@ def _taken_over(held: Document, views: Mapping[str, MemberView]) -> Document:
     Their epoch of the same number may name others than `held` does, where the resource was made again in between.
     """
     newest = _newest(views)
-    if newest is None or newest.epoch is None or newest.epoch < held.epoch:
+    if newest is None or newest.known < held.epoch:
         return held
-    if newest.epoch == held.epoch and set(newest.members) == set(held.members):
+    if newest.known == held.epoch and set(newest.members) == set(held.members):
         return held
-    epoch = newest.epoch + 1
-    admitted = {name: _admitted(name, held, views, epoch) for name in newest.members}
+    return _following(newest, views)
+
+
+def _following(newest: MemberView, views: Mapping[str, MemberView]) -> Document:
+    """Return the epoch after the newest that members know, with the same members.
+
+    Only a member that knows that epoch too knows when it was admitted; any other has to heal again, which is always
+    safe.
+    """
+    epoch = newest.known + 1
+    admitted = dict.fromkeys(newest.members, epoch)
+    for name, view in views.items():
+        if name in admitted and view.known == newest.known and view.admitted_epoch is not None:
+            admitted[name] = view.admitted_epoch
     return Document(epoch, newest.members, admitted)
-
-
-def _admitted(name: str, held: Document, views: Mapping[str, MemberView], otherwise: int) -> int:
-    view = views.get(name)
-    if view is not None and view.admitted_epoch is not None:
-        return view.admitted_epoch
-    return held.admitted.get(name, otherwise)
 
 
 def _without(document: Document, name: str) -> Document:

@@ -109,7 +109,7 @@ def make_plan(cluster: Cluster, seen: Observed, settings: Settings) -> Plan:
     actions += [
         Publish(name, document.body(cluster))
         for name, view in sorted(seen.views.items())
-        if (view.epoch or 0) < document.epoch
+        if view.known < document.epoch
     ]
     size = stateful_set_size(cluster, document, seen.views, current)
     image, policy = _member_image(cluster, live_set, settings)

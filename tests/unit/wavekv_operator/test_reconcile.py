@@ -314,6 +314,25 @@ async def test_a_lost_membership_is_made_anew_from_what_members_know() -> None:
     assert document(world)["admitted"] == known["admitted"]
 
 
+async def test_a_member_that_missed_the_newest_epoch_has_to_heal_when_the_membership_was_lost() -> None:
+    world = await settled()
+    world.change_spec(replicas=2)
+    await world.settle()
+    world.starts_members = False
+    world.change_spec(replicas=3)
+    await world.settle()
+    world.starts_members = True
+    await world.settle()
+    # Removed in epoch 3 and admitted again in epoch 4, of which its volume has heard nothing.
+    lagging = world.members["demo-2"].volume
+    lagging.epoch, lagging.members, lagging.admitted = 2, ("demo-0", "demo-1", "demo-2"), 1
+    world.view.drop("ConfigMap", world.child("ConfigMap", names.membership(CLUSTER)))
+
+    await world.settle()
+
+    assert document(world)["admitted"] == {"demo-0": 1, "demo-1": 1, "demo-2": 5}
+
+
 async def test_a_damaged_membership_is_named_and_nothing_is_done() -> None:
     world = await settled()
     config_map = world.child("ConfigMap", names.membership(CLUSTER))
