@@ -64,6 +64,21 @@ class KeyNotFound(RequestError):
     status = 404
 
 
+class PreconditionFailed(RequestError):
+    """A write's condition does not hold; `etag` names the value that is there, None where there is none."""
+
+    code = "precondition_failed"
+    status = 412
+
+    def __init__(self, detail: str, etag: str | None = None) -> None:
+        super().__init__(detail)
+        self.etag = etag
+
+
+class InvalidCondition(RequestError):
+    code = "invalid_condition"
+
+
 class UnknownRoute(RequestError):
     code = "unknown_route"
     status = 404

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
 from wavekv.core.types import Entry
@@ -125,18 +126,20 @@ class KeyValues(Protocol):
         """Return the live entry of `key`, or None."""
         ...
 
-    async def put(self, key: str, value: bytes) -> Written:
-        """Store `value`; return when it is durable.
+    async def put(self, key: str, value: bytes, condition: Condition = ALWAYS) -> Written:
+        """Store `value` if `condition` holds; return when it is durable.
 
         Raises:
+            PreconditionFailed: it does not hold, which is durable too; nothing is stored.
             UnavailableError: starting, draining, too many waiting, disk full or limit reached; nothing is stored.
         """
         ...
 
-    async def delete(self, key: str) -> Written:
-        """Store a tombstone; return when it is durable.
+    async def delete(self, key: str, condition: Condition = ALWAYS) -> Written:
+        """Store a tombstone if `condition` holds; return when it is durable.
 
         Raises:
+            PreconditionFailed: as for `put`.
             KeyNotFound: the key holds no live value; nothing is stored.
             UnavailableError: as for `put`.
         """

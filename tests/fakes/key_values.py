@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.types import Entry
 from wavekv.errors import KeyNotFound
 from wavekv.ports import Listing, Written
@@ -65,14 +66,16 @@ class FakeKeyValues:
         entry = self.entries.get(key)
         return None if entry is None or entry.value is None else entry
 
-    async def put(self, key: str, value: bytes) -> Written:
+    async def put(self, key: str, value: bytes, condition: Condition = ALWAYS) -> Written:
         self._fail()
         held = self._newest(key)
+        condition.check(held if held is not None and held.value is not None else None)
         return Written(await self._write(key, value), held is None or held.value is None)
 
-    async def delete(self, key: str) -> Written:
+    async def delete(self, key: str, condition: Condition = ALWAYS) -> Written:
         self._fail()
         held = self._newest(key)
+        condition.check(held if held is not None and held.value is not None else None)
         if held is None or held.value is None:
             raise KeyNotFound(f"there is no key {key!r}")
         return Written(await self._write(key, None), created=False)

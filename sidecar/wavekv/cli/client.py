@@ -74,9 +74,9 @@ class Client:
         _, headers, body = await self._ask("GET", key_path(key))
         return Found(body, _etag(headers))
 
-    async def put(self, key: str, value: bytes) -> Stored:
-        """Store `value`; it is durable on the member when this returns."""
-        status, headers, _ = await self._ask("PUT", key_path(key), value)
+    async def put(self, key: str, value: bytes, conditions: Mapping[str, str] | None = None) -> Stored:
+        """Store `value`; it is durable on the member when this returns. `conditions` are header fields."""
+        status, headers, _ = await self._ask("PUT", key_path(key), value, headers=conditions)
         return Stored(_etag(headers), created=status == 201)
 
     async def delete(self, key: str) -> str:
@@ -113,12 +113,17 @@ class Client:
             left = None if left is None else left - len(entries)
 
     async def _ask(
-        self, method: str, path: str, data: bytes | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         url = URL(f"http://{self._target.authority}{path}", encoded=True)
         try:
             async with self._session.request(
-                method, url.with_query(query) if query else url, data=data, allow_redirects=False
+                method, url.with_query(query) if query else url, data=data, headers=headers, allow_redirects=False
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:

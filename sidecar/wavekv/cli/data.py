@@ -46,15 +46,28 @@ def get(target: Target, key: str, as_json: bool) -> None:
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("--file", type=click.Path(path_type=Path), help="Take the value from this file.")
+@click.option("--if-absent", is_flag=True, help="Only if the key holds no value.")
+@click.option("--if-match", metavar="ETAG", help="Only over the value with this entity tag, as get --json shows it.")
 @_as_json
 @targeted
-def put(target: Target, key: str, value: str | None, file: Path | None, as_json: bool) -> None:
+def put(  # noqa: PLR0917 - one argument for each option
+    target: Target,
+    key: str,
+    value: str | None,
+    file: Path | None,
+    if_absent: bool,
+    if_match: str | None,
+    as_json: bool,
+) -> None:
     """Store VALUE, the content of --file, or with - what comes on stdin; durable when the command returns."""
     content = _content(value, file)
+    conditions = {"If-None-Match": "*"} if if_absent else {}
+    if if_match is not None:
+        conditions["If-Match"] = f'"{if_match}"'
 
     async def ask() -> None:
         async with Client(target) as client:
-            stored = await client.put(key, content)
+            stored = await client.put(key, content, conditions)
         if as_json:
             click.echo(json.dumps({"key": key, "etag": stored.etag, "created": stored.created}, ensure_ascii=False))
         else:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from wavekv.config import Limits
 from wavekv.core.clock import write_timestamp
+from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.context import Context
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
@@ -181,28 +182,34 @@ class Replica:
 
     # ---- R1: local writes ------------------------------------------------------------------------------------------
 
-    def put(self, key: str, value: bytes, now_ms: int) -> Staged:
+    def put(self, key: str, value: bytes, now_ms: int, condition: Condition = ALWAYS) -> Staged:
         """Stage `value` under `key`.
 
         Raises:
             UnavailableError: starting, draining, too many waiting, or at 90 % of a limit; nothing is staged.
+            PreconditionFailed: what is stored or staged does not meet `condition`; safe to tell once `last_ticket` is
+                durable, because it may speak of a staged value.
         """
         held = self._held(key)
         self._check_writable()
+        condition.check(held if held is not None and held.alive(now_ms) else None)
         growth = len(value) - (len(held.value or b"") if held else -len(key.encode()))
         self._check_room(held is None, growth)
         return self._write(key, value, held, now_ms)
 
-    def delete(self, key: str, now_ms: int) -> Staged:
+    def delete(self, key: str, now_ms: int, condition: Condition = ALWAYS) -> Staged:
         """Stage a tombstone over the live value of `key`.
 
         Raises:
             KeyNotFound: the key holds no live value, staged writes included; no tombstone is made.
+            PreconditionFailed: as for `put`.
             UnavailableError: as for `put`, but for the limits: a delete needs no new room.
         """
         held = self._held(key)
         self._check_writable()
-        if held is None or not held.alive(now_ms):
+        live = held if held is not None and held.alive(now_ms) else None
+        condition.check(live)
+        if live is None:
             raise KeyNotFound(f"{key!r} holds no value")
         return self._write(key, None, held, now_ms)
 

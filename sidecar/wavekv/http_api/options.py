@@ -10,7 +10,8 @@ from typing import Final
 from wavekv.errors import InvalidParameter, NotImplementedHere
 
 _PARAMETERS: Final = frozenset({"ttl", "durability", "timeout", "since"})
-_HEADERS: Final = ("If-Match", "If-None-Match", "Wavekv-Session")
+_HEADERS: Final = ("Wavekv-Session",)
+_CONDITIONS: Final = ("If-Match", "If-None-Match")
 _BODY_HEADERS: Final = ("Content-Encoding", "Content-Range")
 _PATHS: Final = frozenset({"/v1/batch", "/v1/multi-get", "/v1/watch", "/v1/explain", "/v1/ephemeral", "/openapi.json"})
 _PREFIXES: Final = ("/v1/explain/", "/v1/ephemeral/")
@@ -26,13 +27,13 @@ def refuse_lacking_path(path: str) -> None:
         raise NotImplementedHere(f"the route {path[:80]} is not implemented by this version")
 
 
-def refuse_lacking_headers(headers: Mapping[str, str], method: str) -> None:
-    """Refuse a condition, a session, or a body that would have to be transformed.
+def refuse_lacking_headers(headers: Mapping[str, str], method: str, *, keyed: bool) -> None:
+    """Refuse a session, a condition on anything but a key (`keyed`), or a body that would have to be transformed.
 
     Raises:
         NotImplementedHere: names the header.
     """
-    for name in _HEADERS:
+    for name in _HEADERS if keyed else (*_HEADERS, *_CONDITIONS):
         if name in headers:
             raise NotImplementedHere(f"the header {name} is not implemented by this version")
     if method == "PUT":

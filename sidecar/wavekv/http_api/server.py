@@ -20,6 +20,7 @@ from wavekv.errors import (
     KeyNotFound,
     MalformedHttp,
     MethodNotAllowed,
+    PreconditionFailed,
     TooManyConnections,
     UnknownRoute,
     ValueTooLarge,
@@ -27,6 +28,7 @@ from wavekv.errors import (
 )
 from wavekv.http_api import listing, target
 from wavekv.http_api.body import read_value
+from wavekv.http_api.conditions import condition_from, unmodified, with_etag
 from wavekv.http_api.fast import FastConnection, FastPath, refused_bytes
 from wavekv.http_api.options import refuse_lacking_headers, refuse_lacking_path, refuse_unknown
 from wavekv.ports import Clock, KeyValues, Observer
@@ -109,7 +111,7 @@ class HttpApi:
             if serve is None:
                 result = MethodNotAllowed.code
                 return _not_allowed(request.method, wanted.path, methods)
-            refuse_lacking_headers(request.headers, request.method)
+            refuse_lacking_headers(request.headers, request.method, keyed=methods is self._of_key)
             response = await serve(request, wanted)
             result = "ok"
         except WaveKVError as error:
@@ -141,16 +143,19 @@ class HttpApi:
         entry = self._store.get(key)
         if entry is None:
             raise KeyNotFound(f"there is no key {key!r}")
+        if unmodified(condition_from(request), entry):
+            return web.Response(status=304, headers={"ETag": _etag(entry)})
         return web.Response(body=entry.value, headers={"Content-Type": _BYTES, "ETag": _etag(entry)})
 
     async def _put(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
         key = self._key(wanted)
+        condition = condition_from(request)
         value = await read_value(request, self._limits.value_bytes_max)
-        written = await self._store.put(key, value)
+        written = await self._store.put(key, value, condition)
         return web.Response(status=201 if written.created else 200, headers={"ETag": _etag(written.entry)})
 
     async def _delete(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
-        written = await self._store.delete(self._key(wanted))
+        written = await self._store.delete(self._key(wanted), condition_from(request))
         return web.Response(headers={"ETag": _etag(written.entry)})
 
     async def _list(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
@@ -171,7 +176,8 @@ def _etag(entry: Entry) -> str:
 
 def _refusal(error: WaveKVError) -> web.Response:
     body = json.dumps(error.problem(), ensure_ascii=False).encode("utf-8", "backslashreplace")
-    return web.Response(status=error.status, body=body, headers={"Content-Type": _PROBLEM})
+    response = web.Response(status=error.status, body=body, headers={"Content-Type": _PROBLEM})
+    return with_etag(response, error) if isinstance(error, PreconditionFailed) else response
 
 
 def _not_allowed(method: str, path: str, methods: Mapping[str, _Serve]) -> web.Response:

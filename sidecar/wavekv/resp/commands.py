@@ -11,12 +11,14 @@ from typing import Any, Final, NamedTuple
 
 from wavekv import __version__
 from wavekv.config import Limits
+from wavekv.core.condition import ABSENT, ALWAYS, PRESENT, Condition
 from wavekv.core.types import parse_key
-from wavekv.errors import KeyNotFound, ValueTooLarge
+from wavekv.errors import KeyNotFound, PreconditionFailed, ValueTooLarge
 from wavekv.ports import KeyValues
 from wavekv.resp import replies
 
-_SET_OPTIONS: Final = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"NX", b"XX", b"GET", b"KEEPTTL"})
+_SET_OPTIONS: Final = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"GET", b"KEEPTTL"})
+_SET_CONDITIONS: Final = {b"NX": ABSENT, b"XX": PRESENT}
 _SYNTAX: Final = "ERR syntax error"
 _SHOWN_MAX: Final = 128  # characters of an unknown command, and of its arguments, that Redis repeats
 
@@ -108,19 +110,26 @@ def exists(session: Session, words: list[bytes]) -> Reply:
 
 
 def set_(session: Session, words: list[bytes]) -> Reply:
-    """SET key value."""
-    if len(words) > 3:
-        option = words[3].upper()
-        known = option in _SET_OPTIONS
-        return replies.error(f"ERR option {_shown(option)} is not supported by this version" if known else _SYNTAX)
+    """SET key value [NX | XX]."""
+    condition = ALWAYS
+    for option in (word.upper() for word in words[3:]):
+        if option not in _SET_CONDITIONS:
+            known = option in _SET_OPTIONS
+            return replies.error(f"ERR option {_shown(option)} is not supported by this version" if known else _SYNTAX)
+        if condition not in {ALWAYS, _SET_CONDITIONS[option]}:
+            return replies.error(_SYNTAX)
+        condition = _SET_CONDITIONS[option]
     key, value = session.key(words[1]), words[2]
     if len(value) > session.limits.value_bytes_max:
         raise ValueTooLarge(f"the value has {len(value)} bytes; at most {session.limits.value_bytes_max} are allowed")
-    return _set(session.store, key, value)
+    return _set(session, key, value, condition)
 
 
-async def _set(store: KeyValues, key: str, value: bytes) -> bytes:
-    await store.put(key, value)
+async def _set(session: Session, key: str, value: bytes, condition: Condition) -> bytes:
+    try:
+        await session.store.put(key, value, condition)
+    except PreconditionFailed:
+        return replies.null(session.proto)
     return replies.OK
 
 

@@ -9,11 +9,11 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from wavekv.core.ops import Op
 from wavekv.core.replica import Group, Replica
-from wavekv.errors import DiskFailed, DiskFull, Stopping, WaveKVError
+from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed, Stopping, WaveKVError
 
 DRAIN_POLLS_MAX = 8
 """Turns of the loop a group may wait for company; at about 10 µs each, far below one sync."""
@@ -60,6 +60,16 @@ class Committer:
             self._waiters.append((ticket, waiter))
             self._schedule()
         return waiter
+
+    async def refuse(self, refusal: PreconditionFailed) -> NoReturn:
+        """Raise `refusal` once it is true for good: it may speak of a value that is on its way to the disk (G5).
+
+        Raises:
+            PreconditionFailed: `refusal`.
+            DiskFull, DiskFailed: as `durable`; what the refusal was decided on does not hold.
+        """
+        await self.durable(self._replica.last_ticket)
+        raise refusal
 
     def _schedule(self) -> None:
         if not self._scheduled:

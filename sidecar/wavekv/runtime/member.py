@@ -13,11 +13,12 @@ from typing import Any
 
 from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
+from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.messages import Envelope
 from wavekv.core.replica import Group, Merged, Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.types import Entry
-from wavekv.errors import DiskFailed
+from wavekv.errors import DiskFailed, PreconditionFailed
 from wavekv.ports import Clock, Listing, Log, Observer, Phase, Transport, Written
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.committer import Committer, Syncing
@@ -164,15 +165,21 @@ class Member:
         """Return the live entry of `key`, or None."""
         return self._store.get(key, self._clock.now_ms())
 
-    async def put(self, key: str, value: bytes) -> Written:
+    async def put(self, key: str, value: bytes, condition: Condition = ALWAYS) -> Written:
         """Store `value`; return when it is durable. Raises as `Replica.put` and `Committer.durable`."""
-        staged = self._replica.put(key, value, self._clock.now_ms())
+        try:
+            staged = self._replica.put(key, value, self._clock.now_ms(), condition)
+        except PreconditionFailed as refusal:
+            await self._committer.refuse(refusal)
         await self._committer.durable(staged.ticket)
         return Written(staged.entry, staged.created)
 
-    async def delete(self, key: str) -> Written:
+    async def delete(self, key: str, condition: Condition = ALWAYS) -> Written:
         """Store a tombstone; return when it is durable. Raises as `Replica.delete` and `Committer.durable`."""
-        staged = self._replica.delete(key, self._clock.now_ms())
+        try:
+            staged = self._replica.delete(key, self._clock.now_ms(), condition)
+        except PreconditionFailed as refusal:
+            await self._committer.refuse(refusal)
         await self._committer.durable(staged.ticket)
         return Written(staged.entry, staged.created)
 

@@ -83,7 +83,15 @@ async def test_a_parameter_that_this_version_lacks_is_not_implemented(
     assert not http.store.entries
 
 
-@pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "Wavekv-Session"])
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("path", ["/v1/kv", "/v1/status"])
+async def test_a_condition_on_anything_but_a_key_is_not_implemented(
+    client: aiohttp.ClientSession, path: str, name: str
+) -> None:
+    assert await code(client, "GET", path, **{name: "*"}) == (501, "not_implemented")
+
+
+@pytest.mark.parametrize("name", ["Wavekv-Session"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_a_header_that_this_version_lacks_is_not_implemented(
     http: Plane, client: aiohttp.ClientSession, method: str, name: str

@@ -120,7 +120,19 @@ async def test_answers_are_in_redis_own_words(raw: Raw, words: list[bytes], repl
     assert await raw.ask(*words) == reply
 
 
-@pytest.mark.parametrize("option", [b"EX", b"PX", b"NX", b"XX", b"GET", b"KEEPTTL", b"ex"])
+@pytest.mark.parametrize("nothing", [b"$-1"])
+async def test_set_can_ask_for_an_absent_or_a_present_key(resp: Plane, raw: Raw, nothing: bytes) -> None:
+    assert await raw.ask(b"SET", b"k", b"1", b"XX") == nothing
+    assert await raw.ask(b"SET", b"k", b"1", b"nx") == b"+OK"
+    assert await raw.ask(b"SET", b"k", b"2", b"NX") == nothing
+    assert resp.store.entries["k"].value == b"1"
+    assert await raw.ask(b"SET", b"k", b"3", b"XX") == b"+OK"
+    assert await raw.ask(b"SET", b"k", b"4", b"NX", b"XX") == b"-ERR syntax error"
+    assert await raw.ask(b"SET", b"k", b"4", b"NX", b"5") == b"-ERR syntax error"
+    assert resp.store.entries["k"].value == b"3"
+
+
+@pytest.mark.parametrize("option", [b"EX", b"PX", b"GET", b"KEEPTTL", b"ex"])
 async def test_an_option_of_set_is_refused_and_nothing_is_stored(resp: Plane, raw: Raw, option: bytes) -> None:
     reply = await raw.ask(b"SET", b"k", b"v", option, b"5")
     assert reply == b"-ERR option %s is not supported by this version" % option.upper()

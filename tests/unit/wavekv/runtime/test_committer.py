@@ -8,7 +8,7 @@ from tests.fakes.cluster import MemoryMember
 from tests.fakes.syncing import HeldSyncing
 from wavekv.core.ops import Set
 from wavekv.core.replica import Group
-from wavekv.errors import DiskFailed, DiskFull
+from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed
 from wavekv.runtime.committer import DRAIN_POLLS_MAX, Committer
 
 
@@ -141,3 +141,33 @@ async def test_after_a_full_disk_a_step_that_stages_nothing_waits_for_nothing_an
     await asyncio.wait_for(bench.committer.durable(bench.replica.merge([], 100).ticket), 1)
     await asyncio.wait_for(bench.committer.drain(), 1)
     assert not bench.disk.busy
+
+
+@pytest.mark.parametrize("disk_is_full", [False, True])
+async def test_a_refusal_that_speaks_of_a_staged_value_waits_until_that_value_is_durable(disk_is_full: bool) -> None:
+    bench = Bench()
+    staged = bench.put("a")
+    refusal = PreconditionFailed("a holds a value", "1.1.1")
+    refused = asyncio.ensure_future(bench.committer.refuse(refusal))
+    await bench.until_busy()
+    assert not refused.done()
+    if disk_is_full:
+        bench.disk.release(DiskFull("no room"))
+        with pytest.raises(DiskFull):
+            await staged
+        with pytest.raises(DiskFull):
+            await refused
+    else:
+        bench.disk.release()
+        await staged
+        with pytest.raises(PreconditionFailed):
+            await refused
+
+
+async def test_a_refusal_is_told_at_once_where_nothing_is_staged() -> None:
+    bench = Bench()
+    bench.put("a")
+    await bench.until_busy()
+    bench.disk.release()
+    with pytest.raises(PreconditionFailed):
+        await bench.committer.refuse(PreconditionFailed("a holds a value"))
