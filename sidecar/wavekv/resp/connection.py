@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 _FLUSH_BYTES = 1 << 16
 """Replies collected before they are written, so that a client that does not read is noticed in time."""
 
+_BATCH_REPLIES = 64
+"""Replies of a long pipeline that are collected before those that are known are sent."""
+
 _INTERNAL = replies.error("ERR internal: an internal error; the member's log has its traceback")
 
 
@@ -38,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._commands = CommandReader(session.limits.resp_command_bytes_max, session.limits.resp_arguments_max)
         self._replies: deque[bytes | asyncio.Task[bytes]] = deque()
+        self._batch = min(_BATCH_REPLIES, session.limits.resp_pending_max)
         self._writing = 0
         self._waiting_read: list[bytes] | None = None
         self._taking = True  # the client takes replies
@@ -107,7 +111,8 @@ class Connection(asyncio.Protocol):
                 self._ending = self._ending or self._input_ended
                 break
             self._run(words)
-            if len(self._replies) >= 64:  # a long pipeline of reads: answer as it goes
+            if len(self._replies) >= self._batch:
+                # Also at the bound of waiting replies: what still waits then is a write, whose end brings a turn.
                 self._send_settled()
         self._send_settled()
         if self._ending and not self._replies:

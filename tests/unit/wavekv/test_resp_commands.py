@@ -267,6 +267,13 @@ async def test_absence_and_the_greeting_are_told_in_the_version_agreed(raw: Raw)
     assert await raw.ask(b"HELLO", b"2") == b"*14"
 
 
+async def test_a_pipeline_longer_than_the_replies_that_may_wait_is_answered_whole(resp: Plane, raw: Raw) -> None:
+    pings = LIMITS.resp_pending_max * 5 + 3
+    raw.writer.write(b"*1\r\n$4\r\nPING\r\n" * pings)
+    for _ in range(pings):
+        assert await raw.line() == b"+PONG"
+
+
 async def test_a_client_that_does_not_read_is_not_answered_further(resp: Plane, raw: Raw) -> None:
     gets = 200
     await resp.store.put("k", b"v" * (1 << 18))
