@@ -167,6 +167,24 @@ class Cluster:
 
     # ---- breaking --------------------------------------------------------------------------------------------------
 
+    def delete_pods(self, *ordinals: int) -> None:
+        """Delete pods at once and wait until others stand in their places.
+
+        `kubectl delete --wait` may overlook a pod that is made again at once, and then waits for ever.
+        """
+        names = [self.pod(ordinal) for ordinal in ordinals]
+        before = {name: self._pod_uid(name) for name in names}
+        self.kubernetes.run("delete", "pod", *names, "-n", self.namespace, "--wait=false")
+
+        def replaced() -> bool:
+            return all(self._pod_uid(name) not in {None, uid} for name, uid in before.items())
+
+        self.kubernetes.eventually(replaced, 90, f"{', '.join(names)} are new pods")
+
+    def _pod_uid(self, name: str) -> str | None:
+        pod = self.kubernetes.get("pod", name, self.namespace)
+        return pod["metadata"]["uid"] if pod else None
+
     def kill_member(self, ordinal: int, image: str) -> None:
         """SIGKILL the member's process, from a pod that sees all processes of the node.
 

@@ -24,7 +24,7 @@ def test_a_killed_member_comes_back_with_all_it_acknowledged(demo: Cluster, memb
 def test_a_deleted_pod_comes_back_under_its_name_with_its_volume(demo: Cluster) -> None:
     known = identities(demo)
     demo.put(2, "fault/deleted", "acknowledged")
-    demo.kubernetes.run("delete", "pod", demo.pod(2), "-n", demo.namespace, "--wait")
+    demo.delete_pods(2)
     demo.wait_settled(3)
     assert demo.get(2, "fault/deleted") == b"acknowledged"
     demo.wait_rules(2)
@@ -35,7 +35,7 @@ def test_all_pods_deleted_at_once_lose_nothing(demo: Cluster) -> None:
     known = identities(demo)
     for ordinal in range(3):
         demo.put(ordinal, f"fault/all/{ordinal}", "acknowledged")
-    demo.kubernetes.run("delete", "pod", "-l", "wavekv.io/cluster=demo", "-n", demo.namespace, "--wait")
+    demo.delete_pods(0, 1, 2)
     demo.wait_settled(3)
     for ordinal in range(3):
         for reader in range(3):

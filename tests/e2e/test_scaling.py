@@ -39,7 +39,7 @@ def test_a_member_whose_claim_was_deleted_returns_as_a_new_node_and_catches_up(
 ) -> None:
     before = demo.member(1)
     kubernetes.run("delete", "pvc", before["claim"], "-n", demo.namespace, "--wait=false")
-    kubernetes.run("delete", "pod", demo.pod(1), "-n", demo.namespace, "--wait")
+    demo.delete_pods(1)
 
     def replaced() -> bool:
         found = demo.member(1)
