@@ -151,47 +151,47 @@ class Cluster:
         """Wait until a member reads the whole list."""
         wanted = rules()
 
-        def lacking() -> str:
+        def complete() -> bool:
             held = self.export(ordinal)
             missing = [key for key, value in wanted.items() if held.get(key) != value]
+            assert not missing, f"{len(missing)} are missing, among them {missing[:3]}"
             surplus = held.keys() - wanted.keys()
-            return f"{len(missing)} missing ({missing[:3]}), {len(surplus)} too many" if missing or surplus else ""
+            assert not surplus, f"{len(surplus)} are too many"
+            return True
 
-        state = [""]
-
-        def complete() -> bool:
-            state[0] = lacking()
-            return not state[0]
-
-        self.kubernetes.eventually(complete, deadline, f"{self.pod(ordinal)} holds all {len(wanted)} rules: {state}")
+        self.kubernetes.eventually(complete, deadline, f"{self.pod(ordinal)} holds all {len(wanted)} rules")
 
     # ---- breaking --------------------------------------------------------------------------------------------------
 
-    def delete_pods(self, *ordinals: int) -> None:
-        """Delete pods at once and wait until others stand in their places.
+    def replace_pods(self, *ordinals: int) -> None:
+        """Delete pods at once and wait until others are Ready in their places.
 
-        `kubectl delete --wait` may overlook a pod that is made again at once, and then waits for ever.
+        `kubectl delete --wait` may overlook that a pod is already another one, and then waits for that one to go.
         """
         names = [self.pod(ordinal) for ordinal in ordinals]
-        before = {name: self._pod_uid(name) for name in names}
+        before = {name: self._pod(name)["metadata"]["uid"] for name in names}
         self.kubernetes.run("delete", "pod", *names, "-n", self.namespace, "--wait=false")
 
         def replaced() -> bool:
-            return all(self._pod_uid(name) not in {None, uid} for name, uid in before.items())
+            pods = {name: self._pod(name) for name in names}
+            return all(
+                pods[name]["metadata"]["uid"] != uid and condition(pods[name], "Ready")[0] == "True"
+                for name, uid in before.items()
+            )
 
-        self.kubernetes.eventually(replaced, 90, f"{', '.join(names)} are new pods")
+        self.kubernetes.eventually(replaced, 150, f"other pods are Ready as {', '.join(names)}")
 
-    def _pod_uid(self, name: str) -> str | None:
+    def _pod(self, name: str) -> Object:
         pod = self.kubernetes.get("pod", name, self.namespace)
-        return pod["metadata"]["uid"] if pod else None
+        assert pod is not None, f"there is no pod {name}"
+        return pod
 
     def kill_member(self, ordinal: int, image: str) -> None:
         """SIGKILL the member's process, from a pod that sees all processes of the node.
 
         From inside its own pod number 1 cannot be killed. `image` has python, and is on the node.
         """
-        pod = self.kubernetes.get("pod", self.pod(ordinal), self.namespace)
-        assert pod is not None
+        pod = self._pod(self.pod(ordinal))
         killer = {
             "apiVersion": "v1",
             "kind": "Pod",

@@ -151,6 +151,14 @@ def demo(kubernetes: Kubernetes, operator: str, member_image: str, figures: Figu
     return cluster
 
 
+@pytest.fixture(scope="session")
+def filled(demo: Cluster) -> Cluster:
+    """The cluster with the Public Suffix List in it: as `test_example` leaves it, or imported here."""
+    if not demo.export(0):
+        demo.import_rules(0)
+    return demo
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Add what a person would look at to the report of a test that failed."""

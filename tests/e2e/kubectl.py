@@ -114,14 +114,14 @@ class Kubernetes:
     # ---- waiting -----------------------------------------------------------------------------------------------
 
     def eventually(self, condition: Callable[[], Any], deadline: float, what: str) -> Any:
-        """Return the first true value of `condition`; a command that fails counts as not yet. Raises Unmet."""
+        """Return the first true value of `condition`; a failing command or assertion is not yet one. Raises Unmet."""
         ends, last = time.monotonic() + deadline, None
         while True:
             try:
                 last = condition()
                 if last:
                     return last
-            except (CommandFailed, subprocess.TimeoutExpired) as error:
+            except (AssertionError, subprocess.TimeoutExpired) as error:
                 last = error
             if time.monotonic() > ends:
                 raise Unmet(f"not within {deadline} s: {what}; last seen: {str(last)[:1500]}")
@@ -158,4 +158,4 @@ def condition(manifest: Mapping[str, Any] | None, kind: str) -> tuple[str, str, 
     """Return status, reason and message of a condition; empty where there is none."""
     listed = ((manifest or {}).get("status") or {}).get("conditions") or ()
     found = next((item for item in listed if item["type"] == kind), None)
-    return (found["status"], found["reason"], found["message"]) if found else ("", "", "")
+    return (found["status"], found.get("reason", ""), found.get("message", "")) if found else ("", "", "")

@@ -1,8 +1,12 @@
 """What breaks: a member's process, pods, the operator. Nothing acknowledged is lost, names and volumes come back."""
 
+import pytest
+
 from tests.e2e.clusters import Cluster
 from tests.e2e.conftest import SYSTEM
 from tests.e2e.kubectl import Kubernetes
+
+pytestmark = pytest.mark.usefixtures("filled")
 
 
 def identities(demo: Cluster) -> dict[str, tuple[int, str]]:
@@ -24,7 +28,7 @@ def test_a_killed_member_comes_back_with_all_it_acknowledged(demo: Cluster, memb
 def test_a_deleted_pod_comes_back_under_its_name_with_its_volume(demo: Cluster) -> None:
     known = identities(demo)
     demo.put(2, "fault/deleted", "acknowledged")
-    demo.delete_pods(2)
+    demo.replace_pods(2)
     demo.wait_settled(3)
     assert demo.get(2, "fault/deleted") == b"acknowledged"
     demo.wait_rules(2)
@@ -35,7 +39,7 @@ def test_all_pods_deleted_at_once_lose_nothing(demo: Cluster) -> None:
     known = identities(demo)
     for ordinal in range(3):
         demo.put(ordinal, f"fault/all/{ordinal}", "acknowledged")
-    demo.delete_pods(0, 1, 2)
+    demo.replace_pods(0, 1, 2)
     demo.wait_settled(3)
     for ordinal in range(3):
         for reader in range(3):

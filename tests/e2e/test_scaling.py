@@ -1,7 +1,11 @@
 """Members come and go, volumes are lost: every key stays."""
 
+import pytest
+
 from tests.e2e.clusters import Cluster
 from tests.e2e.kubectl import Kubernetes
+
+pytestmark = pytest.mark.usefixtures("filled")
 
 
 def test_scaling_keeps_every_key(demo: Cluster) -> None:
@@ -39,7 +43,7 @@ def test_a_member_whose_claim_was_deleted_returns_as_a_new_node_and_catches_up(
 ) -> None:
     before = demo.member(1)
     kubernetes.run("delete", "pvc", before["claim"], "-n", demo.namespace, "--wait=false")
-    demo.delete_pods(1)
+    demo.replace_pods(1)
 
     def replaced() -> bool:
         found = demo.member(1)
