@@ -66,6 +66,22 @@ class Limits:
     """Commands of one Redis connection whose reply waits for the disk; reading stops there until some have gone."""
     resp_arguments_max: int = 65_536
     """Arguments of one Redis command."""
+    batch_operations_max: int = 1000
+    """Operations in one batch."""
+    batch_bytes_max: int = 8 << 20
+    """Key and value bytes in one batch; the body of the request may be twice as long, for base64 and framing."""
+    multi_get_keys_max: int = 1000
+    """Keys in one multi-get; their values come up to `list_bytes_max`, the rest is named as left out."""
+    ttl_ms_max: int = 100 * 365 * 86_400_000
+    """Longest time to live: a hundred years."""
+    watchers_max: int = 16_384
+    """Watches open at once; the next one is answered 503."""
+    watch_waiting_max: int = 4096
+    """Events that wait for one watcher to take them; over it the watcher is cut as a slow reader."""
+    watch_waiting_bytes_max: int = 8 << 20
+    """Key and value bytes of these events, one event more at most."""
+    journal_entries_max: int = 10_000
+    """Losers of concurrent writes remembered for `explain`, the newest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,34 @@ class InvalidCondition(RequestError):
     code = "invalid_condition"
 
 
+class BatchTooLarge(RequestError):
+    """More operations or bytes than one batch may have; nothing of it is stored."""
+
+    code = "batch_too_large"
+    status = 413
+
+
+class CratePeers(RequestError):
+    """A node of the original system is a member: it would drop the expiry and keep the value for ever (R14)."""
+
+    code = "crate_peers"
+    status = 409
+
+
+class WatchExpired(RequestError):
+    """The token is another member's or too old: begin anew with a watch that names none."""
+
+    code = "watch_expired"
+    status = 410
+
+
+class SlowReader(RequestError):
+    """A watcher that did not take its events while the bound of those waiting was reached; it is cut."""
+
+    code = "slow_reader"
+    status = 503
+
+
 class UnknownRoute(RequestError):
     code = "unknown_route"
     status = 404
@@ -136,6 +164,10 @@ class TooManyWaiting(UnavailableError):
 
 class TooManyConnections(UnavailableError):
     code = "too_many_connections"
+
+
+class TooManyWatchers(UnavailableError):
+    code = "too_many_watchers"
 
 
 class DiskFull(UnavailableError):
@@ -300,6 +332,13 @@ class BadHeader(StorageError):
 
 class Corruption(StorageError):
     code = "corruption"
+    exit_code = 4
+
+
+class SnapshotDamaged(StorageError):
+    """A snapshot whose checksums or counts do not hold."""
+
+    code = "snapshot_damaged"
     exit_code = 4
 
 

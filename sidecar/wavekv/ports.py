@@ -5,12 +5,13 @@ Each has a real implementation and a fake one in tests/; both pass the same suit
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
 from wavekv.core.types import Entry
+from wavekv.core.writes import Delete, Put
 
 
 class Clock(Protocol):
@@ -106,10 +107,15 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A durable local write: the entry as stored, and whether the key held no value before."""
+    """A durable local write: the entry as stored, and what live entry the key held before (staged ones included)."""
 
     entry: Entry
-    created: bool
+    previous: Entry | None
+
+    @property
+    def created(self) -> bool:
+        """Tell whether the key held no live value before."""
+        return self.previous is None
 
 
 class Listing(NamedTuple):
@@ -119,18 +125,57 @@ class Listing(NamedTuple):
     more: bool
 
 
+class Change(NamedTuple):
+    """One event of a watch.
+
+    Attributes:
+        kind: put, delete, expire; or synced: all that was held when the watch began has been told.
+        key: whose; empty with synced.
+        entry: what the key holds now; None with synced, and with delete where nothing is held any more.
+        token: resume behind this event; None while the first pages are told, which cannot be resumed.
+    """
+
+    kind: Literal["put", "delete", "expire", "synced"]
+    key: str
+    entry: Entry | None
+    token: str | None
+
+
+class Watch(Protocol):
+    """One watcher's events. `close` once done, whatever happened."""
+
+    async def next(self) -> Sequence[Change]:
+        """Wait for events and return them in their order.
+
+        Raises:
+            SlowReader: too many were waiting; the watch is over.
+            Stopping: the member stops; resume on its successor.
+        """
+        ...
+
+    def close(self) -> None:
+        """Forget the watcher."""
+        ...
+
+
 class KeyValues(Protocol):
-    """What the data planes need from a member. Reads never wait (G5); writes return once durable (G1)."""
+    """What the data planes need from one store of a member. Reads never wait (G5); writes return once durable (G1).
+
+    `expires_at` is milliseconds since 1970, None: never, KEEP_EXPIRY: as the live value that is there.
+    """
 
     def get(self, key: str) -> Entry | None:
         """Return the live entry of `key`, or None."""
         ...
 
-    async def put(self, key: str, value: bytes, condition: Condition = ALWAYS) -> Written:
+    async def put(
+        self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
+    ) -> Written:
         """Store `value` if `condition` holds; return when it is durable.
 
         Raises:
             PreconditionFailed: it does not hold, which is durable too; nothing is stored.
+            CratePeers: an expiry, while a node of the original system is a member.
             UnavailableError: starting, draining, too many waiting, disk full or limit reached; nothing is stored.
         """
         ...
@@ -145,12 +190,41 @@ class KeyValues(Protocol):
         """
         ...
 
+    async def expire(self, key: str, expires_at: int | None, condition: Condition = ALWAYS) -> Written:
+        """Store the live value again with another expiry. Raises as `put`, and KeyNotFound as `delete`."""
+        ...
+
+    async def batch(self, writes: Sequence[Put | Delete]) -> list[Written | None]:
+        """Store all of `writes` or none, under one sync; None in the place of a delete that found nothing.
+
+        Raises:
+            PreconditionFailed: a condition does not hold; its detail names the operation's place, from 0.
+            BatchTooLarge: more operations or bytes than the limits allow.
+            CratePeers, UnavailableError: as for `put`.
+        """
+        ...
+
     def list(self, prefix: str, after: str | None, limit: int) -> Listing:
         """Return up to `limit` live entries whose key starts with `prefix` and sorts behind `after`."""
         ...
 
     def count(self) -> int:
         """Return the number of live entries."""
+        ...
+
+    def watch(self, selector: str, *, prefix: bool, since: str | None) -> Watch:
+        """Watch the key `selector`, or all keys that start with it; `since` is the token to resume behind.
+
+        Without `since`, the watch tells what is held, then `synced`, then each change, without a gap.
+
+        Raises:
+            WatchExpired: the token is another member's, or older than what is remembered.
+            TooManyWatchers: the bound is reached.
+        """
+        ...
+
+    def explain(self, key: str) -> Mapping[str, Any]:
+        """Return how the key came to hold what it holds, as JSON-ready values: winner, known losers, who covers it."""
         ...
 
     def status(self) -> Mapping[str, Any]:

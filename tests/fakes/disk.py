@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from wavekv.wal.disk import OsDisk
+from wavekv.disk import OsDisk
 
 
 class PowerCut(BaseException):

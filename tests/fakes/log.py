@@ -24,8 +24,8 @@ from wavekv.core.ops import (
     UpdatePeerAck,
 )
 from wavekv.core.types import Entry
+from wavekv.disk import OS_DISK, Disk
 from wavekv.wal.directory import DataDirectory, open_directory
-from wavekv.wal.disk import OS_DISK, Disk
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from wavekv.config import PeerAddress
 from wavekv.core.membership import EPOCH_MAX, MEMBERS_MAX, Epoch, fits
+from wavekv.disk import OS_DISK, disk_error, replace_file
 from wavekv.errors import UsageError
-from wavekv.wal.disk import OS_DISK, disk_error, replace_file
 
 _NAME = "MEMBERSHIP"
 

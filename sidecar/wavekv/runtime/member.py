@@ -172,7 +172,7 @@ class Member:
         except PreconditionFailed as refusal:
             await self._committer.refuse(refusal)
         await self._committer.durable(staged.ticket)
-        return Written(staged.entry, staged.created)
+        return Written(staged.entry, None if staged.created else staged.entry)
 
     async def delete(self, key: str, condition: Condition = ALWAYS) -> Written:
         """Store a tombstone; return when it is durable. Raises as `Replica.delete` and `Committer.durable`."""
@@ -181,7 +181,7 @@ class Member:
         except PreconditionFailed as refusal:
             await self._committer.refuse(refusal)
         await self._committer.durable(staged.ticket)
-        return Written(staged.entry, staged.created)
+        return Written(staged.entry, None if staged.created else staged.entry)
 
     def list(self, prefix: str, after: str | None, limit: int) -> Listing:
         """Return a page of live entries in key order."""

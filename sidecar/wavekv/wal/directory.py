@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from wavekv.core.types import U32_MAX
+from wavekv.disk import OS_DISK, Disk, disk_error, replace_file
 from wavekv.errors import (
     Corruption,
     DirectoryInUse,
@@ -27,7 +28,6 @@ from wavekv.errors import (
     NewerVersion,
     UsageError,
 )
-from wavekv.wal.disk import OS_DISK, Disk, disk_error, replace_file
 
 FORMAT: Final = 1
 IDENTITY: Final = "IDENTITY"

@@ -19,10 +19,10 @@ from typing import Final, NoReturn
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import encode_group, encode_header
 from wavekv.core.ops import Op
+from wavekv.disk import OS_DISK, Disk, is_full
 from wavekv.errors import DiskFailed, DiskFull
 from wavekv.ports import Clock, LogSize, Observer
 from wavekv.wal.directory import DataDirectory
-from wavekv.wal.disk import OS_DISK, Disk, is_full
 from wavekv.wal.recovery import Recovery
 from wavekv.wal.segment import segment_name
 

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from wavekv.disk import Disk, replace_file, write_synced
 from wavekv.errors import Corruption
-from wavekv.wal.disk import Disk, replace_file, write_synced
 from wavekv.wal.segment import segment_name, segment_number
 
 QUARANTINE: Final = "quarantine"

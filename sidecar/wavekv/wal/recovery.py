@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from wavekv.core.ops import Op
+from wavekv.disk import OS_DISK, Disk, disk_error, is_full, write_all, write_synced
 from wavekv.wal.directory import DataDirectory
-from wavekv.wal.disk import OS_DISK, Disk, disk_error, is_full, write_all, write_synced
 from wavekv.wal.quarantine import quarantine, resume_quarantine
 from wavekv.wal.reading import Replayed, Tail, read_log
 from wavekv.wal.segment import following, segment_name
