@@ -65,14 +65,18 @@ class KeyNotFound(RequestError):
 
 
 class PreconditionFailed(RequestError):
-    """A write's condition does not hold; `etag` names the value that is there, None where there is none."""
+    """A write's condition does not hold; `etag` names the value that is there, None where there is none.
+
+    `operation` is the write's place in its batch, from 0; None for one that stood alone.
+    """
 
     code = "precondition_failed"
     status = 412
 
-    def __init__(self, detail: str, etag: str | None = None) -> None:
+    def __init__(self, detail: str, etag: str | None = None, operation: int | None = None) -> None:
         super().__init__(detail)
         self.etag = etag
+        self.operation = operation
 
 
 class InvalidCondition(RequestError):
@@ -245,11 +249,6 @@ class UnknownStore(PeerError):
 
     code = "unknown_store"
     status = 404
-
-
-class StoreNotServed(PeerError):
-    code = "store_not_served"
-    status = 503
 
 
 class PeerUnreachable(PeerError):

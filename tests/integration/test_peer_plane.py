@@ -39,7 +39,7 @@ def post(member: MemberProcess, path: str, body: bytes) -> Answer:
         ("envelope_too_large", 400, "sync2/persistent", bytes((16 << 20) + 1)),
         ("foreign_cluster", 403, "sync2/persistent", pack(Envelope(sender_id=77, entries=(ENTRY,), cluster_id="x"))),
         ("unknown_store", 404, "sync2/nonsense", pack(MESSAGE)),
-        ("store_not_served", 503, "sync2/ephemeral", pack(MESSAGE)),
+        ("bad_envelope", 400, "sync2/ephemeral", b"this is not gzip"),
         ("unknown_route", 404, "sync/persistent", pack(MESSAGE)),
         ("wrong_role", 403, "../v1/admin/membership", b"{}"),
     ],

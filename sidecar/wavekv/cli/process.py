@@ -31,6 +31,7 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import open_admission
+from wavekv.runtime.engine import StoreName
 from wavekv.runtime.epoch_file import EpochFile, read_document
 from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
 from wavekv.runtime.member import Member, Parts
@@ -143,9 +144,11 @@ class _Process:
         replica = self._replica(directory, store, admission.membership)
         parts = Parts(
             replica=replica,
+            ephemeral=self._ephemeral(replica.identity, admission.membership),
             log=syncing_log,
             syncer=syncer,
-            transport=HttpTransport(certificates.client if certificates else None, settings.limits, settings.gossip),
+            transport=self._transport(certificates, "persistent"),
+            ephemeral_transport=self._transport(certificates, "ephemeral"),
             clock=self._clock,
             observer=self._metrics,
             limits=settings.limits,
@@ -200,6 +203,15 @@ class _Process:
             SystemRng(),
         )
 
+    def _ephemeral(self, identity: Identity, membership: Membership) -> Replica:
+        """Return the store of memory alone: always a new one, under an origin drawn for this process."""
+        limits = self._settings.limits
+        return Replica(identity._replace(first_origin=None), Store(limits.changes_max), membership, limits, SystemRng())
+
+    def _transport(self, certificates: Certificates | None, store: StoreName) -> HttpTransport:
+        tls = certificates.client if certificates else None
+        return HttpTransport(tls, self._settings.limits, self._settings.gossip, store)
+
     async def _open_planes(
         self, stack: AsyncExitStack, member: Member, directory: DataDirectory, certificates: Certificates | None
     ) -> None:
@@ -207,16 +219,17 @@ class _Process:
         if settings.tls is not None or settings.insecure_peers:
             server_tls = certificates.server if certificates else None
             admin = AdminApi(member)
-            service = PeerService(member, directory.identity.cluster_id, server_tls, settings.limits, admin.handle)
+            stores = {"persistent": member.persistent, "ephemeral": member.ephemeral}
+            service = PeerService(stores, directory.identity.cluster_id, server_tls, settings.limits, admin.handle)
             await service.start(open_tcp(settings.peer_listen))
             stack.push_async_callback(service.stop)
         if certificates is not None:
             watching = asyncio.get_running_loop().create_task(certificates.watch())
             stack.callback(watching.cancel)
-        http = HttpApi(member, settings.limits, self._metrics, self._clock)
+        http = HttpApi(member.persistent.values, settings.limits, self._metrics, self._clock)
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(member, settings.limits, self._metrics, self._clock)
+        resp = RespServer(member.persistent.values, settings.limits, self._metrics, self._clock)
         await resp.start(open_loopback(settings.resp_listen))
         stack.push_async_callback(resp.stop)

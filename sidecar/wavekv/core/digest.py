@@ -12,16 +12,15 @@ from collections.abc import Iterable
 
 from xxhash import xxh3_64_intdigest
 
+from wavekv.core.packed import HAS_VALUE, KIND_AT
 from wavekv.core.types import Entry
 
 BUCKETS = 64
 """Buckets on the wire: 576 bytes a round, and a sixty-fourth of the keys to list where one differs."""
 
 _MASK = 2**64 - 1
-_META = struct.Struct("<IQqq")
 _CRATE_META = struct.Struct("<IQq")
 _LENGTH = struct.Struct("<I")
-_NO_EXPIRY = -(2**63)
 
 
 class Buckets:
@@ -29,29 +28,26 @@ class Buckets:
 
     __slots__ = ("sums",)
 
-    def __init__(self) -> None:
-        self.sums = [0] * BUCKETS
+    def __init__(self, sums: Iterable[int] = (0,) * BUCKETS) -> None:
+        self.sums = list(sums)
 
-    def replace(self, old: Entry | None, new: Entry | None) -> None:
-        """Account for `new` standing where `old` stood (None or a tombstone: no value)."""
-        if old is not None and old.value is not None:
-            bucket, value = _hashes(old)
-            self.sums[bucket] = (self.sums[bucket] - value) & _MASK
-        if new is not None and new.value is not None:
-            bucket, value = _hashes(new)
-            self.sums[bucket] = (self.sums[bucket] + value) & _MASK
+    def replace(self, key: str, old: bytes | None, new: bytes | None) -> None:
+        """Account for the packed entry `new` standing under `key` where `old` stood (None or a tombstone: no value).
+
+        An entry's share is the XXH3-64 of its packed form, seeded with that of its key, which also chooses the bucket.
+        """
+        seed = xxh3_64_intdigest(key.encode())
+        bucket = seed % BUCKETS
+        change = 0
+        if old is not None and old[KIND_AT] & HAS_VALUE:
+            change -= xxh3_64_intdigest(old, seed)
+        if new is not None and new[KIND_AT] & HAS_VALUE:
+            change += xxh3_64_intdigest(new, seed)
+        self.sums[bucket] = (self.sums[bucket] + change) & _MASK
 
     def snapshot(self) -> tuple[int, ...]:
         """Return the sums as they travel."""
         return tuple(self.sums)
-
-
-def _hashes(entry: Entry) -> tuple[int, int]:
-    key = entry.key.encode()
-    assert entry.value is not None
-    expiry = _NO_EXPIRY if entry.expires_at is None else entry.expires_at
-    meta = _META.pack(entry.origin, entry.seq, entry.timestamp, expiry)
-    return xxh3_64_intdigest(key) % BUCKETS, xxh3_64_intdigest(meta + _LENGTH.pack(len(key)) + key + entry.value)
 
 
 def crate_digest(entries: Iterable[Entry]) -> bytes:

@@ -28,6 +28,7 @@ _pack_expiring = _EXPIRING.pack
 unpack_facts: Final = _FACTS.unpack_from
 """packed → `(timestamp, seq, origin, kind)`."""
 _unpack_expiring = _EXPIRING.unpack_from
+_expiry_at = struct.Struct("<21xq").unpack_from
 _seq_origin = struct.Struct("<8xQI").unpack_from
 
 
@@ -72,6 +73,12 @@ def dot_of(packed: bytes) -> tuple[int, int]:
     """Return `(origin, seq)`."""
     seq, origin = _seq_origin(packed)
     return origin, seq
+
+
+def expiry_of(packed: bytes) -> int:
+    """Return `expires_at`; the kind must have an expiry."""
+    expires_at: int = _expiry_at(packed)[0]
+    return expires_at
 
 
 def value_bytes(packed: bytes) -> int:

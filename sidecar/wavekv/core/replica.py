@@ -10,7 +10,7 @@ R8 live here and in the modules below; `exchange` builds on it for the two sides
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -18,13 +18,38 @@ from wavekv.config import Limits
 from wavekv.core.clock import write_timestamp
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.context import Context
+from wavekv.core.fitting import check_batch, check_room, merge_refusal
+from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
-from wavekv.core.ops import Cover, Floor, Op, Process, Set, SetExpiring, UpdateLocalAck, storing
+from wavekv.core.ops import (
+    Batch,
+    Clear,
+    Cover,
+    Floor,
+    Op,
+    Process,
+    Set,
+    SetExpiring,
+    SetNextSeq,
+    UpdateLocalAck,
+    storing,
+)
+from wavekv.core.planning import Planned, decide
 from wavekv.core.reports import Reports
 from wavekv.core.store import Store, entry_bytes
 from wavekv.core.types import U32_MAX, Dot, Entry, beats
-from wavekv.errors import Draining, KeyNotFound, LimitReached, Removed, Starting, Stopping, TooManyWaiting
+from wavekv.core.writes import Delete, Put
+from wavekv.errors import (
+    CratePeers,
+    Draining,
+    KeyNotFound,
+    PreconditionFailed,
+    Removed,
+    Starting,
+    Stopping,
+    TooManyWaiting,
+)
 
 CARRIED_SPAN_MAX = 65_536
 """Sequences one push may stand for (G9); it names more only by mistake or malice."""
@@ -56,13 +81,33 @@ class Group(NamedTuple):
     next_seq: int
     ticket: int
 
+    def stored(self) -> Iterator[Entry]:
+        """Yield the entries that become visible, in order."""
+        for op in self.ops:
+            if isinstance(op, Set | SetExpiring):
+                yield op.entry
+            elif isinstance(op, Batch):
+                yield from (one.entry for one in op.ops if not isinstance(one, Clear))
+
 
 class Staged(NamedTuple):
-    """A local write that waits for `ticket`: the entry, and whether the key held no live value before."""
+    """A local write that waits for `ticket`: the entry, and what live one its key held before."""
 
     ticket: int
     entry: Entry
-    created: bool
+    previous: Entry | None
+
+    @property
+    def created(self) -> bool:
+        """Tell whether the key held no live value before."""
+        return self.previous is None
+
+
+class StagedBatch(NamedTuple):
+    """Local writes that wait for one ticket, in the order asked; None where a delete found nothing."""
+
+    ticket: int
+    writes: list[Staged | None]
 
 
 @dataclass(slots=True)
@@ -83,6 +128,7 @@ class Replica:
         self.membership = membership
         self.limits = limits
         self.reports = Reports(identity.name, identity.uuid)
+        self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
         self.writable: Starting | Draining | Removed | Stopping | None = Starting(
@@ -146,11 +192,11 @@ class Replica:
         """Show `group`, which is durable now."""
         assert group is self._in_flight, "groups become durable in the order they were handed out"
         self._in_flight = None
+        self.store.apply(SetNextSeq(group.next_seq))  # the record that begins every group
         for op in group.ops:
             self.store.apply(op)
-            if isinstance(op, Set | SetExpiring):
-                self._unstage(op.entry)
-        self.store.next_seq = group.next_seq
+        for entry in group.stored():
+            self._unstage(entry)
         self.durable_ticket = group.ticket
 
     def _unstage(self, entry: Entry) -> None:
@@ -182,20 +228,35 @@ class Replica:
 
     # ---- R1: local writes ------------------------------------------------------------------------------------------
 
-    def put(self, key: str, value: bytes, now_ms: int, condition: Condition = ALWAYS) -> Staged:
+    def put(
+        self, key: str, value: bytes, now_ms: int, condition: Condition = ALWAYS, expires_at: int | None = None
+    ) -> Staged:
         """Stage `value` under `key`.
 
         Raises:
             UnavailableError: starting, draining, too many waiting, or at 90 % of a limit; nothing is staged.
             PreconditionFailed: what is stored or staged does not meet `condition`; safe to tell once `last_ticket` is
                 durable, because it may speak of a staged value.
+            CratePeers: it shall expire, and a node of the original system is a member.
         """
-        held = self._held(key)
+        return self._put(Put(key, value, expires_at, condition), now_ms)
+
+    def expire(self, key: str, expires_at: int | None, now_ms: int, condition: Condition = ALWAYS) -> Staged:
+        """Stage the live value of `key` with another expiry. Raises as `put`, and KeyNotFound as `delete`."""
         self._check_writable()
-        condition.check(held if held is not None and held.alive(now_ms) else None)
-        growth = len(value) - (len(held.value or b"") if held else -len(key.encode()))
-        self._check_room(held is None, growth)
-        return self._write(key, value, held, now_ms)
+        held = self._held(key)
+        if held is None or held.value is None or not held.alive(self._expiry_now(now_ms)):
+            condition.check(None)
+            raise KeyNotFound(f"{key!r} holds no value")
+        return self._put(Put(key, held.value, expires_at, condition), now_ms)
+
+    def _put(self, write: Put, now_ms: int) -> Staged:
+        self._check_writable()
+        planned = decide(write, self._held(write.key), self._expiry_now(now_ms))
+        assert planned is not None, "only a delete comes to nothing"
+        self._check_expiry(planned.expires_at)
+        self._check_room(planned.held is None, planned.growth_bytes)
+        return self._write(planned, now_ms)
 
     def delete(self, key: str, now_ms: int, condition: Condition = ALWAYS) -> Staged:
         """Stage a tombstone over the live value of `key`.
@@ -205,16 +266,62 @@ class Replica:
             PreconditionFailed: as for `put`.
             UnavailableError: as for `put`, but for the limits: a delete needs no new room.
         """
-        held = self._held(key)
         self._check_writable()
-        live = held if held is not None and held.alive(now_ms) else None
-        condition.check(live)
-        if live is None:
+        planned = decide(Delete(key, condition), self._held(key), self._expiry_now(now_ms))
+        if planned is None:
             raise KeyNotFound(f"{key!r} holds no value")
-        return self._write(key, None, held, now_ms)
+        return self._write(planned, now_ms)
+
+    def batch(self, writes: Sequence[Put | Delete], now_ms: int) -> "StagedBatch":
+        """Stage all of `writes`, or nothing; deletes of absent keys come to nothing.
+
+        Raises:
+            BatchTooLarge: over its bounds.
+            PreconditionFailed: as for `put`; `operation` says which.
+            UnavailableError, CratePeers: as for `put`.
+        """
+        check_batch(writes, self.limits)
+        self._check_writable()
+        planned = self._plan(writes, now_ms)
+        staged: list[Staged | None] = []
+        ops: list[Set | SetExpiring] = []
+        for one in planned:
+            if one is None:
+                staged.append(None)
+                continue
+            held = self._held(one.key)
+            entry = self._local_entry(one, held, now_ms)
+            self._note_entry(entry, held)
+            ops.append(storing(entry))
+            staged.append(Staged(0, entry, one.live))
+        return StagedBatch(self._stage(Batch(tuple(ops))) if ops else self._ticket, staged)
+
+    def _plan(self, writes: Sequence[Put | Delete], now_ms: int) -> list[Planned | None]:
+        """Decide every write over those before it; a placeholder of theirs stands in for the entry to come."""
+        ahead: dict[str, Entry] = {}
+        planned: list[Planned | None] = []
+        keys = growth = 0
+        for place, write in enumerate(writes):
+            try:
+                one = decide(write, ahead.get(write.key) or self._held(write.key), self._expiry_now(now_ms))
+            except PreconditionFailed as refusal:
+                raise PreconditionFailed(f"operation {place}: {refusal.detail}", refusal.etag, place) from refusal
+            planned.append(one)
+            if one is not None:
+                self._check_expiry(one.expires_at)
+                if one.value is not None:
+                    self._check_room(one.held is None, one.growth_bytes, (keys, growth))
+                keys += one.held is None
+                growth += one.growth_bytes
+                ahead[one.key] = Entry(one.key, one.value, now_ms, 0, 0, one.expires_at)
+        return planned
 
     def _held(self, key: str) -> Entry | None:
         return self._entries.get(key) or self.store.entries.get(key)
+
+    def _expiry_now(self, now_ms: int) -> int:
+        """R11: within a process the expiry clock does not run backwards."""
+        return max(now_ms, self.store.clock_ms)
 
     def _check_writable(self) -> None:
         if self.writable is not None:
@@ -224,22 +331,28 @@ class Replica:
         if self._waiting_bytes >= self.limits.waiting_bytes_max:
             raise TooManyWaiting(f"{self._waiting_bytes} bytes wait for the disk; try again")
 
-    def _check_room(self, new_key: bool, growth_bytes: int) -> None:
-        share = self.limits.local_fill_ratio_max
-        if new_key and self._held_keys >= int(self.limits.entries_max * share):
-            raise LimitReached(f"{self._held_keys} entries are held; delete some, or raise the limit")
-        if growth_bytes > 0 and self._held_bytes + growth_bytes > int(self.limits.bytes_max * share):
-            raise LimitReached(f"{self._held_bytes} bytes are held; delete some, or raise the limit")
+    def _check_room(self, new_key: bool, growth_bytes: int, ahead: tuple[int, int] = (0, 0)) -> None:
+        keys, size = self._held_keys + ahead[0], self._held_bytes + ahead[1]
+        check_room(self.limits, keys=keys, size_bytes=size, new_key=new_key, growth_bytes=growth_bytes)
 
-    def _write(self, key: str, value: bytes | None, held: Entry | None, now_ms: int) -> Staged:
+    def _check_expiry(self, expires_at: int | None) -> None:
+        if expires_at is not None and self.reports.crates:
+            raise CratePeers("a node of the original system is a member: it would keep an expiring value for ever")
+
+    def _write(self, planned: Planned, now_ms: int) -> Staged:
+        entry = self._local_entry(planned, planned.held, now_ms)
+        self._note_entry(entry, planned.held)
+        return Staged(self._stage(storing(entry)), entry, planned.live)
+
+    def _local_entry(self, planned: Planned, held: Entry | None, now_ms: int) -> Entry:
         if not self._origin:
             self._begin_origin()
-        created = held is None or not held.alive(now_ms)
-        entry = Entry(key, value, write_timestamp(now_ms, held, self._floor), self._origin, self._next_seq)
+        timestamp = write_timestamp(now_ms, held, self._floor)
+        entry = Entry(planned.key, planned.value, timestamp, self._origin, self._next_seq, planned.expires_at)
         self._next_seq += 1
         self._waiting += 1
-        self._waiting_bytes += len(value or b"")
-        return Staged(self._stage_entry(entry, held), entry, created)
+        self._waiting_bytes += len(planned.value or b"")
+        return entry
 
     def _begin_origin(self) -> None:
         """R7: no process writes under an origin that an earlier one used."""
@@ -253,12 +366,16 @@ class Replica:
         self._ops.append(Process(self.identity.inc, origin, self.healing))
 
     def _stage_entry(self, entry: Entry, held: Entry | None) -> int:
+        self._note_entry(entry, held)
+        return self._stage(storing(entry))
+
+    def _note_entry(self, entry: Entry, held: Entry | None) -> None:
+        """Count with an entry whose operation is about to be staged."""
         self._held_keys += held is None
         self._held_bytes += entry_bytes(entry) - (entry_bytes(held) if held is not None else 0)
         self._entries[entry.key] = entry
         self._staged_dots[entry.dot] = entry.key
         self._covered.add(entry.origin, entry.seq)
-        return self._stage(storing(entry))
 
     # ---- R2, R4: other members' entries ----------------------------------------------------------------------------
 
@@ -272,6 +389,8 @@ class Replica:
             if code is not None:
                 merged.refused[code] += 1
             elif held is not None and beats(entry, held):
+                if self._unknown_elsewhere(held):
+                    self.journal.lost(held, entry, now_ms)
                 self._stage_entry(entry, held)
                 merged.stored += 1
             elif held is None and self._dot_of_another_key(entry):
@@ -285,10 +404,15 @@ class Replica:
             else:
                 losers.add_range(entry.origin, entry.seq, entry.seq)
                 self._covered.add(entry.origin, entry.seq)
+                self.journal.lost(entry, held, now_ms)
         self._stage_covers(losers)
         self.refused.update(merged.refused)
         merged.ticket = self._ticket
         return merged
+
+    def _unknown_elsewhere(self, held: Entry) -> bool:
+        """A write of this process that no other member has reported: whoever overwrote it cannot have seen it."""
+        return held.origin == self._origin and not self.reports.any_covers(*held.dot)
 
     def _dot_of_another_key(self, entry: Entry) -> bool:
         """Only crate nodes give two keys one dot; that one key covers it says nothing of the other."""
@@ -298,27 +422,14 @@ class Replica:
     def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool) -> str | None:
         """Return the code of why `entry` cannot be merged, None if it can."""
         limits = self.limits
-        code = self._wire_refusal(entry, now_ms)
-        if code is not None:
-            return code
         if entry.seq < 1:
             return "bad_sequence"
         if self._claims_mine(entry.origin, entry.seq):
             return "claimed_sequence"
         if pushed and self._covered.range_count >= limits.dots_max and self._covered.opens_range(*entry.dot):
             return "too_many_dots"
-        if held is None and (self._held_keys >= limits.entries_max or self._held_bytes >= limits.bytes_max):
-            return "limit_reached"
-        return None
-
-    def _wire_refusal(self, entry: Entry, now_ms: int) -> str | None:
-        """The limits that the original system sets on what travels; exactly at one is fine."""
-        limits = self.limits
-        if len(entry.key) > limits.key_bytes_max or len(entry.key.encode()) > limits.key_bytes_max:
-            return "key_too_large"
-        if entry.value is not None and len(entry.value) > limits.value_bytes_max:
-            return "value_too_large"
-        return "future_timestamp" if entry.timestamp > now_ms + limits.future_ms_max else None
+        keys, size = self._held_keys, self._held_bytes
+        return merge_refusal(entry, limits, keys=keys, size_bytes=size, new_key=held is None, now_ms=now_ms)
 
     def _claims_mine(self, origin: int, seq: int) -> bool:
         """A sequence of ours that we never issued."""

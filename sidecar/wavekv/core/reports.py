@@ -48,6 +48,8 @@ class Reports:
         self._uuids: dict[int, bytes] = {}
         self.count = 0
         """Reports heard so far."""
+        self.crates = False
+        """A node of the original system spoke to this process (R14)."""
 
     def check(self, message: Envelope, inc_max: int) -> None:
         """Refuse a sender that is not who it says, or that a newer process has replaced.
@@ -71,6 +73,7 @@ class Reports:
     def hear(self, message: Envelope, now_ms: int) -> Report:
         """Take the context in `message` as its sender's report."""
         name, inc = sender_of(message), message.inc or 0
+        self.crates |= message.name is None
         held = self._by_name.pop(name, None)
         if held is None or held.inc != inc or message.inc is None:
             held = Report(inc, Context(message.acks, message.dots), now_ms)
@@ -89,6 +92,10 @@ class Reports:
     def of(self, name: str) -> Report | None:
         """Return the last report of `name`."""
         return self._by_name.get(name)
+
+    def any_covers(self, origin: int, seq: int) -> bool:
+        """Tell whether any report covers the dot."""
+        return any(report.context.covers(origin, seq) for report in self._by_name.values())
 
     def heard(self) -> dict[str, Report]:
         """Return all reports by name."""

@@ -39,6 +39,12 @@ class Standing:
         if origin == self.process.origin and seq >= self.next_seq:
             self.next_seq = seq + 1
 
+    def stored_run(self, origin: int, first: int, last: int) -> None:
+        """Entries with the sequences `first`…`last` were stored, all of them."""
+        self.context.add_range(origin, first, last)
+        if origin == self.process.origin and last >= self.next_seq:
+            self.next_seq = last + 1
+
     def apply(self, op: Op) -> None:
         """Fold one operation that stores or clears nothing; what a crate node knew of its peers is not kept."""
         match op:

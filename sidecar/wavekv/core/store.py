@@ -1,37 +1,37 @@
-"""What a directory says: the fold of its log. Recovery and the running member apply operations here and nowhere else.
+"""What a directory says: the fold of its log. The running member applies durable operations here and nowhere else.
 
 Holds the map, the key order for listings, the order by dot for deltas, the context, the floor and the digest. Applying
 is unconditional: whoever writes the log has decided (`replica` compares, replay does not). Everything in here is
-durable, so all that readers and peers are shown comes from here (G5, I4).
+durable, so all that readers and peers are shown comes from here (G5, I4). A start goes through `loading`, which folds
+a snapshot and a log much faster and then makes a store of what came out.
 """
 
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
-
-from BTrees.OOBTree import OOTreeSet
-from BTrees.QOBTree import QOBTree
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from wavekv.core.context import Context
 from wavekv.core.digest import Buckets, crate_digest
-from wavekv.core.ops import (
-    AddPeer,
-    Batch,
-    Clear,
-    Cover,
-    Floor,
-    IncrementSeq,
-    Op,
-    Process,
-    PushPeerLog,
-    RemovePeer,
-    Set,
-    SetExpiring,
-    SetNextSeq,
-    UpdateLocalAck,
-    UpdatePeerAck,
+from wavekv.core.expiry import Calendar
+from wavekv.core.image import Image
+from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring
+from wavekv.core.ordered import DotOrder, KeyOrder
+from wavekv.core.packed import (
+    HAS_EXPIRY,
+    HAS_VALUE,
+    KIND_AT,
+    dot_of,
+    expiry_of,
+    pack,
+    unpack,
+    value_bytes,
 )
-from wavekv.core.types import I64_MIN, Entry
+from wavekv.core.standing import Standing
+from wavekv.core.types import Entry
+
+PROCESSES_REMEMBERED: int = 256
+"""Process starts whose place in the log is known; a watch's token of an older one has expired."""
 
 
 class Page(NamedTuple):
@@ -41,163 +41,241 @@ class Page(NamedTuple):
     more: bool
 
 
-class Store:
-    """The durable state of one directory."""
+class Held(Mapping[str, Entry]):
+    """The packed map seen as entries."""
 
-    def __init__(self, changes_max: int) -> None:
-        self.entries: dict[str, Entry] = {}
-        self.context = Context()
-        self.floor = I64_MIN
-        self.next_seq = 1
-        self.process = Process(0, 0, False)
-        self.buckets = Buckets()
-        self.values = 0
-        self.size_bytes = 0
-        self.position = 0
-        self._keys = OOTreeSet()
-        self._by_origin: dict[int, Any] = {}
+    __slots__ = ("_packed",)
+
+    def __init__(self, packed: dict[str, bytes]) -> None:
+        self._packed = packed
+
+    def __getitem__(self, key: str) -> Entry:
+        return unpack(key, self._packed[key])
+
+    def get(self, key: str, default: Entry | None = None) -> Entry | None:  # type: ignore[override]
+        """Return the entry of `key`, tombstones and the expired included."""
+        packed = self._packed.get(key)
+        return default if packed is None else unpack(key, packed)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._packed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+class Store:
+    """The durable state of one directory, or of memory alone."""
+
+    def __init__(self, changes_max: int, image: Image | None = None) -> None:
+        image = Image() if image is None else image
+        self.packed = image.packed
+        self.entries = Held(self.packed)
+        self.standing: Standing = image.standing
+        self.buckets = Buckets(image.buckets) if image.buckets else Buckets()
+        self.values = image.values
+        self.size_bytes = image.size_bytes
+        self.position = image.position
+        self.clock_ms = 0
+        """The expiry clock: the greatest time that expiry was judged by; it does not run backwards (R11)."""
+        self._keys = KeyOrder(image.keys)
+        self._dots = _dot_orders(image)
+        self._calendar = Calendar()
+        for expires_at, place in image.expiring:
+            self._calendar.add(image.keys[place], expires_at)
+        self._expired: dict[str, None] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=changes_max)
+        self.changes_from = image.position
+        """Position behind which every change is remembered."""
+        self._processes: deque[tuple[int, int]] = deque(maxlen=PROCESSES_REMEMBERED)
+        self._processes.append((image.position, image.standing.process.inc))
         self._crate_digest: tuple[int, bytes] | None = None
-        self._appliers: dict[type, Callable[[Any], None]] = {
-            Set: lambda op: self._set(op.entry),
-            SetExpiring: lambda op: self._set(op.entry),
-            Clear: lambda op: self._clear(op.key),
-            UpdateLocalAck: lambda op: self.context.add_range(op.peer, 1, op.ack),
-            PushPeerLog: lambda op: self.context.add_range(op.peer, 1, op.entry.seq),
-            SetNextSeq: self._raise_next_seq,
-            IncrementSeq: self._increment_seq,
-            Batch: self._batch,
-            Cover: lambda op: self.context.add_range(op.origin, op.first, op.last),
-            Floor: self._raise_floor,
-            Process: self._begin_process,
-            # A crate node's peers and what it heard of them: membership is not kept in the log.
-            UpdatePeerAck: lambda _: None,
-            AddPeer: lambda _: None,
-            RemovePeer: lambda _: None,
-        }
+
+    @property
+    def context(self) -> Context:
+        """What is covered."""
+        return self.standing.context
+
+    @property
+    def floor(self) -> int:
+        """New stamps of absent keys lie above this (ms)."""
+        return self.standing.floor
+
+    @property
+    def next_seq(self) -> int:
+        """The next sequence of the process's origin."""
+        return self.standing.next_seq
+
+    @property
+    def process(self) -> Process:
+        """The newest process on this directory."""
+        return self.standing.process
 
     # ---- the fold --------------------------------------------------------------------------------------------------
 
     def apply(self, op: Op) -> None:
-        """Fold one durable operation into the state."""
+        """Fold one durable operation, one record of the log, into the state."""
         self.position += 1
-        self._appliers[type(op)](op)
+        if type(op) is Batch:
+            for one in op.ops:
+                self._change(one)
+        elif type(op) is Set or type(op) is SetExpiring or type(op) is Clear:
+            self._change(op)
+        else:
+            self.standing.apply(op)
+            if type(op) is Process:
+                self.began(self.position, op.inc)
 
-    def _set(self, entry: Entry) -> None:
-        key = entry.key
-        held = self.entries.get(key)
-        if held is None:
+    def _change(self, op: Set | SetExpiring | Clear) -> None:
+        if isinstance(op, Clear):
+            key, new = op.key, None
+            old = self.packed.pop(key, None)
+            if old is None:
+                return
+        else:
+            entry = op.entry
+            key, new = entry.key, pack(entry)
+            old = self.packed.get(key)
+            self.packed[key] = new
+            self.standing.stored(entry.origin, entry.seq)
+        self.account(key, old, new)
+        self.changed(self.position, key)
+
+    def account(self, key: str, old: bytes | None, new: bytes | None) -> None:
+        """Keep orders, counts and digest in step: under `key` the map has `new` where it had `old`."""
+        if old is None:
             self._keys.insert(key)
-            self.size_bytes += _key_bytes(key)
+            self.size_bytes += key_bytes(key)
         else:
-            self._forget_dot(held)
-            self.size_bytes -= len(held.value or b"")
-            self.values -= held.value is not None
-        self.entries[key] = entry
-        self.size_bytes += len(entry.value or b"")
-        self.values += entry.value is not None
-        self._remember_dot(entry)
-        self.context.add(entry.origin, entry.seq)
-        if entry.origin == self.process.origin:
-            self.next_seq = max(self.next_seq, entry.seq + 1)
-        self.buckets.replace(held, entry)
-        self._changes.append((self.position, key))
-
-    def _clear(self, key: str) -> None:
-        held = self.entries.pop(key, None)
-        if held is None:
-            return
-        self._keys.remove(key)
-        self._forget_dot(held)
-        self.size_bytes -= entry_bytes(held)
-        self.values -= held.value is not None
-        self.buckets.replace(held, None)
-
-    def _batch(self, batch: Batch) -> None:
-        for op in batch.ops:
-            self._appliers[type(op)](op)
-
-    def _raise_next_seq(self, op: SetNextSeq) -> None:
-        self.next_seq = max(self.next_seq, op.seq)
-
-    def _increment_seq(self, _: IncrementSeq) -> None:
-        self.next_seq += 1
-
-    def _raise_floor(self, op: Floor) -> None:
-        self.floor = max(self.floor, op.timestamp)
-
-    def _begin_process(self, op: Process) -> None:
-        if op.origin != self.process.origin:
-            self.next_seq = 1
-        self.process = op
-
-    # ---- the order by dot ------------------------------------------------------------------------------------------
-
-    def _remember_dot(self, entry: Entry) -> None:
-        tree = self._by_origin.get(entry.origin)
-        if tree is None:
-            tree = self._by_origin[entry.origin] = QOBTree()
-        there = tree.get(entry.seq)
-        if there is None:
-            tree[entry.seq] = entry.key
-        else:  # only crate nodes give two keys one dot; both have to travel
-            tree[entry.seq] = (*_as_keys(there), entry.key)
-
-    def _forget_dot(self, entry: Entry) -> None:
-        tree = self._by_origin[entry.origin]
-        left = tuple(key for key in _as_keys(tree[entry.seq]) if key != entry.key)
-        if not left:
-            del tree[entry.seq]
-            if not tree:
-                del self._by_origin[entry.origin]
+            self._forget(key, old)
+            self.size_bytes -= value_bytes(old)
+            self.values -= old[KIND_AT] & HAS_VALUE
+        if new is None:
+            self._keys.remove(key)
+            self.size_bytes -= key_bytes(key)
         else:
-            tree[entry.seq] = left[0] if len(left) == 1 else left
+            self._remember(key, new)
+            self.size_bytes += value_bytes(new)
+            self.values += new[KIND_AT] & HAS_VALUE
+        self.buckets.replace(key, old, new)
+
+    def changed(self, position: int, key: str) -> None:
+        """Remember that the record at `position` changed `key`."""
+        if len(self._changes) == self._changes.maxlen:
+            self.changes_from = self._changes[0][0]
+        self._changes.append((position, key))
+
+    def began(self, position: int, inc: int) -> None:
+        """Remember that process `inc` began at `position`."""
+        if self._processes[-1][1] != inc:
+            self._processes.append((position, inc))
+
+    # ---- the order by dot, the calendar ----------------------------------------------------------------------------
+
+    def _remember(self, key: str, packed: bytes) -> None:
+        origin, seq = dot_of(packed)
+        order = self._dots.get(origin)
+        if order is None:
+            order = self._dots[origin] = DotOrder()
+        there = order.get(seq) if order and seq <= order.last else None
+        # Only crate nodes give two keys one dot; both have to travel.
+        order.set(seq, key if there is None else (*_as_keys(there), key))
+        if packed[KIND_AT] == (HAS_VALUE | HAS_EXPIRY):
+            self._calendar.add(key, expiry_of(packed))
+
+    def _forget(self, key: str, packed: bytes) -> None:
+        origin, seq = dot_of(packed)
+        order = self._dots[origin]
+        there = order.get(seq)
+        assert there is not None, "every held entry is in the order by dot"
+        left = tuple(other for other in _as_keys(there) if other != key)
+        if left:
+            order.set(seq, left[0] if len(left) == 1 else left)
+        else:
+            order.remove(seq)
+            if not order:
+                del self._dots[origin]
+        if packed[KIND_AT] == (HAS_VALUE | HAS_EXPIRY):
+            self._calendar.remove(key, expiry_of(packed))
+            self._expired.pop(key, None)
 
     def origins(self) -> list[int]:
         """Return the origins of held entries, ascending."""
-        return sorted(self._by_origin)
+        return sorted(self._dots)
 
     def keys_of(self, origin: int, seq: int) -> tuple[str, ...]:
         """Return the keys held under one dot: one, or none where it was superseded."""
-        tree = self._by_origin.get(origin)
-        keys = tree.get(seq) if tree is not None else None
+        order = self._dots.get(origin)
+        keys = order.get(seq) if order is not None else None
         return () if keys is None else _as_keys(keys)
 
     def greatest_seq(self, origin: int) -> int:
         """Return the greatest sequence of `origin` among held entries; it must have one."""
-        return int(self._by_origin[origin].maxKey())
+        return self._dots[origin].last
 
     def of_origin(self, origin: int, after_seq: int) -> Iterator[tuple[int, list[Entry]]]:
         """Yield `(seq, entries)` of `origin` behind `after_seq`, ascending; nearly always one entry each."""
-        for seq, keys in self._by_origin[origin].items(after_seq, None, True):
+        for seq, keys in self._dots[origin].behind(after_seq):
             yield seq, [self.entries[key] for key in _as_keys(keys)]
 
-    def changed_since(self, position: int) -> list[Entry] | None:
-        """Return the held entries set behind log position `position`; None where that was too long ago to know."""
-        if len(self._changes) == self._changes.maxlen and self._changes[0][0] > position + 1:
+    def keys_changed_since(self, position: int) -> list[str] | None:
+        """Return the keys changed behind log position `position`, the newest first; None: too long ago to know."""
+        if position < self.changes_from:
             return None
         keys: dict[str, None] = {}
         for at, key in reversed(self._changes):
             if at <= position:
                 break
             keys[key] = None
-        return [self.entries[key] for key in keys if key in self.entries]
+        return list(keys)
+
+    def changed_since(self, position: int) -> list[Entry] | None:
+        """Return the held entries set behind log position `position`; None where that was too long ago to know."""
+        keys = self.keys_changed_since(position)
+        return None if keys is None else [self.entries[key] for key in keys if key in self.packed]
+
+    def process_at(self, position: int) -> int | None:
+        """Return the number of the process that wrote at `position`; None where that was too long ago to know."""
+        for began, inc in reversed(self._processes):
+            if began <= position:
+                return inc
+        return None
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, key: str, now_ms: int) -> Entry | None:
         """Return the live entry of `key`."""
-        entry = self.entries.get(key)
-        return entry if entry is not None and entry.alive(now_ms) else None
+        packed = self.packed.get(key)
+        if packed is None:
+            return None
+        entry = unpack(key, packed)
+        if entry.expires_at is not None:
+            now_ms = max(now_ms, self.clock_ms)
+        return entry if entry.alive(now_ms) else None
+
+    def live(self) -> int:
+        """Return how many values are held that the expiry clock has not passed, within a tick of it."""
+        return self.values - len(self._expired)
+
+    def take_expired(self, now_ms: int, count_max: int) -> list[str]:
+        """Move the expiry clock on; return up to `count_max` keys that it passed, each once."""
+        self.clock_ms = max(self.clock_ms, now_ms)
+        due = self._calendar.take_due(self.clock_ms, count_max)
+        self._expired.update(dict.fromkeys(due))
+        return due
 
     def list(self, prefix: str, after: str | None, limit: int, now_ms: int) -> Page:
         """Return up to `limit` live entries with `prefix` behind `after`, in key order."""
         start = max(prefix, after) if after is not None else prefix
+        now_ms = max(now_ms, self.clock_ms)
         found: list[Entry] = []
-        for key in self._keys.keys(start, None, after is not None and start == after):
+        for key in self._keys.behind(start, inclusive=after is None or start != after):
             if not key.startswith(prefix):
                 break
-            entry = self.entries[key]
+            entry = unpack(key, self.packed[key])
             if entry.alive(now_ms):
                 if len(found) == limit:
                     return Page(found, True)
@@ -211,12 +289,36 @@ class Store:
         return self._crate_digest[1]
 
 
+def _dot_orders(image: Image) -> dict[int, DotOrder]:
+    """Return the order by dot that `image` carries; keys under one dot are neighbours there."""
+    parts: dict[int, tuple[array[int], list[str | tuple[str, ...]]]] = {}
+    name = image.keys.__getitem__
+    for origin, seqs, places in image.dots:
+        known_seqs, names = parts.setdefault(origin, (array("Q"), []))
+        known_seqs.extend(seqs)
+        names.extend(map(name, places))
+    return {origin: DotOrder(*_distinct(seqs, names)) for origin, (seqs, names) in parts.items()}
+
+
+def _distinct(
+    seqs: "array[int]", names: list[str | tuple[str, ...]]
+) -> tuple["array[int]", list[str | tuple[str, ...]]]:
+    """Put the names of repeated sequences together."""
+    if len(set(seqs)) == len(seqs):
+        return seqs, names
+    found: dict[int, str | tuple[str, ...]] = {}
+    for seq, name in zip(seqs, names, strict=True):
+        found[seq] = (*_as_keys(found[seq]), *_as_keys(name)) if seq in found else name
+    return array("Q", found), list(found.values())
+
+
 def entry_bytes(entry: Entry) -> int:
     """Return what an entry counts towards `bytes_max`: key and value bytes."""
-    return _key_bytes(entry.key) + len(entry.value or b"")
+    return key_bytes(entry.key) + len(entry.value or b"")
 
 
-def _key_bytes(key: str) -> int:
+def key_bytes(key: str) -> int:
+    """Return the length of `key` in UTF-8."""
     return len(key) if key.isascii() else len(key.encode())
 
 

@@ -10,7 +10,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import aiohttp
@@ -24,7 +24,6 @@ from wavekv.errors import (
     EnvelopeTooLarge,
     MethodNotAllowed,
     NotAMember,
-    StoreNotServed,
     TooManyWaiting,
     UnknownRoute,
     UnknownStore,
@@ -43,7 +42,7 @@ _EMPTY = gzip.compress(b"")
 
 
 class Receiver(Protocol):
-    """What the peer plane needs from a member."""
+    """What the peer plane needs from one store of a member."""
 
     async def receive_request(self, request: Envelope) -> Envelope:
         """Merge and answer one request of an exchange."""
@@ -65,9 +64,14 @@ class PeerService:
     """The HTTP server of the peer plane."""
 
     def __init__(
-        self, member: Receiver, cluster_id: str | None, tls: ssl.SSLContext | None, limits: Limits, admin: Handler
+        self,
+        stores: Mapping[str, Receiver],
+        cluster_id: str | None,
+        tls: ssl.SSLContext | None,
+        limits: Limits,
+        admin: Handler,
     ) -> None:
-        self._member = member
+        self._stores = stores
         self._admin_handler = admin
         self._cluster_id = cluster_id
         self._tls = tls
@@ -93,7 +97,7 @@ class PeerService:
     def _refuse(self, error: WaveKVError) -> web.Response:
         log.info("refused a request on the peer plane: %s [%s]", error.detail, error.code)
         if isinstance(error, NotAMember):  # the epoch as proof (R9), the reason in a header
-            return _packed(pack(self._member.proof()), error.status, {"Wavekv-Code": error.code})
+            return _packed(pack(self._stores["persistent"].proof()), error.status, {"Wavekv-Code": error.code})
         body = json.dumps(error.problem()).encode()
         return web.Response(status=error.status, body=body, content_type="application/problem+json")
 
@@ -103,14 +107,13 @@ class PeerService:
             return await self._admin(request)
         if len(parts) != 4 or parts[1] != "wavekv" or parts[2] not in {"sync2", "push"}:
             raise UnknownRoute(f"{request.path} is no route of the peer plane")
-        if parts[3] == "ephemeral":
-            raise StoreNotServed("this version keeps no ephemeral store")
-        if parts[3] != "persistent":
-            raise UnknownStore(f"there is no store {parts[3]!r}; stores are persistent and ephemeral")
+        store = self._stores.get(parts[3])
+        if store is None:
+            raise UnknownStore(f"there is no store {parts[3]!r}; stores are {' and '.join(self._stores)}")
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST only")
         self._check_sender(request, "member")
-        return await self._merge(request, self._sync if parts[2] == "sync2" else self._push)
+        return await self._merge(request, _sync(store) if parts[2] == "sync2" else _push(store))
 
     async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._tls is None:
@@ -154,12 +157,20 @@ class PeerService:
             raise BadEnvelope(f"the message was cut short after {size} bytes") from error
         return b"".join(chunks)
 
-    async def _sync(self, message: Envelope) -> bytes:
-        return pack(await self._member.receive_request(message))
 
-    async def _push(self, message: Envelope) -> bytes:
-        report = await self._member.receive_push(message)
+def _sync(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
+    async def receive(message: Envelope) -> bytes:
+        return pack(await store.receive_request(message))
+
+    return receive
+
+
+def _push(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
+    async def receive(message: Envelope) -> bytes:
+        report = await store.receive_push(message)
         return _EMPTY if report is None else pack(report)
+
+    return receive
 
 
 def _packed(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

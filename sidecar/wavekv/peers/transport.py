@@ -5,6 +5,7 @@ import json
 import os
 import ssl
 from collections.abc import Callable
+from typing import Literal
 
 import aiohttp
 
@@ -27,14 +28,21 @@ class PeerRefusal(PeerError):
 
 
 class HttpTransport:
-    """One keep-alive session for all peers; every answer is bounded before it is read and before it is inflated.
+    """One keep-alive session for one store of all peers; answers are bounded before they are read and inflated.
 
     `tls` returns the context for a new connection (None: plain). Connections are kept by context, so those of an older
     one end when their request does or when they idle.
     """
 
-    def __init__(self, tls: Callable[[], ssl.SSLContext] | None, limits: Limits, settings: GossipSettings) -> None:
+    def __init__(
+        self,
+        tls: Callable[[], ssl.SSLContext] | None,
+        limits: Limits,
+        settings: GossipSettings,
+        store: Literal["persistent", "ephemeral"] = "persistent",
+    ) -> None:
         self._tls = tls
+        self._store = store
         self._limits = limits
         timeout = aiohttp.ClientTimeout(
             total=settings.request_timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
@@ -45,12 +53,12 @@ class HttpTransport:
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:
         """Send one request of an exchange and return the answer. Raises as `ports.Transport`."""
-        body = await self._post(f"{url}/wavekv/sync2/persistent", request)
+        body = await self._post(f"{url}/wavekv/sync2/{self._store}", request)
         return unpack(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
 
     async def push(self, url: str, message: Envelope) -> Envelope | None:
         """Send pushed entries; return the report, None from a crate node. Raises as `ports.Transport`."""
-        body = await self._post(f"{url}/wavekv/push/persistent", message)
+        body = await self._post(f"{url}/wavekv/push/{self._store}", message)
         return unpack_push_answer(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
 
     async def close(self) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
 from wavekv.core import exchange
-from wavekv.core.ops import Set, SetExpiring
 from wavekv.core.replica import Group, Replica
 from wavekv.core.reports import sender_of
 from wavekv.errors import DiskFailed, PeerError, WaveKVError
@@ -196,7 +195,7 @@ class Gossip:
             return
         now = self._clock.monotonic()
         origin = self._replica.origin
-        mine = [op.entry for op in group.ops if isinstance(op, Set | SetExpiring) and op.entry.origin == origin]
+        mine = [entry for entry in group.stored() if entry.origin == origin]
         if not mine:
             return
         for link in self.links.values():

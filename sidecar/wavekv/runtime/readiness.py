@@ -25,9 +25,17 @@ class Readiness:
     """Keeps `Replica.writable` what the rules say, and ends healing's consequences once it has healed."""
 
     def __init__(
-        self, replica: Replica, admission: Admission, gossip: Gossip, clock: Clock, *, wait_seconds: float
+        self,
+        replica: Replica,
+        admission: Admission,
+        gossip: Gossip,
+        clock: Clock,
+        *,
+        wait_seconds: float,
+        also: tuple[Replica, ...] = (),
     ) -> None:
         self._replica = replica
+        self._also = also
         self._admission = admission
         self._gossip = gossip
         self._clock = clock
@@ -110,9 +118,10 @@ class Readiness:
         now = self._refusal()
         if (type(before), before and before.detail) == (type(now), now and now.detail):
             return
-        self._replica.writable = now
+        for replica in (self._replica, *self._also):
+            replica.writable = now
         if now is None:
-            self._tell(f"serving: {self._replica.store.values} entries")
+            self._tell(f"serving: {self._replica.store.live()} entries")
         else:
             self._tell(f"not taking writes: {now.detail}")
 

@@ -6,9 +6,11 @@ from uuid import UUID
 
 from wavekv import __version__
 from wavekv.core.replica import Replica
+from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
 from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.link import Link
+from wavekv.runtime.watching import WatchHub
 
 
 class Recovered(NamedTuple):
@@ -26,6 +28,8 @@ def member_status(
     links: Sequence[Link],
     convergence: Convergence,
     *,
+    ephemeral: Replica,
+    watches: tuple[WatchHub, ...],
     phase: Phase,
     draining: bool,
     uptime: float,
@@ -48,7 +52,9 @@ def member_status(
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
         "process": {"inc": identity.inc, "origin": replica.origin},
-        "store": {"entries": len(store.entries), "live": store.values, "bytes": store.size_bytes},
+        "store": _store(store, replica),
+        "ephemeral": _store(ephemeral.store, ephemeral),
+        "watches": {"open": sum(hub.count for hub in watches), "cut": sum(hub.cut for hub in watches)},
         "log": {
             "segments": size.segments,
             "used_bytes": size.used_bytes,
@@ -71,6 +77,18 @@ def member_status(
         "converged": since is not None,
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
         "refused": dict(replica.refused),
+    }
+
+
+def _store(store: Store, replica: Replica) -> Mapping[str, Any]:
+    limits = replica.limits
+    return {
+        "entries": len(store.packed),
+        "live": store.live(),
+        "bytes": store.size_bytes,
+        "entries_max": limits.entries_max,
+        "bytes_max": limits.bytes_max,
+        "lost_writes": replica.journal.count,
     }
 
 

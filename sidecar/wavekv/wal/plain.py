@@ -28,6 +28,18 @@ _dot_u32 = struct.Struct("<BIxI").unpack_from
 _back = struct.Struct("<BQBI").unpack_from
 _tuple = tuple.__new__
 
+Stored = Callable[[str, bytes | None, int, int, int], object]
+"""Takes a Set record by its parts: key, value, timestamp, origin, seq. Saves making an entry of them first."""
+
+
+def as_sets(apply: Callable[[Op], object]) -> Stored:
+    """Return what hands Set records to `apply` as operations."""
+
+    def stored(key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
+        apply(_tuple(Set, (_tuple(Entry, (key, value, timestamp, origin, seq, None)),)))
+
+    return stored
+
 
 class Plain(NamedTuple):
     """What was read: counts, the offset of the last group start, where reading stopped, the next sequence."""
@@ -40,9 +52,9 @@ class Plain(NamedTuple):
 
 
 def replay_plain(  # noqa: PLR0912, PLR0915 (one branch a form)
-    data: bytes, position: int, apply: Callable[[Op], object], expected: int | None
+    data: bytes, position: int, apply: Callable[[Op], object], stored: Stored, expected: int | None
 ) -> Plain:
-    """Apply the records from `position` on as long as they are plain and their sequences follow `expected`."""
+    """Hand on the records from `position` as long as they are plain and their sequences follow `expected`."""
     groups = last_group = 0
     expected = first = -1 if expected is None else expected
     try:
@@ -97,7 +109,7 @@ def replay_plain(  # noqa: PLR0912, PLR0915 (one branch a form)
             if origin_tag != TAG_U32:
                 break
             timestamp = ~(raw >> 1) if raw & 1 else raw >> 1
-            apply(_tuple(Set, (_tuple(Entry, (key, value, timestamp, origin, seq, None)),)))
+            stored(key, value, timestamp, origin, seq)
             position = stamp + 14
             expected += 1
     except (IndexError, struct.error, UnicodeDecodeError):

@@ -28,7 +28,7 @@ from wavekv.core.codec.records import (
 )
 from wavekv.core.ops import Op, SetNextSeq
 from wavekv.errors import BadHeader, NewerVersion
-from wavekv.wal.plain import replay_plain
+from wavekv.wal.plain import Stored, as_sets, replay_plain
 
 _NAME = re.compile(r"(\d{8})\.wal")
 _GROUP_START = re.compile(
@@ -151,12 +151,27 @@ def following(sequence: int | None) -> int:
     return 1 if sequence is None or sequence >= SEQUENCE_TRUSTED_MAX else sequence + 1
 
 
-def replay(data: bytes, header: Header, apply: Callable[[Op], object], sequences: Sequences) -> Scan:
-    """Hand every operation of a segment to `apply`, in order, up to the end or the first damage."""
+def replay(
+    data: bytes,
+    header: Header,
+    apply: Callable[[Op], object],
+    sequences: Sequences,
+    stored: Stored | None = None,
+) -> Scan:
+    """Hand every operation of a segment on, in order, up to the end or the first damage.
+
+    Args:
+        data: The whole segment.
+        header: Its header.
+        apply: Takes an operation.
+        sequences: Takes note of the records' sequences.
+        stored: Takes most Set records, by their parts; None: they go to `apply` too.
+    """
+    stored = as_sets(apply) if stored is None else stored
     position, records, groups, last_group = header.end, 0, 0, 0
     read_end = position
     while True:
-        plain = replay_plain(data, position, apply, None if sequences.last is None else sequences.last + 1)
+        plain = replay_plain(data, position, apply, stored, None if sequences.last is None else sequences.last + 1)
         if plain.records:
             records += plain.records
             groups += plain.groups

@@ -1,0 +1,132 @@
+"""One store of a member at work: core, commits, gossip, watches. A member has two, `persistent` and `ephemeral`.
+
+They differ in what a commit waits for, and in nothing else: the ephemeral one has a log of no bytes. Each speaks to its
+counterpart on the other members, under an origin of its own.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from wavekv.config import GossipSettings, Limits
+from wavekv.core import exchange
+from wavekv.core.messages import Envelope
+from wavekv.core.ops import Op
+from wavekv.core.replica import Group, Merged, Replica
+from wavekv.core.reports import sender_of
+from wavekv.errors import WaveKVError
+from wavekv.ports import Clock, Observer, Transport
+from wavekv.runtime.committer import Committer, Syncing
+from wavekv.runtime.gossip import Gossip
+from wavekv.runtime.key_values import LocalKeyValues
+from wavekv.runtime.link import Link
+from wavekv.runtime.watching import WatchHub
+
+StoreName = Literal["persistent", "ephemeral"]
+
+_EXPIRY_SECONDS: Final = 0.1
+_EXPIRED_PER_TICK_MAX: Final = 500
+"""Keys whose expiry is told in one step; more wait for the next turn of the loop."""
+
+
+class MemorySyncing:
+    """The log of a store that lives in memory alone: everything is as durable as it gets at once."""
+
+    def submit(self, ops: Sequence[Op], next_seq: int, done: Callable[[WaveKVError | None], None]) -> None:
+        """Call `done`."""
+        done(None)
+
+
+class Engine:
+    """A store's core with its commits, gossip and watches."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        syncing: Syncing,
+        transport: Transport,
+        *,
+        clock: Clock,
+        observer: Observer,
+        limits: Limits,
+        settings: GossipSettings,
+        rng: random.Random,
+        on_round: Callable[[Link], None],
+        keep_epoch: Callable[[], Awaitable[None]],
+        status: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self.replica = replica
+        self._clock = clock
+        self._observer = observer
+        self._keep_epoch = keep_epoch
+        self.committer = Committer(replica, syncing, self._durable)
+        identity = replica.identity
+        self.watches = WatchHub(replica.store, clock, limits, identity.uuid.hex(), identity.inc)
+        self.values = LocalKeyValues(replica, self.committer, self.watches, clock, status)
+        self.gossip = Gossip(
+            replica,
+            self.committer,
+            transport,
+            clock=clock,
+            observer=observer,
+            settings=settings,
+            limits=limits,
+            rng=rng,
+            on_round=on_round,
+            keep_epoch=keep_epoch,
+        )
+
+    def _durable(self, group: Group) -> None:
+        self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1)
+        self.gossip.durable(group)
+
+    async def expire(self) -> None:
+        """Tell watchers of expired keys as time goes by, until cancelled."""
+        store = self.replica.store
+        while True:
+            due = store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
+            self.watches.expired(due)
+            await asyncio.sleep(0 if len(due) == _EXPIRED_PER_TICK_MAX else _EXPIRY_SECONDS)
+
+    # ---- what the peer plane calls ---------------------------------------------------------------------------------
+
+    async def receive_request(self, request: Envelope) -> Envelope:
+        """Merge one request of an exchange, and answer from what is durable then.
+
+        Raises:
+            PeerError: the sender is refused.
+            UnavailableError: what it sent could not be stored.
+        """
+        await self._admit(exchange.receive_request, request)
+        self.gossip.heard_from(sender_of(request))
+        return exchange.answer(self.replica, request, self._clock.now_ms())
+
+    async def receive_push(self, message: Envelope) -> Envelope | None:
+        """Merge pushed entries; return this member's report once they are durable, None to a crate node.
+
+        Raises:
+            PeerError: the sender is refused.
+            UnavailableError: what it sent could not be stored.
+        """
+        await self._admit(exchange.receive_push, message)
+        self.gossip.heard_from(sender_of(message))
+        return exchange.report(self.replica, self._clock.now_ms()) if message.name is not None else None
+
+    def proof(self) -> Envelope:
+        """Return who this member is and the epoch it knows: what a refused sender is shown (R9)."""
+        return exchange.envelope(self.replica, self._clock.now_ms())
+
+    async def _admit(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> None:
+        """Merge `message` and return once that is durable.
+
+        A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
+        """
+        try:
+            merged = receive(self.replica, message, self._clock.now_ms())
+            durable = self.committer.durable(merged.ticket)
+        finally:
+            await self._keep_epoch()
+        for code, count in merged.refused.items():
+            self._observer.refused(code, count)
+        await durable

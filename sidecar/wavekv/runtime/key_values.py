@@ -1,0 +1,133 @@
+"""One store of a member as the data planes see it: implements `ports.KeyValues`.
+
+Owns no rule: it stages through `Replica`, waits through `Committer`, and never shows what is not durable (G1, G5).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from wavekv.core.condition import ALWAYS, Condition
+from wavekv.core.replica import Replica, Staged
+from wavekv.core.types import Entry
+from wavekv.core.writes import Delete, Put
+from wavekv.errors import PreconditionFailed
+from wavekv.ports import Clock, Listing, Written
+from wavekv.runtime.committer import Committer
+from wavekv.runtime.watching import Subscription, WatchHub
+
+
+class LocalKeyValues:
+    """Reads, writes and watches of one store."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        committer: Committer,
+        watches: WatchHub,
+        clock: Clock,
+        status: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._replica = replica
+        self._store = replica.store
+        self._committer = committer
+        self._watches = watches
+        self._clock = clock
+        self._status = status
+
+    def get(self, key: str) -> Entry | None:
+        """Return the live entry of `key`, or None."""
+        return self._store.get(key, self._clock.now_ms())
+
+    async def put(
+        self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
+    ) -> Written:
+        """Store `value`; return when it is durable. Raises as `Replica.put` and `Committer.durable`."""
+        try:
+            staged = self._replica.put(key, value, self._clock.now_ms(), condition, expires_at)
+        except PreconditionFailed as refusal:
+            await self._committer.refuse(refusal)
+        return await self._written(staged)
+
+    async def delete(self, key: str, condition: Condition = ALWAYS) -> Written:
+        """Store a tombstone; return when it is durable. Raises as `Replica.delete` and `Committer.durable`."""
+        try:
+            staged = self._replica.delete(key, self._clock.now_ms(), condition)
+        except PreconditionFailed as refusal:
+            await self._committer.refuse(refusal)
+        return await self._written(staged)
+
+    async def expire(self, key: str, expires_at: int | None, condition: Condition = ALWAYS) -> Written:
+        """Store the live value with another expiry. Raises as `Replica.expire` and `Committer.durable`."""
+        try:
+            staged = self._replica.expire(key, expires_at, self._clock.now_ms(), condition)
+        except PreconditionFailed as refusal:
+            await self._committer.refuse(refusal)
+        return await self._written(staged)
+
+    async def _written(self, staged: Staged) -> Written:
+        await self._committer.durable(staged.ticket)
+        return Written(staged.entry, staged.previous)
+
+    async def batch(self, writes: Sequence[Put | Delete]) -> list[Written | None]:
+        """Store all or none; return when that is durable. Raises as `Replica.batch` and `Committer.durable`."""
+        try:
+            staged = self._replica.batch(writes, self._clock.now_ms())
+        except PreconditionFailed as refusal:
+            await self._committer.refuse(refusal)
+        await self._committer.durable(staged.ticket)
+        return [None if one is None else Written(one.entry, one.previous) for one in staged.writes]
+
+    def list(self, prefix: str, after: str | None, limit: int) -> Listing:
+        """Return a page of live entries in key order."""
+        return Listing(*self._store.list(prefix, after, limit, self._clock.now_ms()))
+
+    def count(self) -> int:
+        """Return the number of live entries."""
+        return self._store.live()
+
+    def watch(self, selector: str, *, prefix: bool, since: str | None) -> Subscription:
+        """Open a watch. Raises as `WatchHub.watch`."""
+        return self._watches.watch(selector, prefix=prefix, since=since)
+
+    def explain(self, key: str) -> Mapping[str, Any]:
+        """Return winner, known losers, and who covers the winner, as JSON-ready values."""
+        held = self._store.entries.get(key)
+        reports = self._replica.reports.heard()
+        others = self._replica.membership.others()
+        return {
+            "key": key,
+            "held": None if held is None else _facts(held, max(self._clock.now_ms(), self._store.clock_ms)),
+            "losers": [
+                {
+                    "etag": loss.etag,
+                    "deleted": loss.deleted,
+                    "value_bytes": loss.value_bytes,
+                    "lost_to": loss.lost_to,
+                    "seen_ms": loss.seen_ms,
+                }
+                for loss in self._replica.journal.of(key)
+            ],
+            "covered_by": {
+                name: name in reports and reports[name].context.covers(*held.dot)
+                for name in sorted({*others, *reports})
+            }
+            if held is not None
+            else {},
+        }
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the member's status as JSON-ready values."""
+        return self._status()
+
+
+def _facts(entry: Entry, now_ms: int) -> dict[str, Any]:
+    return {
+        "etag": entry.etag,
+        "timestamp": entry.timestamp,
+        "origin": entry.origin,
+        "seq": entry.seq,
+        "deleted": entry.value is None,
+        "expired": entry.value is not None and not entry.alive(now_ms),
+        "expires_at": entry.expires_at,
+        "value_bytes": len(entry.value or b""),
+    }

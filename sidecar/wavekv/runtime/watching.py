@@ -1,0 +1,283 @@
+"""Watches: what is held, then every change, without a gap, to thousands of watchers (G9).
+
+A new watch is registered before its first page is read. While pages are told, only changes of keys that were told
+already wait; the others are read with their page. A token is a position in this member's log with the node's uuid and
+the number of the process that wrote there: a log that was rolled back and went on otherwise has another process at that
+position, so its tokens have expired instead of leaving something out. Resuming tells what each changed key holds now,
+not every value in between.
+
+A change looks up its key and those prefixes of it that have the length of a watched one; who hears it is woken a few at
+a time, so that a write which interests thousands does not hold the loop up.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from wavekv.config import Limits
+from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
+from wavekv.core.store import Store, entry_bytes
+from wavekv.core.types import Entry
+from wavekv.errors import InvalidParameter, SlowReader, Stopping, TooManyWatchers, WatchExpired
+from wavekv.ports import Change, Clock
+
+PAGE_ENTRIES: Final = 100
+"""Held entries told in one step of a new watch."""
+WOKEN_PER_TURN: Final = 128
+EXPIRED_REMEMBERED: Final = 65_536
+"""Expiries that a resumed watch may still hear of."""
+
+
+class WatchHub:
+    """The watchers of one store."""
+
+    def __init__(self, store: Store, clock: Clock, limits: Limits, node: str, inc: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._node = node
+        self._inc = inc
+        self._by_key: dict[str, dict[Subscription, None]] = {}
+        self._by_prefix: dict[str, dict[Subscription, None]] = {}
+        self._prefix_lengths: Counter[int] = Counter()
+        self._woken: deque[Subscription] = deque()
+        self._expired: deque[tuple[int, str]] = deque(maxlen=EXPIRED_REMEMBERED)
+        self._expired_from = 0
+        self._stopping = False
+        self.count = 0
+        """Watches open."""
+        self.cut = 0
+        """Watchers cut as slow readers."""
+
+    # ---- opening and closing ---------------------------------------------------------------------------------------
+
+    def watch(self, selector: str, *, prefix: bool, since: str | None) -> "Subscription":
+        """Open a watch. Raises as `ports.KeyValues.watch`."""
+        if self.count >= self._limits.watchers_max:
+            raise TooManyWatchers(f"{self.count} watches are open; close some, or try again")
+        missed = None if since is None else self._missed(since)
+        subscription = Subscription(
+            self, selector, prefix=prefix, store=self._store, clock=self._clock, limits=self._limits
+        )
+        if missed is not None:
+            subscription.resume([change for change in missed if subscription.selects(change.key)], self.token())
+        book = self._by_prefix if prefix else self._by_key
+        book.setdefault(selector, {})[subscription] = None
+        if prefix:
+            self._prefix_lengths[len(selector)] += 1
+        self.count += 1
+        return subscription
+
+    def forget(self, subscription: "Subscription") -> None:
+        """Close a watch; once more is fine."""
+        book = self._by_prefix if subscription.prefix else self._by_key
+        watchers = book.get(subscription.selector, {})
+        if watchers.pop(subscription, self) is self:
+            return
+        self.count -= 1
+        if not watchers:
+            del book[subscription.selector]
+        if subscription.prefix:
+            length = len(subscription.selector)
+            self._prefix_lengths[length] -= 1
+            if not self._prefix_lengths[length]:
+                del self._prefix_lengths[length]
+
+    def stop(self) -> None:
+        """End every watch."""
+        self._stopping = True
+        for book in (self._by_key, self._by_prefix):
+            for watchers in book.values():
+                for subscription in watchers:
+                    subscription.end(Stopping("the member is stopping; resume on its successor"))
+
+    # ---- tokens ----------------------------------------------------------------------------------------------------
+
+    def token(self, position: int | None = None) -> str:
+        """Return the token that resumes behind `position`, by default behind all there is."""
+        return f"{self._node}-{self._inc}-{self._store.position if position is None else position}"
+
+    def _missed(self, token: str) -> list[Change]:
+        """Return what changed behind `token`.
+
+        Raises:
+            InvalidParameter: it is no token.
+            WatchExpired: it is another member's, or what changed since is not remembered.
+        """
+        parts = token.split("-")
+        digits = all(part.isascii() and part.isdecimal() and len(part) <= 20 for part in parts[1:])
+        if len(parts) != 3 or not digits:
+            raise InvalidParameter(f"{token[:80]!r} is no token of a watch; give the id of its last event")
+        node, inc, position = parts[0], int(parts[1]), int(parts[2])
+        store = self._store
+        known = node == self._node and position <= store.position and store.process_at(position) == inc
+        keys = store.keys_changed_since(position) if known else None
+        if keys is None or position < self._expired_from:
+            raise WatchExpired("the token is another member's, or too old; watch anew without one")
+        expired = [key for at, key in self._expired if at >= position]
+        return [self._now(key) for key in dict.fromkeys([*reversed(keys), *expired])]
+
+    def _now(self, key: str) -> Change:
+        entry = self._store.entries.get(key)
+        if entry is None or entry.value is None:
+            return Change("delete", key, entry, None)
+        now_ms = max(self._clock.now_ms(), self._store.clock_ms)
+        return Change("put" if entry.alive(now_ms) else "expire", key, entry, None)
+
+    # ---- what happens ----------------------------------------------------------------------------------------------
+
+    def committed(self, ops: Sequence[Op], position: int) -> None:
+        """Tell of operations that became visible; the first one stands at log position `position`."""
+        if not self.count:
+            return
+        for at, op in enumerate(ops, start=position):
+            if isinstance(op, Batch):
+                for one in op.ops[:-1]:
+                    self._tell(one, None)  # only its end can be resumed behind: a batch is one record
+                self._tell(op.ops[-1], at)
+            elif isinstance(op, Set | SetExpiring | Clear):
+                self._tell(op, at)
+
+    def _tell(self, op: Set | SetExpiring | Clear, position: int | None) -> None:
+        if isinstance(op, Clear):
+            return  # a collected delete was told when it was made
+        entry = op.entry
+        self._dispatch(entry.key, "delete" if entry.value is None else "put", entry, position)
+
+    def expired(self, keys: Iterable[str]) -> None:
+        """Tell of keys whose expiry the clock has passed."""
+        for key in keys:
+            if len(self._expired) == EXPIRED_REMEMBERED:
+                self._expired_from = self._expired[0][0] + 1
+            self._expired.append((self._store.position, key))
+            self._dispatch(key, "expire", self._store.entries.get(key), None)
+
+    def _dispatch(
+        self, key: str, kind: Literal["put", "delete", "expire"], entry: Entry | None, position: int | None
+    ) -> None:
+        watchers = [self._by_key.get(key)]
+        watchers += [self._by_prefix.get(key[:length]) for length in self._prefix_lengths if length <= len(key)]
+        if not any(watchers):
+            return
+        change = Change(kind, key, entry, None if position is None else self.token(position))
+        for book in watchers:
+            for subscription in book or ():
+                if subscription.add(change):
+                    self.wake(subscription)
+
+    def wake(self, subscription: "Subscription") -> None:
+        """Let a watcher take its events, in this turn of the loop or a later one."""
+        if not self._woken:
+            asyncio.get_running_loop().call_soon(self._wake_some)
+        self._woken.append(subscription)
+
+    def _wake_some(self) -> None:
+        for _ in range(min(len(self._woken), WOKEN_PER_TURN)):
+            self._woken.popleft().wake()
+        if self._woken:
+            asyncio.get_running_loop().call_soon(self._wake_some)
+
+
+class Subscription:
+    """One watcher; implements `ports.Watch`."""
+
+    def __init__(
+        self, hub: WatchHub, selector: str, *, prefix: bool, store: Store, clock: Clock, limits: Limits
+    ) -> None:
+        self.selector = selector
+        self.prefix = prefix
+        self._hub = hub
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._waiting: deque[Change] = deque()
+        self._waiting_bytes = 0
+        self._told: str | None = ""
+        """The last key told of what is held; None once all is told."""
+        self._woken = False
+        self._news: asyncio.Future[None] | None = None
+        self._end: SlowReader | Stopping | None = None
+
+    def selects(self, key: str) -> bool:
+        """Tell whether the watch is about `key`."""
+        return key.startswith(self.selector) if self.prefix else key == self.selector
+
+    def resume(self, missed: list[Change], token: str) -> None:
+        """Tell `missed` instead of what is held; `token` resumes behind it."""
+        self._told = None
+        self._waiting.extend(missed)
+        self._waiting.append(Change("synced", "", None, token))
+
+    def add(self, change: Change) -> bool:
+        """Let `change` wait; tell whether the watcher has to be woken for it."""
+        if self._end is not None or (self._told is not None and change.key > self._told):
+            return False
+        full = len(self._waiting) >= self._limits.watch_waiting_max
+        if full or self._waiting_bytes >= self._limits.watch_waiting_bytes_max:
+            self._hub.cut += 1
+            return self.end(SlowReader(f"{len(self._waiting)} events were waiting; read faster, or watch less"))
+        self._waiting.append(change)
+        self._waiting_bytes += entry_bytes(change.entry) if change.entry is not None else len(change.key)
+        return self._asks()
+
+    def end(self, why: SlowReader | Stopping) -> bool:
+        """End the watch; tell whether the watcher has to be woken for it."""
+        self._end = why
+        self._waiting.clear()
+        if isinstance(why, Stopping):
+            self.wake()
+            return False
+        return self._asks()
+
+    def _asks(self) -> bool:
+        asks, self._woken = self._news is not None and not self._woken, True
+        return asks
+
+    def wake(self) -> None:
+        """Let `next` return."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def next(self) -> Sequence[Change]:
+        """Return the events that wait, or the first to come. Raises as `ports.Watch`."""
+        while True:
+            if self._end is not None:
+                raise self._end
+            if self._told is not None:
+                return self._page(self._told)
+            if self._waiting:
+                return self._take()
+            self._woken = False
+            self._news = asyncio.get_running_loop().create_future()
+            try:
+                await self._news
+            finally:
+                self._news = None
+
+    def _take(self) -> list[Change]:
+        changes = list(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        return changes
+
+    def _page(self, told: str) -> list[Change]:
+        """Return the next of what is held; with the last page what changed meanwhile, and `synced`."""
+        changes = [Change(kind, key, entry, None) for kind, key, entry, _ in self._take()]
+        now_ms = self._clock.now_ms()
+        if self.prefix:
+            page = self._store.list(self.selector, told or None, PAGE_ENTRIES, now_ms)
+            found, more = page.entries, page.more
+        else:
+            entry = self._store.get(self.selector, now_ms)
+            found, more = [entry] if entry is not None else [], False
+        changes += [Change("put", entry.key, entry, None) for entry in found]
+        if more:
+            self._told = found[-1].key
+            return changes
+        self._told = None
+        return [*changes, Change("synced", "", None, self._hub.token())]
+
+    def close(self) -> None:
+        """Forget the watcher."""
+        self._hub.forget(self)
