@@ -186,7 +186,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
         acks=acks,
         dots=dots,
         floor=store.floor if late is not None else None,
-        buckets=store.buckets.snapshot(),
+        buckets=store.digest(),
         digest=store.crate_digest() if request.name is None else None,
     )
 

@@ -44,6 +44,13 @@ def pack(entry: Entry) -> bytes:
     return _pack_expiring(timestamp, seq, origin, HAS_EXPIRY | HAS_VALUE, expires_at) + value
 
 
+def pack_parts(value: bytes | None, timestamp: int, origin: int, seq: int) -> bytes:
+    """Return the packed form of an entry that does not expire."""
+    if value is None:
+        return pack_facts(timestamp, seq, origin, 0)
+    return pack_facts(timestamp, seq, origin, HAS_VALUE) + value
+
+
 def unpack(key: str, packed: bytes) -> Entry:
     """Return the entry that `key` and `packed` make.
 

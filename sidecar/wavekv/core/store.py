@@ -70,7 +70,8 @@ class Held(Mapping[str, Entry]):
 class Store:
     """The durable state of one directory, or of memory alone."""
 
-    def __init__(self, changes_max: int, image: Image | None = None) -> None:
+    def __init__(self, changes_max: int, image: Image | None = None, dots: dict[int, DotOrder] | None = None) -> None:
+        """Take what `image` holds; `dots` is its order by dot where it was made already."""
         image = Image() if image is None else image
         self.packed = image.packed
         self.entries = Held(self.packed)
@@ -82,7 +83,7 @@ class Store:
         self.clock_ms = 0
         """The expiry clock: the greatest time that expiry was judged by; it does not run backwards (R11)."""
         self._keys = KeyOrder(image.keys)
-        self._dots = _dot_orders(image)
+        self._dots = _dot_orders(image) if dots is None else dots
         self._calendar = Calendar()
         for expires_at, place in image.expiring:
             self._calendar.add(image.keys[place], expires_at)
@@ -93,6 +94,8 @@ class Store:
         self._processes: deque[tuple[int, int]] = deque(maxlen=PROCESSES_REMEMBERED)
         self._processes.append((image.position, image.standing.process.inc))
         self._crate_digest: tuple[int, bytes] | None = None
+        self._unsettled: list[str] = []
+        self._unsettled_was: dict[str, bytes | None] = {}
 
     @property
     def context(self) -> Context:
@@ -160,7 +163,27 @@ class Store:
             self._remember(key, new)
             self.size_bytes += value_bytes(new)
             self.values += new[KIND_AT] & HAS_VALUE
+        if self._unsettled:
+            self._unsettled_was.setdefault(key, old)
         self.buckets.replace(key, old, new)
+
+    def postpone(self) -> None:
+        """Leave the digest of all that is held, of which it has nothing yet, to `settle`."""
+        self._unsettled = list(self.packed)
+
+    def settle(self, count_max: int) -> bool:
+        """Take up to `count_max` postponed keys into the digest, as they were then; tell whether more are left."""
+        for _ in range(min(count_max, len(self._unsettled))):
+            key = self._unsettled.pop()
+            was = self._unsettled_was
+            self.buckets.replace(key, None, was[key] if key in was else self.packed[key])
+        if not self._unsettled:
+            self._unsettled_was = {}
+        return bool(self._unsettled)
+
+    def digest(self) -> tuple[int, ...] | None:
+        """Return the digest's sums; None while it is not settled."""
+        return None if self._unsettled else self.buckets.snapshot()
 
     def changed(self, position: int, key: str) -> None:
         """Remember that the record at `position` changed `key`."""
@@ -255,6 +278,10 @@ class Store:
         if entry.expires_at is not None:
             now_ms = max(now_ms, self.clock_ms)
         return entry if entry.alive(now_ms) else None
+
+    def expires(self, key: str, expires_at: int) -> None:
+        """Note when a held key expires that `image` did not tell of."""
+        self._calendar.add(key, expires_at)
 
     def live(self) -> int:
         """Return how many values are held that the expiry clock has not passed, within a tick of it."""

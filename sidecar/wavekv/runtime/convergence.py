@@ -86,4 +86,4 @@ class Convergence:
         if not mine.includes(self._theirs[name].settled(at)):
             return False
         comparable = report.buckets is not None and report.context == mine
-        return not comparable or report.buckets == self._store.buckets.snapshot()
+        return not comparable or report.buckets == self._store.digest()
