@@ -8,7 +8,7 @@ because it costs a pass over everything.
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from xxhash import xxh3_64_intdigest
 
@@ -48,6 +48,14 @@ class Buckets:
     def snapshot(self) -> tuple[int, ...]:
         """Return the sums as they travel."""
         return tuple(self.sums)
+
+
+def tally(sums: list[int], keys: Sequence[str], packed: Sequence[bytes]) -> None:
+    """Add packed entries to `sums`, as `Buckets.replace` would; the caller reduces them modulo 2^64 in the end."""
+    for key, blob in zip(keys, packed, strict=True):
+        if blob[KIND_AT] & HAS_VALUE:
+            seed = xxh3_64_intdigest(key.encode())
+            sums[seed % BUCKETS] += xxh3_64_intdigest(blob, seed)
 
 
 def crate_digest(entries: Iterable[Entry]) -> bytes:

@@ -86,7 +86,9 @@ class Store:
         self._dots = _dot_orders(image) if dots is None else dots
         self._calendar = Calendar()
         for expires_at, place in image.expiring:
-            self._calendar.add(image.keys[place], expires_at)
+            key = image.keys[place]
+            if self.packed[key][KIND_AT] & HAS_VALUE:
+                self._calendar.add(key, expires_at)
         self._expired: dict[str, None] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=changes_max)
         self.changes_from = image.position
