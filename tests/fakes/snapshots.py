@@ -59,5 +59,5 @@ def sums(entries: Iterable[Entry]) -> tuple[int, ...]:
     """Return the digest as the running member keeps it."""
     buckets = Buckets()
     for entry in entries:
-        buckets.replace(None, entry)
+        buckets.replace(entry.key, None, pack(entry))
     return buckets.snapshot()
