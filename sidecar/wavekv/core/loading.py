@@ -120,7 +120,7 @@ class FreshLoader:
         for origin, seqs, names in self._by_origin():
             standing.context.join(*_covered(origin, seqs))
             if origin == standing.process.origin:
-                standing.next_seq = max(standing.next_seq, max(seqs) + 1)
+                standing.used(max(seqs))
             order = _order(self._packed, origin, seqs, names, whole=whole)
             if order:
                 dots[origin] = order

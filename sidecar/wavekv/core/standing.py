@@ -17,7 +17,7 @@ from wavekv.core.ops import (
     SetNextSeq,
     UpdateLocalAck,
 )
-from wavekv.core.types import I64_MIN
+from wavekv.core.types import I64_MIN, U64_MAX
 
 NO_PROCESS: Final = Process(0, 0, False)
 
@@ -36,14 +36,13 @@ class Standing:
     def stored(self, origin: int, seq: int) -> None:
         """An entry with this dot was stored: it is covered, and an own sequence is used up."""
         self.context.add(origin, seq)
-        if origin == self.process.origin and seq >= self.next_seq:
-            self.next_seq = seq + 1
+        if origin == self.process.origin:
+            self.used(seq)
 
-    def stored_run(self, origin: int, first: int, last: int) -> None:
-        """Entries with the sequences `first`…`last` were stored, all of them."""
-        self.context.add_range(origin, first, last)
-        if origin == self.process.origin and last >= self.next_seq:
-            self.next_seq = last + 1
+    def used(self, seq: int) -> None:
+        """An own sequence is used up; one that no process reaches is damage, and not counted on from."""
+        if self.process.origin and self.next_seq <= seq < U64_MAX:
+            self.next_seq = seq + 1
 
     def apply(self, op: Op) -> None:
         """Fold one operation that stores or clears nothing; what a crate node knew of its peers is not kept."""
