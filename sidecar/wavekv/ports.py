@@ -48,12 +48,23 @@ class Log(Protocol):
 
 
 class LogSize(NamedTuple):
-    """What a log occupies on disk: files, bytes with records, bytes allocated, and the last record's sequence."""
+    """What a log occupies on disk, and what stands for the part of it that is folded into a snapshot.
+
+    Attributes:
+        segments: files behind the snapshot.
+        used_bytes: of them, with records.
+        allocated_bytes: of them, on disk.
+        last_sequence: the last record's.
+        snapshot: number of the newest snapshot, 0: there is none.
+        snapshot_bytes: its size.
+    """
 
     segments: int
     used_bytes: int
     allocated_bytes: int
     last_sequence: int
+    snapshot: int = 0
+    snapshot_bytes: int = 0
 
 
 class Transport(Protocol):

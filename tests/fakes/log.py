@@ -2,11 +2,13 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.fakes.disk import HastyDisk, StillClock, SyncRecorder
 from wavekv.config import WalSettings
+from wavekv.core.image import Image
+from wavekv.core.loading import loader_over
 from wavekv.core.ops import (
     AddPeer,
     Batch,
@@ -23,6 +25,7 @@ from wavekv.core.ops import (
     UpdateLocalAck,
     UpdatePeerAck,
 )
+from wavekv.core.store import Store
 from wavekv.core.types import Entry
 from wavekv.disk import OS_DISK, Disk
 from wavekv.wal.directory import DataDirectory, open_directory
@@ -85,7 +88,7 @@ def append_all(
     """Recover the log in `path` and append `groups`; without `close` it is left as a crash leaves it."""
     observer = SyncRecorder()
     with opened(path, disk) as directory:
-        found = recover(directory, lambda _: None, disk)
+        _, found = recover(directory, Operations, disk)
         log = SegmentedLog(directory, found, settings, StillClock(), observer, disk=disk)
         for number, group in enumerate(groups, start=1):
             log.append(group, number)
@@ -94,11 +97,31 @@ def append_all(
     return observer
 
 
+class Operations:
+    """A loader that keeps the operations as they come, and the image they follow."""
+
+    def __init__(self, image: Image | None) -> None:
+        self.image = image
+        self.entries = len(image.packed) if image else 0
+        self.ops: list[Op] = []
+
+    def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
+        self.ops.append(Set(Entry(key, value, timestamp, origin, seq)))
+
+    def apply(self, op: Op) -> None:
+        self.ops.append(op)
+
+    def store(self) -> Store:
+        loader = loader_over(1000, self.image)
+        for op in self.ops:
+            loader.apply(op)
+        return loader.store()
+
+
 def recovered(path: Path, disk: Disk = OS_DISK) -> tuple[Recovery, list[Op]]:
-    ops: list[Op] = []
-    keep: Callable[[Op], None] = ops.append
     with opened(path, HASTY if disk is HASTY else OS_DISK) as directory:
-        return recover(directory, keep, disk), ops
+        loader, recovery = recover(directory, Operations, disk)
+    return recovery, loader.ops
 
 
 def segments(path: Path) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.log import EVERY_OP, HASTY, append_all, entry, opened, recovered
+from tests.fakes.log import EVERY_OP, HASTY, Operations, append_all, entry, opened, recovered
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import decode_header, encode_group, encode_header, encode_record
 from wavekv.core.ops import Op, Set, SetNextSeq
@@ -95,7 +95,8 @@ def test_one_flipped_bit_anywhere_is_never_wrong_data(log: Path, tmp_path_factor
                 (path / "00000001.wal").write_bytes(spoiled)
                 ops: list[Op] = []
                 try:
-                    found = recover(directory, ops.append, HASTY)
+                    loader, found = recover(directory, Operations, HASTY)
+                    ops = loader.ops
                 except (BadHeader, ForeignDirectory, NewerVersion):
                     assert offset < HEADER_END, (offset, bit)
                     assert (path / "00000001.wal").read_bytes() == spoiled

@@ -13,15 +13,18 @@ import signal
 import time
 import uuid
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import uvloop
 
 from wavekv.admin import AdminApi
 from wavekv.config import MemberSettings
+from wavekv.core.loading import loader_over
 from wavekv.core.membership import Membership
 from wavekv.core.replica import Identity, Replica
 from wavekv.core.store import Store
+from wavekv.disk import OS_DISK
 from wavekv.errors import UsageError
 from wavekv.http_api import HttpApi
 from wavekv.metrics import HealthServer, Metrics
@@ -35,6 +38,7 @@ from wavekv.runtime.engine import StoreName
 from wavekv.runtime.epoch_file import EpochFile, read_document
 from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
 from wavekv.runtime.member import Member, Parts
+from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
 from wavekv.wal.directory import DataDirectory, open_directory
 from wavekv.wal.log import SegmentedLog
@@ -168,18 +172,43 @@ class _Process:
         return member
 
     async def _recover(self, directory: DataDirectory) -> tuple[Store, Recovery, Recovered]:
+        """Load and replay in a thread, so that the probes answer meanwhile; nothing else touches the store yet."""
         started = self._clock.monotonic()
-        store = Store(self._settings.limits.changes_max)
-        # A thread, so that the probes answer while a long log is replayed; nothing else touches the store yet.
-        recovery = await asyncio.to_thread(recover, directory, store.apply)
+        report = RecoveryProgress(self._tell_recovery, self._clock)
+        changes_max = self._settings.limits.changes_max
+        with unpaused_by_collections():
+            loader, recovery = await asyncio.to_thread(
+                recover, directory, partial(loader_over, changes_max), OS_DISK, report
+            )
+            store = await asyncio.to_thread(loader.store)
         seconds = self._clock.monotonic() - started
-        log.info("replayed %d records in %.3f s", recovery.records, seconds)
+        log.info(
+            "recovered %d entries in %.3f s: %d from snapshot %d, %d records behind it",
+            len(store.packed),
+            seconds,
+            recovery.snapshot_entries,
+            recovery.snapshot,
+            recovery.records,
+        )
         if recovery.damage == "torn_tail":
             log.warning("the log ended in an unfinished write (%s); %d bytes cut", recovery.cause, recovery.cut_bytes)
+        elif recovery.damage == "snapshot":
+            log.error("a snapshot was broken, an older one stood in for it: %s", recovery.cause)
         elif recovery.damage is not None:
             kept = ", ".join(str(path) for path in recovery.quarantined)
             log.error("the log is damaged (%s); the part behind it is kept in %s", recovery.cause, kept)
-        return store, recovery, Recovered(recovery.damage, recovery.records, round(seconds, 6))
+        recovered = Recovered(
+            recovery.damage,
+            recovery.cause,
+            recovery.snapshot_entries,
+            recovery.records,
+            [path.name for path in recovery.quarantined],
+            round(seconds, 6),
+        )
+        return store, recovery, recovered
+
+    def _tell_recovery(self, share: float) -> None:
+        self._phase = Phase(False, False, f"starting: {share:.0%} of snapshot and log read")
 
     def _name(self, directory: DataDirectory) -> str:
         return self._settings.name or f"node-{directory.identity.node_id:08x}"

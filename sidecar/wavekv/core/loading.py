@@ -36,6 +36,9 @@ _MENDED_SHARE_MAX: Final = 0.2
 class Loader(Protocol):
     """Takes records in the order of the log; `store` ends it."""
 
+    entries: int
+    """Entries there were before the first record."""
+
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Fold a Set record."""
         ...
@@ -49,6 +52,11 @@ class Loader(Protocol):
         ...
 
 
+def loader_over(changes_max: int, image: Image | None) -> Loader:
+    """Return the loader for a log behind `image`, or for a whole one."""
+    return FreshLoader(changes_max) if image is None else MendingLoader(changes_max, image)
+
+
 class FreshLoader:
     """Folds a log from its beginning."""
 
@@ -57,6 +65,7 @@ class FreshLoader:
         self._changes_max = changes_max
         self._image = Image() if image is None else image
         self._packed = self._image.packed
+        self.entries = len(self._packed)
         self._begin = self._position = self._image.position
         self._processes: list[tuple[int, int]] = [(self._begin, self._image.standing.process.inc)]
         self._names: list[str] = []
@@ -155,6 +164,7 @@ class MendingLoader:
     def __init__(self, changes_max: int, image: Image) -> None:
         self._image = image
         self._packed = image.packed
+        self.entries = len(self._packed)
         self._position = image.position
         self._before: dict[str, bytes | None] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=changes_max)

@@ -14,10 +14,13 @@ from wavekv.runtime.watching import WatchHub
 
 
 class Recovered(NamedTuple):
-    """What recovery found: damage by name (None: none), records replayed, seconds it took."""
+    """What recovery found: damage by name and as a sentence (None: none), what was read and put aside, seconds."""
 
     damage: str | None
+    cause: str | None
+    snapshot_entries: int
     records: int
+    quarantined: Sequence[str]
     seconds: float
 
 
@@ -60,6 +63,8 @@ def member_status(
             "used_bytes": size.used_bytes,
             "allocated_bytes": size.allocated_bytes,
             "position": size.last_sequence,
+            "snapshot": size.snapshot,
+            "snapshot_bytes": size.snapshot_bytes,
         },
         "recovery": recovered._asdict(),
         "membership": {

@@ -7,6 +7,8 @@ Invariants:
   it is cut to its last record.
 - After any error that leaves open what is on disk, the log refuses everything: the process stops and recovers. A
   sync is never tried again, because the kernel may have dropped what it could not write.
+- Where the volume is full, groups that store no value take from the reserve, all others are refused until the reserve
+  stands again.
 
 Turned down: fallocate, whose unwritten extents cost a metadata commit at each first write (×1.5 a sync).
 """
@@ -19,12 +21,14 @@ from typing import Final, NoReturn
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import encode_group, encode_header
 from wavekv.core.ops import Op
-from wavekv.disk import OS_DISK, Disk, is_full
+from wavekv.disk import OS_DISK, Disk, is_full, write_all
 from wavekv.errors import DiskFailed, DiskFull
 from wavekv.ports import Clock, LogSize, Observer
 from wavekv.wal.directory import DataDirectory
 from wavekv.wal.recovery import Recovery
+from wavekv.wal.reserve import release, set_aside, vital
 from wavekv.wal.segment import segment_name
+from wavekv.wal.spares import take_spare
 
 _ZEROS: Final = bytes(1 << 20)
 
@@ -56,8 +60,13 @@ class SegmentedLog:
         self._closed_segments = recovery.closed_segments
         self._closed_bytes = recovery.closed_bytes
         self._failure: str | None = None
+        self._reserved = True
+        """The reserve stands, or was not needed yet."""
+        self._snapshot = recovery.snapshot
+        self._snapshot_bytes = recovery.snapshot_bytes
         self._descriptor: int | None = None
-        self._number = self._used = self._allocated = self._header_bytes = 0
+        self._number = recovery.snapshot
+        self._used = self._allocated = self._header_bytes = 0
         if recovery.tail is not None:
             self._number, self._used, self._allocated = recovery.tail
             try:
@@ -76,15 +85,12 @@ class SegmentedLog:
             raise DiskFailed(self._failure)
         data, records = encode_group(ops, self._sequence, next_seq)
         started = self._clock.monotonic()
-        descriptor = self._make_room(len(data))
+        descriptor = self._make_room_for(ops, len(data))
         try:
-            taken = self._disk.write(descriptor, data, self._used)
-            if taken == len(data):
-                self._disk.sync(descriptor)
+            write_all(self._disk, descriptor, data, self._used)
+            self._disk.sync(descriptor)
         except OSError as error:
             self._fail("append to", error)
-        if taken != len(data):
-            self._fail("append to", None)
         self._used += len(data)
         self._sequence += records
         self._observer.synced(self._clock.monotonic() - started, len(ops), len(data))
@@ -97,7 +103,51 @@ class SegmentedLog:
             used_bytes=self._closed_bytes + self._used,
             allocated_bytes=self._closed_bytes + self._allocated,
             last_sequence=self._sequence - 1,
+            snapshot=self._snapshot,
+            snapshot_bytes=self._snapshot_bytes,
         )
+
+    def close_segment(self) -> int:
+        """Begin a new segment, so that all records so far lie in closed ones; return the last closed one's number.
+
+        To be called where appends are. Without a record since the last call nothing is done.
+
+        Raises:
+            DiskFull: there is no room for a new segment; the log is as before.
+            DiskFailed: as `append`.
+        """
+        if self._failure is not None:
+            raise DiskFailed(self._failure)
+        if self._descriptor is None or self._used == self._header_bytes:
+            return self._number - (self._descriptor is not None)
+        self._rotate()
+        return self._number - 1
+
+    def folded(self, snapshot: int, snapshot_bytes: int) -> None:
+        """Take note that all up to segment `snapshot` is in a snapshot of that number."""
+        self._snapshot, self._snapshot_bytes = snapshot, snapshot_bytes
+        self._closed_segments, self._closed_bytes = 0, 0
+        for number in range(snapshot + 1, self._number):
+            self._closed_segments += 1
+            self._closed_bytes += (self._path / segment_name(number)).stat().st_size
+
+    def find_room(self) -> None:
+        """Set the reserve aside again, and write zeros ahead; to be called where appends are.
+
+        Raises:
+            DiskFull: there is still no room.
+            DiskFailed: as `append`.
+        """
+        if self._failure is not None:
+            raise DiskFailed(self._failure)
+        try:
+            self._reserved = set_aside(self._path, self._disk)
+        except OSError as error:
+            self._fail("set a reserve aside for", error)
+        if not self._reserved:
+            raise DiskFull(f"no room for the log in {self._path}; free some, or give a larger volume")
+        if self._descriptor is not None:
+            self._make_room(self._settings.preallocate_bytes)
 
     def close(self) -> None:
         """Cut the preallocated rest, sync and release the files; after a failure only release them.
@@ -114,6 +164,23 @@ class SegmentedLog:
                 self._cut(descriptor)
         finally:
             self._disk.close(descriptor)
+
+    def _make_room_for(self, ops: Sequence[Op], size: int) -> int:
+        """Return the live segment's descriptor with room for a group. Raises as `_make_room`."""
+        needed = all(map(vital, ops))
+        if not self._reserved and not needed:
+            self.find_room()
+        try:
+            return self._make_room(size)
+        except DiskFull:
+            try:
+                freed = needed and release(self._path, self._disk)
+            except OSError as error:
+                self._fail("free the reserve of", error)
+            self._reserved = False
+            if not freed:
+                raise
+        return self._make_room(size)
 
     def _make_room(self, size: int) -> int:
         """Return the live segment's descriptor, with `size` zeros on disk behind its last record.
@@ -159,7 +226,7 @@ class SegmentedLog:
         """Begin the next segment; cut and release the live one."""
         number = self._number + 1
         header = encode_header(self._node_id, self._clock.now_ms())
-        descriptor = self._create(self._path / segment_name(number), header)
+        descriptor, allocated = self._create(self._path / segment_name(number), header)
         if self._descriptor is not None:
             try:
                 self._cut(self._descriptor)
@@ -169,27 +236,31 @@ class SegmentedLog:
             self._closed_segments += 1
             self._closed_bytes += self._used
         self._descriptor, self._number = descriptor, number
-        self._used = self._allocated = self._header_bytes = len(header)
+        self._used = self._header_bytes = len(header)
+        self._allocated = allocated
 
-    def _create(self, path: Path, header: bytes) -> int:
-        """Make a segment that holds `header`, durable under its name; return its descriptor."""
-        partial = path.with_name(f"{path.name}.tmp")
+    def _create(self, path: Path, header: bytes) -> tuple[int, int]:
+        """Make a segment that holds `header`, durable under its name; return its descriptor and its size.
+
+        A spare, which is zeros already, spares the zeroing to come.
+        """
         descriptor = None
         try:
-            descriptor = self._disk.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            taken = self._disk.write(descriptor, header, 0)
-            if taken != len(header):
-                self._fail("create", None)
+            spare = take_spare(self._path)
+            draft = spare or path.with_name(f"{path.name}.tmp")
+            descriptor = self._disk.open(draft, os.O_RDWR | os.O_CREAT | (0 if spare else os.O_TRUNC))
+            write_all(self._disk, descriptor, header, 0)
             self._disk.sync(descriptor)
-            self._disk.rename(partial, path)
+            self._disk.rename(draft, path)
             self._disk.sync_dir(self._path)
+            allocated = max(os.fstat(descriptor).st_size, len(header))
         except OSError as error:
             if descriptor is not None:
                 self._disk.close(descriptor)
             if is_full(error):
                 raise self._full(error) from error
             self._fail("create", error)
-        return descriptor
+        return descriptor, allocated
 
     def _cut(self, descriptor: int) -> None:
         try:
@@ -203,6 +274,6 @@ class SegmentedLog:
         return DiskFull(f"no room for the log in {self._path} ({error.strerror}); free some, or give a larger volume")
 
     def _fail(self, action: str, error: OSError | None) -> NoReturn:
-        reason = "a short write" if error is None else error.strerror or str(error)
+        reason = "the write took nothing" if error is None else error.strerror or str(error)
         self._failure = f"cannot {action} the log in {self._path}: {reason}; check the volume, then start again"
         raise DiskFailed(self._failure) from error

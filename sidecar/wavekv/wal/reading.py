@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from wavekv.core.codec.records import Header
 from wavekv.core.ops import Op
 from wavekv.errors import ForeignDirectory, NewerVersion
+from wavekv.wal.plain import Stored
 from wavekv.wal.quarantine import Plan
 from wavekv.wal.segment import (
     Cause,
@@ -43,6 +44,16 @@ class Tail(NamedTuple):
     number: int
     valid_end: int
     allocated: int
+
+
+class Folded(NamedTuple):
+    """What a snapshot holds of the log: all up to a segment, and the sequence of its last record."""
+
+    segment: int
+    sequence: int
+
+
+NOTHING: Final = Folded(0, 0)
 
 
 class _Segment(NamedTuple):
@@ -83,17 +94,33 @@ class Replayed:
         return None
 
 
-def read_log(directory: Path, node_id: int | None, apply: Callable[[Op], object]) -> Replayed:
+def read_log(
+    directory: Path,
+    node_id: int | None,
+    apply: Callable[[Op], object],
+    *,
+    stored: Stored | None = None,
+    behind: Folded = NOTHING,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Replayed:
     """Apply the valid prefix of the log in `directory`; say where and how it ends. Changes nothing.
+
+    Args:
+        directory: The data directory.
+        node_id: Whose log it has to be; None: anybody's.
+        apply: Takes each operation.
+        stored: Takes most Set records, by their parts; None: they go to `apply` too.
+        behind: What is known already: only later segments are read.
+        progress: Told the size of each segment that was read, in bytes.
 
     Raises:
         BadHeader, ForeignDirectory (unless `node_id` is None), NewerVersion: as `recover`.
         OSError: a file cannot be read.
     """
-    segments = _segments(directory, node_id)
-    log = Replayed()
-    for expected, segment in enumerate(segments, start=1):
-        last = expected == len(segments)
+    segments = [segment for segment in inspect(directory, node_id) if segment.number > behind.segment]
+    log = Replayed(sequences=Sequences(last=behind.sequence or None))
+    for expected, segment in enumerate(segments, start=behind.segment + 1):
+        last = segment is segments[-1]
         if segment.number != expected:
             log.corrupt = Plan(expected, 0, f"{segment_name(expected)} is missing")
         elif segment.header is None and last:
@@ -102,16 +129,17 @@ def read_log(directory: Path, node_id: int | None, apply: Callable[[Op], object]
         elif segment.header is None:
             log.corrupt = Plan(expected, 0, f"{segment.path.name} has no header")
         else:
-            replay_segment(log, expected, segment.path, segment.header, last=last, apply=apply)
+            replay_segment(log, expected, segment.path, segment.header, last=last, apply=apply, stored=stored)
+            progress(segment.path.stat().st_size)
         if log.corrupt is not None:
-            for later in segments[expected - 1 :]:
+            for later in segments[expected - behind.segment - 1 :]:
                 _refuse_newer(later)
             break
     return log
 
 
-def _segments(directory: Path, node_id: int | None) -> list[_Segment]:
-    """Return the segments in order, each with its header; refuse the log if one is not ours."""
+def inspect(directory: Path, node_id: int | None) -> list[_Segment]:
+    """Return the segments in order, each with its header; refuse the log if one is not ours. Raises as `read_log`."""
     found = []
     for path in sorted(directory.iterdir()):
         number = segment_number(path.name)
@@ -129,7 +157,14 @@ def _segments(directory: Path, node_id: int | None) -> list[_Segment]:
 
 
 def replay_segment(
-    log: Replayed, number: int, path: Path, header: Header, *, last: bool, apply: Callable[[Op], object]
+    log: Replayed,
+    number: int,
+    path: Path,
+    header: Header,
+    *,
+    last: bool,
+    apply: Callable[[Op], object],
+    stored: Stored | None = None,
 ) -> None:
     """Apply one segment's records and add to `log` what it came to; `last` decides what damage means.
 
@@ -146,7 +181,7 @@ def replay_segment(
         log.closed_segments += 1
         log.closed_bytes += log.tail.valid_end
     log.data = data
-    scan = replay(data, header, apply, log.sequences)
+    scan = replay(data, header, apply, log.sequences, stored)
     log.records += scan.records
     log.groups += scan.groups
     log.last_group = scan.last_group

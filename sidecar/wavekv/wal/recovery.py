@@ -1,6 +1,7 @@
 """What of the log survives a stop, a crash or damage, and that it is durable before anyone relies on it (G1).
 
-What `reading` found is mended, in this order:
+The newest snapshot that is whole is loaded; one that is broken is put aside, and since the segments behind the one
+before it are still there, nothing is lost. Then the log is replayed, and what `reading` found is mended, in this order:
 - Corruption: the log ends before it, the rest goes to quarantine.
 - A torn tail: cut, its bytes kept in a file beside. So is a last segment without a whole header.
 - What was replayed is synced before `recover` returns. A failed sync of the process before may have left the last
@@ -14,17 +15,30 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
-from wavekv.core.ops import Op
+from wavekv.core.image import Image
+from wavekv.core.loading import Loader
 from wavekv.disk import OS_DISK, Disk, disk_error, is_full, write_all, write_synced
+from wavekv.errors import ForeignDirectory, SnapshotDamaged
+from wavekv.snapshot.files import Numbered, snapshot_number, snapshots, sweep
+from wavekv.snapshot.reading import load, read_head
 from wavekv.wal.directory import DataDirectory
 from wavekv.wal.quarantine import quarantine, resume_quarantine
-from wavekv.wal.reading import Replayed, Tail, read_log
-from wavekv.wal.segment import following, segment_name
+from wavekv.wal.reading import NOTHING, Folded, Replayed, Tail, inspect, read_log
+from wavekv.wal.segment import following, segment_name, segment_number
 
 TORN_FILES_KEPT_MAX: Final = 8
 """Files of cut bytes that are kept; the oldest goes first (G9)."""
+
+
+_Loader = TypeVar("_Loader", bound=Loader)
+Progress = Callable[[int, int], None]
+"""Told bytes done and bytes in all."""
+
+
+def _untold(_done: int, _total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +48,16 @@ class Recovery:
     records: int = 0
     groups: int = 0
     next_sequence: int = 1
-    damage: Literal["torn_tail", "corruption"] | None = None
+    damage: Literal["torn_tail", "snapshot", "corruption"] | None = None
     cause: str | None = None
     """Where the damage began and what it was, for people."""
     cut_bytes: int = 0
     quarantined: tuple[Path, ...] = ()
     tail: Tail | None = None
+    snapshot: int = 0
+    """Number of the snapshot that was loaded; 0: none."""
+    snapshot_bytes: int = 0
+    snapshot_entries: int = 0
     closed_segments: int = 0
     closed_bytes: int = 0
     gaps: int = 0
@@ -47,54 +65,139 @@ class Recovery:
     disorder: int = 0
 
 
-def recover(directory: DataDirectory, apply: Callable[[Op], object], disk: Disk = OS_DISK) -> Recovery:
-    """Replay the log of `directory` into `apply`, mend its end, and make what was replayed durable.
+def recover(
+    directory: DataDirectory,
+    loader_over: Callable[[Image | None], _Loader],
+    disk: Disk = OS_DISK,
+    progress: Progress = _untold,
+) -> tuple[_Loader, Recovery]:
+    """Load the newest whole snapshot and replay the log behind it, mend its end, and make what was replayed durable.
+
+    Args:
+        directory: The data directory, opened.
+        loader_over: Makes what takes the records, over a snapshot's image or over nothing.
+        disk: The system calls.
+        progress: Told bytes read and bytes to read.
 
     Raises:
         BadHeader: a segment is no log file.
-        ForeignDirectory: a segment belongs to another node.
-        NewerVersion: a newer version wrote to the log. These three leave every file as it was.
+        ForeignDirectory: a segment or snapshot belongs to another node.
+        NewerVersion: a newer version wrote to the log or a snapshot. These three leave every file as it was.
         Corruption: the record of an unfinished quarantine cannot be read.
         DiskFull, DiskFailed, DirectoryUnusable: the end could not be mended or made durable.
     """
     try:
-        return _recover(directory, apply, disk)
+        return _Recovery(directory, loader_over, disk, progress).run()
     except OSError as error:
         raise disk_error(error, f"recover the log in {directory.path}") from error
 
 
-def _recover(directory: DataDirectory, apply: Callable[[Op], object], disk: Disk) -> Recovery:
-    path = directory.path
-    quarantined = resume_quarantine(path, disk)
-    log = read_log(path, directory.identity.node_id, apply)
-    corrupt = quarantined is not None or log.corrupt is not None
-    cut_bytes = 0
-    if log.corrupt is not None:
-        quarantined = (quarantined or ()) + quarantine(path, log.corrupt, disk)
-    elif log.torn is not None and log.tail is not None:
-        cut_bytes = _keep_aside(path / segment_name(log.tail.number), log.torn.offset, log.data, disk)
-    elif log.unused is not None:
-        cut_bytes = _keep_aside(log.unused, 0, log.unused.read_bytes(), disk)
-        disk.unlink(log.unused)
-    _make_durable(path, log, disk)
-    for leftover in path.glob("*.wal.tmp"):
-        disk.unlink(leftover)
-    sequences = log.sequences
-    return Recovery(
-        records=log.records,
-        groups=log.groups,
-        next_sequence=following(sequences.last),
-        damage="corruption" if corrupt else "torn_tail" if cut_bytes else None,
-        cause=log.cause,
-        cut_bytes=cut_bytes,
-        quarantined=quarantined or (),
-        tail=log.tail,
-        closed_segments=log.closed_segments,
-        closed_bytes=log.closed_bytes,
-        gaps=sequences.gaps,
-        duplicates=sequences.duplicates,
-        disorder=sequences.disorder,
-    )
+class _Recovery(Generic[_Loader]):
+    """One run of `recover`."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        loader_over: Callable[[Image | None], _Loader],
+        disk: Disk,
+        progress: Progress,
+    ) -> None:
+        self._path = directory.path
+        self._identity = directory.identity
+        self._loader_over = loader_over
+        self._disk = disk
+        self._progress = progress
+        self._done_bytes = self._total_bytes = 0
+        self._broken: list[SnapshotDamaged] = []
+
+    def run(self) -> tuple[_Loader, Recovery]:
+        """Recover."""
+        path, disk = self._path, self._disk
+        inspect(path, self._identity.node_id)
+        found = snapshots(path)
+        for snapshot in found:
+            self._refuse_foreign(snapshot.path)
+        quarantined = resume_quarantine(path, disk)
+        files = [file for file in path.iterdir() if segment_number(file.name) or snapshot_number(file.name)]
+        self._total_bytes = sum(file.stat().st_size for file in files)
+        folded, snapshot_bytes, loader = self._load(found)
+        log = read_log(
+            path,
+            self._identity.node_id,
+            loader.apply,
+            stored=loader.stored,
+            behind=folded,
+            progress=self._advance,
+        )
+        corrupt = quarantined is not None or log.corrupt is not None
+        cut_bytes = 0
+        if log.corrupt is not None:
+            quarantined = (quarantined or ()) + quarantine(path, log.corrupt, disk)
+        elif log.torn is not None and log.tail is not None:
+            cut_bytes = _keep_aside(path / segment_name(log.tail.number), log.torn.offset, log.data, disk)
+        elif log.unused is not None:
+            cut_bytes = _keep_aside(log.unused, 0, log.unused.read_bytes(), disk)
+            disk.unlink(log.unused)
+        _make_durable(path, log, disk)
+        for leftover in path.glob("*.wal.tmp"):
+            disk.unlink(leftover)
+        sweep(path, disk)
+        sequences = log.sequences
+        return loader, Recovery(
+            records=log.records,
+            groups=log.groups,
+            next_sequence=following(sequences.last),
+            damage="corruption" if corrupt else "snapshot" if self._broken else "torn_tail" if cut_bytes else None,
+            cause=log.cause or (self._broken[0].detail if self._broken else None),
+            cut_bytes=cut_bytes,
+            quarantined=quarantined or (),
+            tail=log.tail,
+            snapshot=folded.segment,
+            snapshot_bytes=snapshot_bytes,
+            snapshot_entries=loader.entries,
+            closed_segments=log.closed_segments,
+            closed_bytes=log.closed_bytes,
+            gaps=sequences.gaps,
+            duplicates=sequences.duplicates,
+            disorder=sequences.disorder,
+        )
+
+    def _refuse_foreign(self, snapshot: Path) -> None:
+        try:
+            head = read_head(snapshot)
+        except SnapshotDamaged:
+            return  # loading it will say so again, and an older one is looked for
+        if head.node_id != self._identity.node_id:
+            raise ForeignDirectory(f"{snapshot} is of node {head.node_id}, not of node {self._identity.node_id}")
+
+    def _load(self, found: list[Numbered]) -> tuple[Folded, int, _Loader]:
+        """Load the newest snapshot that is whole; broken ones are put aside once an older state is at hand."""
+        for number, path in reversed(found):
+            try:
+                head, image = load(path, self._progress_within)
+            except SnapshotDamaged as broken:
+                self._broken.append(broken)
+                continue
+            size = path.stat().st_size
+            self._advance(size)
+            self._put_aside(found, number)
+            return Folded(number, head.position), size, self._loader_over(image)
+        self._put_aside(found, 0)
+        return NOTHING, 0, self._loader_over(None)
+
+    def _put_aside(self, found: list[Numbered], number: int) -> None:
+        for broken, path in found:
+            if broken > number:
+                self._disk.rename(path, path.with_name(f"{path.name}.damaged"))
+        if self._broken:
+            self._disk.sync_dir(self._path)
+
+    def _progress_within(self, done: int, _: int) -> None:
+        self._progress(self._done_bytes + done, max(self._total_bytes, self._done_bytes + done))
+
+    def _advance(self, size: int) -> None:
+        self._done_bytes += size
+        self._progress(self._done_bytes, max(self._total_bytes, self._done_bytes))
 
 
 def _keep_aside(segment: Path, offset: int, data: bytes, disk: Disk) -> int:

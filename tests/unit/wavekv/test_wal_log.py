@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.disk import BROKEN, FULL, FaultDisk, StillClock, SyncRecorder, fail_on
-from tests.fakes.log import NODE_ID, TIGHT, append_all, entry, opened, recovered, segments
+from tests.fakes.log import NODE_ID, TIGHT, Operations, append_all, entry, opened, recovered, segments
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import decode_header
 from wavekv.core.ops import Clear, Op, Set, SetNextSeq
@@ -19,9 +19,7 @@ ROOMY = WalSettings(segment_bytes_max=1 << 16, preallocate_bytes=4096)
 
 
 def open_log(directory: DataDirectory, disk: FaultDisk, settings: WalSettings = ROOMY) -> SegmentedLog:
-    return SegmentedLog(
-        directory, recover(directory, lambda _: None), settings, StillClock(), SyncRecorder(), disk=disk
-    )
+    return SegmentedLog(directory, recover(directory, Operations)[1], settings, StillClock(), SyncRecorder(), disk=disk)
 
 
 def test_the_log_is_the_port() -> None:
@@ -207,13 +205,26 @@ def test_a_group_that_may_or_may_not_be_on_disk_ends_the_log(tmp_path: Path, cal
         assert disk.calls == []
 
 
-def test_a_short_write_ends_the_log_and_is_a_torn_tail_afterwards(tmp_path: Path) -> None:
+def test_a_write_that_takes_a_part_is_gone_on_with(tmp_path: Path) -> None:
     disk = FaultDisk()
     with opened(tmp_path) as directory:
         log = open_log(directory, disk)
         log.append([Clear("first")], 1)
-        disk.before = lambda call, _: 30 if call.startswith("write") else None
-        with pytest.raises(DiskFailed, match="short write"):
+        disk.before = lambda call, _: 5 if call.startswith("write") else None
+        log.append([Clear("second"), Clear("third")], 2)
+    found, ops = recovered(tmp_path)
+    assert ops == [SetNextSeq(1), Clear("first"), SetNextSeq(2), Clear("second"), Clear("third")]
+    assert found.damage is None
+
+
+def test_a_write_that_takes_nothing_ends_the_log_and_is_a_torn_tail_afterwards(tmp_path: Path) -> None:
+    disk = FaultDisk()
+    with opened(tmp_path) as directory:
+        log = open_log(directory, disk)
+        log.append([Clear("first")], 1)
+        takes = iter([30, 0])
+        disk.before = lambda call, _: next(takes) if call.startswith("write") else None
+        with pytest.raises(DiskFailed, match="took nothing"):
             log.append([Clear("unknown"), Clear("never")], 2)
     found, ops = recovered(tmp_path)
     assert ops == [SetNextSeq(1), Clear("first"), SetNextSeq(2)]

@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from tests.fakes.disk import BROKEN, FULL, FaultDisk, PowerCut, fail_on, stop_at
-from tests.fakes.log import NODE_ID, TIGHT, append_all, entry, opened, recovered, segments
+from tests.fakes.log import NODE_ID, TIGHT, Operations, append_all, entry, opened, recovered, segments
 from wavekv.core.codec.records import encode_header
 from wavekv.core.ops import Clear, Op, Set, SetNextSeq
 from wavekv.errors import BadHeader, Corruption, DiskFailed, DiskFull, ForeignDirectory, NewerVersion, WaveKVError
@@ -327,7 +327,7 @@ def test_an_unreadable_segment_is_a_failed_disk(tmp_path: Path) -> None:
     append_all(tmp_path, [[Clear("a")]])
     (tmp_path / "00000002.wal").mkdir()
     with opened(tmp_path) as directory, pytest.raises(DiskFailed):
-        recover(directory, lambda _: None)
+        recover(directory, Operations)
     os.rmdir(tmp_path / "00000002.wal")  # noqa: PTH106 (names what it is)
 
 
