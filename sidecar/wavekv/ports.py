@@ -46,6 +46,18 @@ class Log(Protocol):
         """Return what the log occupies."""
         ...
 
+    def close_segment(self) -> int:
+        """Let all records so far lie in closed segments; return the last one's number. Raises as `append`."""
+        ...
+
+    def folded(self, snapshot: int, snapshot_bytes: int) -> None:
+        """Take note of a new snapshot of all segments up to `snapshot`."""
+        ...
+
+    def find_room(self) -> None:
+        """Look for room after `append` met a full disk; return if there is some. Raises as `append`."""
+        ...
+
 
 class LogSize(NamedTuple):
     """What a log occupies on disk, and what stands for the part of it that is folded into a snapshot.

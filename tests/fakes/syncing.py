@@ -19,6 +19,14 @@ class HeldSyncing:
         self.groups.append(tuple(ops))
         self._done = done
 
+    def run(self, work: Callable[[], None], done: Callable[[WaveKVError | None], None]) -> None:
+        try:
+            work()
+        except WaveKVError as error:
+            done(error)
+        else:
+            done(None)
+
     @property
     def busy(self) -> bool:
         return self._done is not None

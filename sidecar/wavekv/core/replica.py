@@ -42,6 +42,7 @@ from wavekv.core.types import U32_MAX, Dot, Entry, beats
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import (
     CratePeers,
+    DiskFull,
     Draining,
     KeyNotFound,
     PreconditionFailed,
@@ -135,6 +136,8 @@ class Replica:
             "the member has not joined its peers yet; try again"
         )
         """Why local writes are refused; None: they are accepted."""
+        self.full: DiskFull | None = None
+        """Why values are refused, local and merged ones; deletes are not."""
         self.refused: Counter[str] = Counter()
         self._rng = rng
         self._ticket = 0
@@ -332,6 +335,8 @@ class Replica:
             raise TooManyWaiting(f"{self._waiting_bytes} bytes wait for the disk; try again")
 
     def _check_room(self, new_key: bool, growth_bytes: int, ahead: tuple[int, int] = (0, 0)) -> None:
+        if self.full is not None:
+            raise self.full.with_traceback(None)
         keys, size = self._held_keys + ahead[0], self._held_bytes + ahead[1]
         check_room(self.limits, keys=keys, size_bytes=size, new_key=new_key, growth_bytes=growth_bytes)
 
@@ -428,6 +433,8 @@ class Replica:
             return "claimed_sequence"
         if pushed and self._covered.range_count >= limits.dots_max and self._covered.opens_range(*entry.dot):
             return "too_many_dots"
+        if self.full is not None and entry.value is not None:
+            return self.full.code
         keys, size = self._held_keys, self._held_bytes
         return merge_refusal(entry, limits, keys=keys, size_bytes=size, new_key=held is None, now_ms=now_ms)
 

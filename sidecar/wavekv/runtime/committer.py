@@ -6,6 +6,7 @@ the next. Futures resolve in order, so an acknowledgement never overtakes an ear
 """
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,8 +16,17 @@ from wavekv.core.ops import Op
 from wavekv.core.replica import Group, Replica
 from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed, Stopping, WaveKVError
 
+log = logging.getLogger(__name__)
+
 DRAIN_POLLS_MAX = 8
 """Turns of the loop a group may wait for company; at about 10 µs each, far below one sync."""
+
+ROOM_SECONDS = 1.0
+"""Between two looks for room on a full disk."""
+
+Done = Callable[[WaveKVError | None], None]
+FindRoom = Callable[[Done], None]
+"""Looks for room where appends run, and calls back, from any thread, with what came of it."""
 
 
 class Syncing(Protocol):
@@ -26,12 +36,24 @@ class Syncing(Protocol):
         """Append and sync `ops`, then call `done`, from any thread."""
         ...
 
+    def run(self, work: Callable[[], None], done: Callable[[WaveKVError | None], None]) -> None:
+        """Call `work` where appends run, between two of them, then `done`, from any thread."""
+        ...
+
 
 class Committer:
     """Moves staged groups to disk and wakes whoever waits for them."""
 
-    def __init__(self, replica: Replica, syncer: Syncing, on_durable: Callable[[Group], None]) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        syncer: Syncing,
+        on_durable: Callable[[Group], None],
+        find_room: FindRoom | None = None,
+    ) -> None:
+        """Commit `replica` through `syncer`; `find_room` looks for room on a full disk."""
         self._replica = replica
+        self._find_room = find_room
         self._syncer = syncer
         self._on_durable = on_durable
         self._loop = asyncio.get_running_loop()
@@ -108,10 +130,41 @@ class Committer:
         elif isinstance(error, DiskFull):
             self._replica.abandon()
             self._wake(None, error)
+            self._wait_for_room(error)
         else:
-            assert isinstance(error, DiskFailed), error
+            self._fail(error)
+
+    def _fail(self, error: WaveKVError) -> None:
+        assert isinstance(error, DiskFailed), error
+        if not self.failed.done():
             self.failed.set_result(error)
-            self._wake(None, error)
+        self._wake(None, error)
+
+    # ---- a full disk -----------------------------------------------------------------------------------------------
+
+    def _wait_for_room(self, error: DiskFull) -> None:
+        """Refuse values before they are staged, so that deletes get through, and look for room now and then."""
+        if self._find_room is not None:
+            if self._replica.full is None:
+                log.warning("the disk is full: values are refused until there is room; reads and deletes go on")
+                self._loop.call_later(ROOM_SECONDS, self._look_for_room)
+            self._replica.full = error
+
+    def _look_for_room(self) -> None:
+        if self._find_room is not None and self._replica.full is not None and not self.failed.done():
+            self._find_room(self._looked_from_any_thread)
+
+    def _looked_from_any_thread(self, error: WaveKVError | None) -> None:
+        self._loop.call_soon_threadsafe(self._looked, error)
+
+    def _looked(self, error: WaveKVError | None) -> None:
+        if error is None:
+            self._replica.full = None
+            log.info("the disk has room again: values are taken")
+        elif isinstance(error, DiskFull):
+            self._loop.call_later(ROOM_SECONDS, self._look_for_room)
+        else:
+            self._fail(error)
 
     def _wake(self, ticket: int | None, error: WaveKVError | None) -> None:
         """Resolve the waiters up to `ticket`, or fail all of them."""

@@ -17,7 +17,7 @@ from wavekv.core.replica import Group, Merged, Replica
 from wavekv.core.reports import sender_of
 from wavekv.errors import WaveKVError
 from wavekv.ports import Clock, Observer, Transport
-from wavekv.runtime.committer import Committer, Syncing
+from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
 from wavekv.runtime.link import Link
@@ -35,6 +35,11 @@ class MemorySyncing:
 
     def submit(self, ops: Sequence[Op], next_seq: int, done: Callable[[WaveKVError | None], None]) -> None:
         """Call `done`."""
+        done(None)
+
+    def run(self, work: Callable[[], None], done: Callable[[WaveKVError | None], None]) -> None:
+        """Call `work`, then `done`."""
+        work()
         done(None)
 
 
@@ -55,12 +60,13 @@ class Engine:
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
         status: Callable[[], Mapping[str, Any]],
+        find_room: FindRoom | None = None,
     ) -> None:
         self.replica = replica
         self._clock = clock
         self._observer = observer
         self._keep_epoch = keep_epoch
-        self.committer = Committer(replica, syncing, self._durable)
+        self.committer = Committer(replica, syncing, self._durable, find_room)
         identity = replica.identity
         self.watches = WatchHub(replica.store, clock, limits, identity.uuid.hex(), identity.inc)
         self.values = LocalKeyValues(replica, self.committer, self.watches, clock, status)

@@ -16,7 +16,7 @@ from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed
 from wavekv.ports import Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
-from wavekv.runtime.committer import Syncing
+from wavekv.runtime.committer import Done, FindRoom, Syncing
 from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.drain import Drain, DrainStatus
 from wavekv.runtime.engine import Engine, MemorySyncing
@@ -61,8 +61,12 @@ class Member:
         self._admission = parts.admission
         self._replica = parts.replica
         self._clock = parts.clock
-        self.persistent = self._engine(parts.replica, parts.syncer, parts.transport, self._round_ended)
-        self.ephemeral = self._engine(parts.ephemeral, MemorySyncing(), parts.ephemeral_transport, lambda _: None)
+        self.persistent = self._engine(
+            parts.replica, parts.syncer, parts.transport, on_round=self._round_ended, find_room=self._find_room
+        )
+        self.ephemeral = self._engine(
+            parts.ephemeral, MemorySyncing(), parts.ephemeral_transport, on_round=lambda _: None
+        )
         self._engines = (self.persistent, self.ephemeral)
         self._convergence = Convergence(parts.replica.store)
         self._drain = Drain(parts.replica)
@@ -84,7 +88,13 @@ class Member:
             self._drain_asked.set()
 
     def _engine(
-        self, replica: Replica, syncing: Syncing, transport: Transport, on_round: Callable[[Link], None]
+        self,
+        replica: Replica,
+        syncing: Syncing,
+        transport: Transport,
+        *,
+        on_round: Callable[[Link], None],
+        find_room: FindRoom | None = None,
     ) -> Engine:
         parts = self._parts
         return Engine(
@@ -99,7 +109,11 @@ class Member:
             on_round=on_round,
             keep_epoch=self._keep_epoch,
             status=self.status,
+            find_room=find_room,
         )
+
+    def _find_room(self, done: Done) -> None:
+        self._parts.syncer.run(self._parts.log.find_room, done)
 
     # ---- life ------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ def member_status(
         "draining": draining,
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
+        "disk_full": replica.full is not None,
         "process": {"inc": identity.inc, "origin": replica.origin},
         "store": _store(store, replica),
         "ephemeral": _store(ephemeral.store, ephemeral),

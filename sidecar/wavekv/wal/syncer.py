@@ -36,7 +36,9 @@ class Syncer:
         self._clock = clock
         self._average_seconds = 0.0
         self._busy = False
-        self._queue: SimpleQueue[tuple[Sequence[Op], int, Done] | None] = SimpleQueue()
+        self._jobs = 0
+        """Of `run`, not yet done: while there are any, nothing runs in the caller."""
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         if mode != "inline":
             self._thread = threading.Thread(target=self._work, name="wavekv-log", daemon=True)
@@ -51,10 +53,18 @@ class Syncer:
         """Append one commit group; `done` is called once, in the log's thread or before this returns."""
         assert not self._busy, "one append at a time"
         self._busy = True
-        if self.inline:
+        if self.inline and not self._jobs:
             self._append(ops, next_seq, done)
         else:
-            self._queue.put((ops, next_seq, done))
+            self._queue.put(lambda: self._append(ops, next_seq, done))
+
+    def run(self, work: Callable[[], None], done: Done) -> None:
+        """Do something else with the log between two appends; `done` is called as by `submit`."""
+        self._jobs += 1
+        if self._thread is None:
+            self._settle(work, done, self._job_done)
+        else:
+            self._queue.put(lambda: self._settle(work, done, self._job_done))
 
     def close(self) -> None:
         """Wait for the append in work and end the thread. The log stays open."""
@@ -63,19 +73,30 @@ class Syncer:
             self._thread.join()
 
     def _work(self) -> None:
-        while (batch := self._queue.get()) is not None:
-            self._append(*batch)
+        while (work := self._queue.get()) is not None:
+            work()
 
     def _append(self, ops: Sequence[Op], next_seq: int, done: Done) -> None:
         started = self._clock.monotonic()
+        try:
+            self._settle(lambda: self._log.append(ops, next_seq), done, self._idle)
+        finally:
+            self._average_seconds += _WEIGHT * (self._clock.monotonic() - started - self._average_seconds)
+
+    def _idle(self) -> None:
+        self._busy = False
+
+    def _job_done(self) -> None:
+        self._jobs -= 1
+
+    def _settle(self, work: Callable[[], None], done: Done, before: Callable[[], None]) -> None:
         # Stands if something unforeseen ends the thread: then nobody knows what is on disk.
         outcome: WaveKVError | None = DiskFailed("the append ended without a result; start again to recover")
         try:
-            self._log.append(ops, next_seq)
+            work()
             outcome = None
         except WaveKVError as error:
             outcome = error
         finally:
-            self._average_seconds += _WEIGHT * (self._clock.monotonic() - started - self._average_seconds)
-            self._busy = False
+            before()
             done(outcome)

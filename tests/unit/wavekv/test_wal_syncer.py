@@ -39,6 +39,13 @@ class SlowLog:
     def size(self) -> LogSize:
         return LogSize(0, 0, 0, 0)
 
+    def close_segment(self) -> int:
+        return 0
+
+    def folded(self, snapshot: int, snapshot_bytes: int) -> None: ...
+
+    def find_room(self) -> None: ...
+
 
 class Bench:
     def __init__(self, mode: FsyncMode) -> None:
