@@ -88,8 +88,8 @@ class Limits:
 class WalSettings:
     """The write-ahead log's files and syncing."""
 
-    segment_bytes_max: int = 64 << 20
-    """A segment that reached this size is closed and the next begun; groups are never split."""
+    segment_bytes_max: int = 16 << 20
+    """A segment that reached this size is closed and the next begun; groups are never split. The largest batch fits."""
     preallocate_bytes: int = 4 << 20
     """Zeros written ahead of the log: overwriting zeroed blocks halves the cost of a sync."""
     fsync_mode: FsyncMode = "thread"

@@ -123,6 +123,10 @@ class Observer(Protocol):
         """One push to `peer` ended."""
         ...
 
+    def compacted(self, result: str, seconds: float) -> None:
+        """One compaction ended: result ok|<error code>."""
+        ...
+
     def refused(self, code: str, count: int) -> None:
         """Entries of another member were refused on merge (future stamp, limits, dots)."""
         ...

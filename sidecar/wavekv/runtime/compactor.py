@@ -1,0 +1,262 @@
+"""When the log is folded into a snapshot, and what follows: the member's side of compaction.
+
+A compaction is due when the log behind the newest snapshot has reached a share of that snapshot, or holds something
+older than an age. The log's live segment is closed, and a process of low priority does the work (`wavekv.compaction`),
+so nothing here forks, and the loop does no more than read its lines. Afterwards
+
+    snapshot P, P+1 … N, snapshot N, N+1 …        becomes        snapshot N, N+1 … M, snapshot M, M+1 …
+
+The last but one snapshot and the segments behind it stay until the next compaction: should the newest turn out broken,
+they say all that it said. With a share of a quarter that takes two and a half times the data, at most.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from wavekv.config import CompactionSettings
+from wavekv.disk import OS_DISK, Disk
+from wavekv.errors import DiskFull, WaveKVError
+from wavekv.ports import Clock, Log, Observer
+from wavekv.runtime.committer import Syncing
+from wavekv.snapshot.files import snapshot_name, snapshots
+from wavekv.wal.spares import retire
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 1.0
+_BACKOFF_SECONDS: Final = 10.0
+_BACKOFF_SECONDS_MAX: Final = 600.0
+_LINE_BYTES_MAX: Final = 1 << 16
+"""Of the worker's output; its lines are a hundred bytes."""
+
+
+class Worker(Protocol):
+    """Runs `python -m wavekv.compaction` with arguments."""
+
+    def __call__(self, arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield each line that it prints, decoded; the last one is its result or names its error."""
+        ...
+
+
+async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
+    """Run the real worker; it is killed when this is closed early."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wavekv.compaction", *arguments, "--parent", str(os.getpid())),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=_LINE_BYTES_MAX,
+    )
+    assert process.stdout is not None, "it was asked for"
+    other = ""
+    told = False
+    try:
+        while line := await process.stdout.readline():
+            try:
+                fields = json.loads(line)
+            except ValueError:
+                other = line.decode(errors="replace").strip() or other
+                continue
+            told = "done" not in fields
+            yield fields
+        code = await process.wait()
+        if not told:
+            yield {"error": "worker_failed", "detail": f"the compaction process ended with code {code}: {other}"}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@dataclass(slots=True)
+class CompactionStatus:
+    """How compaction stands, for people.
+
+    Attributes:
+        running: a worker is at it.
+        progress: its share done, 0 … 1.
+        completed: compactions since the process started.
+        seconds: what the last one took.
+        error: why the last try failed; None: it did not.
+    """
+
+    running: bool = False
+    progress: float = 0.0
+    completed: int = 0
+    seconds: float | None = None
+    error: str | None = None
+    failures: int = field(default=0, repr=False)
+
+
+class Compactor:
+    """Compacts one directory whenever that is due."""
+
+    def __init__(
+        self,
+        path: Path,
+        log_: Log,
+        syncing: Syncing,
+        settings: CompactionSettings,
+        *,
+        clock: Clock,
+        observer: Observer,
+        before_first: Callable[[], None],
+        worker: Worker = run_worker,
+        disk: Disk = OS_DISK,
+    ) -> None:
+        """Compact the directory `path`; `before_first` makes it one that may hold snapshots."""
+        self._path = path
+        self._log = log_
+        self._syncing = syncing
+        self._settings = settings
+        self._clock = clock
+        self._observer = observer
+        self._before_first = before_first
+        self._worker = worker
+        self._disk = disk
+        self._compacted_at = clock.monotonic()
+        self._compacted_sequence = 0
+        self._retry_at = 0.0
+        self._lock = asyncio.Lock()
+        self.status = CompactionStatus()
+
+    async def run(self) -> None:
+        """Compact whenever it is due, until cancelled."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            if self.due() and self._clock.monotonic() >= self._retry_at:
+                await self.compact()
+
+    def due(self) -> bool:
+        """Tell whether the log has grown, or aged, enough."""
+        size, settings = self._log.size(), self._settings
+        threshold = max(settings.log_bytes_min, int(size.snapshot_bytes * settings.log_share))
+        if size.used_bytes >= threshold:
+            return True
+        aged = self._clock.monotonic() - self._compacted_at >= settings.age_ms_max / 1000
+        return aged and size.last_sequence > self._compacted_sequence and size.used_bytes > 0
+
+    async def compact(self) -> bool:
+        """Fold all that is in the log now; tell whether that went well. A failure is logged, counted and retried."""
+        async with self._lock:
+            started = self._clock.monotonic()
+            self.status.running, self.status.progress = True, 0.0
+            result = "ok"
+            try:
+                await self._compact()
+            except (WaveKVError, OSError) as error:
+                result = error.named if isinstance(error, WaveKVError) else "disk_failed"
+                self._failed(error)
+            else:
+                self.status.error, self.status.failures = None, 0
+                self.status.completed += 1
+                self.status.seconds = round(self._clock.monotonic() - started, 3)
+            finally:
+                self.status.running = False
+            self._observer.compacted(result, self._clock.monotonic() - started)
+            return result == "ok"
+
+    def _failed(self, error: WaveKVError | OSError) -> None:
+        detail = error.detail if isinstance(error, WaveKVError) else str(error)
+        if detail != self.status.error:
+            log.error("compaction failed and is tried again later: %s", detail)
+        self.status.error = detail
+        pause = min(_BACKOFF_SECONDS * 2.0**self.status.failures, _BACKOFF_SECONDS_MAX)
+        self.status.failures = min(self.status.failures + 1, 16)
+        self._retry_at = self._clock.monotonic() + pause
+
+    async def _compact(self) -> None:
+        await asyncio.to_thread(self._before_first)
+        sequence = self._log.size().last_sequence
+        last = await self._with_the_log(self._log.close_segment)
+        base = self._log.size().snapshot
+        if last <= base:
+            return
+        try:
+            made = await self._merge(base, last)
+        except _WorkerRefusal as refusal:
+            if refusal.code != "snapshot_damaged" or not base:
+                raise
+            base = await self._fall_back(base)
+            made = await self._merge(base, last)
+        await self._with_the_log(lambda: self._log.folded(last, int(made["file_bytes"])))
+        self._compacted_at, self._compacted_sequence = self._clock.monotonic(), sequence
+        log.info("snapshot %d: %d entries in %d bytes", last, made["entries"], made["file_bytes"])
+        if base:
+            await asyncio.to_thread(retire, self._path, base, self._disk, self._settings.spares_max)
+            await self._work(["spares"])
+
+    async def _merge(self, base: int, last: int) -> Mapping[str, Any]:
+        return await self._work(["merge", "--base", str(base), "--last", str(last)])
+
+    async def _fall_back(self, broken: int) -> int:
+        """Put a snapshot that does not hold aside; return the number of the one before it, 0: the log's beginning."""
+        log.error("snapshot %d is damaged on disk; it is made anew from the one before it", broken)
+        path = self._path / snapshot_name(broken)
+        await asyncio.to_thread(self._disk.rename, path, path.with_name(f"{path.name}.damaged"))
+        older = snapshots(self._path)
+        number, size = (older[-1].number, older[-1].path.stat().st_size) if older else (0, 0)
+        await self._with_the_log(lambda: self._log.folded(number, size))
+        return number
+
+    async def _work(self, command: list[str]) -> Mapping[str, Any]:
+        """Run the worker to its end; return its result.
+
+        Raises:
+            _WorkerRefusal: it failed.
+        """
+        arguments = [*command, "--data-dir", str(self._path), "--nice", str(self._settings.nice)]
+        last: Mapping[str, Any] = {"error": "worker_failed", "detail": "the compaction process told nothing"}
+        async for fields in self._worker(arguments):
+            last = fields
+            if "done" in fields and command[0] == "merge":
+                self.status.progress = round(fields["done"] / max(fields["total"], 1), 3)
+        if "error" in last or "done" in last:
+            raise _WorkerRefusal(str(last.get("error", "worker_failed")), str(last.get("detail", "it ended early")))
+        return last
+
+    async def _with_the_log(self, work: Callable[[], Any]) -> Any:
+        """Do `work` where appends run; return what it returns.
+
+        Raises:
+            WaveKVError: as `work` does.
+        """
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        results: list[Any] = []
+
+        def done(error: WaveKVError | None) -> None:
+            loop.call_soon_threadsafe(_settle, ended, error)
+
+        self._syncing.run(lambda: results.append(work()), done)
+        await ended
+        return results[0]
+
+
+class _WorkerRefusal(WaveKVError):
+    """The worker's error, under its code."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code  # type: ignore[misc]
+
+    @property
+    def named(self) -> str:
+        """The worker's code."""
+        return self.code
+
+
+def _settle(ended: "asyncio.Future[None]", error: WaveKVError | None) -> None:
+    if ended.done():
+        return
+    if error is None:
+        ended.set_result(None)
+    else:
+        ended.set_exception(error)
