@@ -97,6 +97,22 @@ class WalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotSettings:
+    """How a snapshot is written; readers take any."""
+
+    block_entries_max: int = 4096
+    """Entries in one block, the unit of checking and decoding."""
+    block_bytes_max: int = 1 << 20
+    """Key and packed bytes in one block of entries, one entry more at most."""
+    sort_dots_max: int = 131_072
+    """Dots held in memory while they are sorted; more go to a temporary file. About 60 bytes each."""
+    dots_block_max: int = 65_536
+    """Dots, or entries with an expiry, in one block: 12 or 16 bytes each."""
+    sync_bytes: int = 8 << 20
+    """Bytes written between two syncs: one sync of a whole snapshot would hold up those of the log."""
+
+
+@dataclass(frozen=True, slots=True)
 class GossipSettings:
     """Exchange and push."""
 

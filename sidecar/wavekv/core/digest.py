@@ -8,10 +8,11 @@ because it costs a pass over everything.
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from xxhash import xxh3_64_intdigest
 
+from wavekv.core.packed import EXPIRING_FACTS_BYTES, FACTS_BYTES, HAS_EXPIRY, HAS_VALUE, unpack_facts
 from wavekv.core.types import Entry
 
 BUCKETS = 64
@@ -21,6 +22,8 @@ _MASK = 2**64 - 1
 _META = struct.Struct("<IQqq")
 _CRATE_META = struct.Struct("<IQq")
 _LENGTH = struct.Struct("<I")
+_HASHED = struct.Struct("<IQqqI")
+_expires_at = struct.Struct("<q").unpack_from
 _NO_EXPIRY = -(2**63)
 
 
@@ -52,6 +55,21 @@ def _hashes(entry: Entry) -> tuple[int, int]:
     expiry = _NO_EXPIRY if entry.expires_at is None else entry.expires_at
     meta = _META.pack(entry.origin, entry.seq, entry.timestamp, expiry)
     return xxh3_64_intdigest(key) % BUCKETS, xxh3_64_intdigest(meta + _LENGTH.pack(len(key)) + key + entry.value)
+
+
+def tally(sums: list[int], keys: Sequence[str], packed: Sequence[bytes]) -> None:
+    """Add packed entries to `sums`, as `Buckets.replace` would; the caller reduces them modulo 2^64 in the end."""
+    for key, blob in zip(keys, packed, strict=True):
+        timestamp, seq, origin, kind = unpack_facts(blob)
+        if not kind & HAS_VALUE:
+            continue
+        raw = key.encode()
+        if kind & HAS_EXPIRY:
+            expiry, value = _expires_at(blob, FACTS_BYTES)[0], blob[EXPIRING_FACTS_BYTES:]
+        else:
+            expiry, value = _NO_EXPIRY, blob[FACTS_BYTES:]
+        meta = _HASHED.pack(origin, seq, timestamp, expiry, len(raw))
+        sums[xxh3_64_intdigest(raw) % BUCKETS] += xxh3_64_intdigest(meta + raw + value)
 
 
 def crate_digest(entries: Iterable[Entry]) -> bytes:
