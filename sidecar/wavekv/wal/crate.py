@@ -38,6 +38,12 @@ from wavekv.wal.segment import Cause, Sequences, read_header, replay
 _NAME: Final = re.compile(r"node_(0|[1-9]\d{0,9})\.(wal|snapshot|snapshot\.bak|wal\.tmp|snapshot\.tmp)")
 
 
+def crate_node_id(name: str) -> int | None:
+    """Return the node id in the name of a log or snapshot of the original system, None for any other name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match and match[2] in ("wal", "snapshot", "snapshot.bak") else None
+
+
 @dataclass(frozen=True, slots=True)
 class CrateFiles:
     """The files of one node in one directory; `names` are all of them, leftovers of unfinished steps included."""
