@@ -146,18 +146,24 @@ def _hex(value: bytes | None) -> str | None:
 
 
 def line(fields: dict[str, Any]) -> str:
-    """Return one readable line: the name, then `field=value`, long values cut short."""
+    """Return one readable line: the name of the operation, then its fields."""
     if "ops" in fields:
         return " | ".join(["batch", *map(line, fields["ops"])])
     flat = {**fields, **fields.get("entry", {})}
-    words = [flat.pop("op")]
+    name = flat.pop("op")
     flat.pop("entry", None)
-    for name, value in flat.items():
+    return f"{name} {words(flat)}" if flat else str(name)
+
+
+def words(fields: dict[str, Any]) -> str:
+    """Return `field=value` for each, long values cut short."""
+    found = []
+    for name, value in fields.items():
         if name in ("value", "value_hex"):
-            words.append("tombstone" if value is None else f"value={_short(value)}")
+            found.append("tombstone" if value is None else f"value={_short(value)}")
         else:
-            words.append(f"{name}={visible(value) if isinstance(value, str) else value}")
-    return " ".join(words)
+            found.append(f"{name}={visible(value) if isinstance(value, str) else value}")
+    return " ".join(found)
 
 
 def _short(digits: str) -> str:

@@ -5,6 +5,7 @@ import shutil
 import uuid
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -192,16 +193,9 @@ def test_the_next_sequence_lies_above_every_own_one_ever_seen_and_is_never_too_g
 
 def test_an_operation_that_the_original_system_lacks_is_a_newer_versions(tmp_path: Path) -> None:
     refuses(log(tmp_path / "a", SetExpiring(entry("a", 1)._replace(expires_at=5))), NewerVersion, "SetExpiring")
-    body = b"\1\x63" + b"\xfc\xf7\xdf\x88\xa9"  # operation 99 and its checksum
-    unknown = len(body).to_bytes(4, "little") + body
-    path = log(tmp_path / "b", Set(entry("a", 1)), tail=_with_checksum(unknown))
+    body = b"\1\x63\xfc" + crc32(b"\x63").to_bytes(4, "little")  # operation 99 and its checksum
+    path = log(tmp_path / "b", Set(entry("a", 1)), tail=len(body).to_bytes(4, "little") + body)
     refuses(path, NewerVersion, "node_1.wal", "an operation this version does not know")
-
-
-def _with_checksum(record: bytes) -> bytes:
-    from zlib import crc32  # noqa: PLC0415
-
-    return record[:-4] + crc32(record[5:6]).to_bytes(4, "little")
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
