@@ -144,6 +144,15 @@ def test_a_directory_written_by_the_crate_is_taken_over_and_its_files_are_kept(m
     assert {name: data for name, data in content(path / "crate").items() if name in before} == before
 
 
+def test_a_directory_of_the_crate_that_lost_something_says_so_and_a_member_without_peers_goes_on(
+    member: MemberProcess,
+) -> None:
+    copy_of("v2-primary-broken-backup-used", member.data_dir)
+    assert held(member.start().wait_ready()) == ["gen1", "gen3"]
+    assert "what was taken over is not all there was" in member.log
+    assert member.put("new", b"value").status == 201
+
+
 def test_a_directory_of_the_crate_with_another_nodes_snapshot_is_not_taken_over(member: MemberProcess) -> None:
     path = copy_of("snapshot-wrong-node", member.data_dir)
     before = content(path)

@@ -372,10 +372,11 @@ def test_a_disk_that_fails_at_any_call_is_named_and_the_next_start_goes_on(
 def test_files_that_changed_before_the_identity_was_written_are_read_again(tmp_path: Path) -> None:
     path = copy_of("v2-wal-only", tmp_path / "d")
     with pytest.raises(DiskFull):
-        open_at(path, disk=FaultDisk(fail_on("open IDENTITY", FULL)))
-    assert (path / "00000001.wal").exists()
+        open_at(path, disk=FaultDisk(fail_on("open IDENTITY", FULL)), segment_bytes_max=30)
+    assert (path / "00000002.wal").exists()
     log(path, Set(entry("later", 1)))
     assert list(recovered(path)[1].entries) == ["later"]
+    assert not (path / "00000002.wal").exists()
 
 
 def test_a_damaged_marker_is_refused(tmp_path: Path) -> None:
