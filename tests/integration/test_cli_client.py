@@ -154,11 +154,6 @@ def test_an_export_to_stdout_is_data_alone(capfdbinary: Captured) -> None:
     assert err == b""
 
 
-def test_the_crate_format_is_refused(capfdbinary: Captured) -> None:
-    assert run(["export", "--format", "crate"]) == 2
-    assert b"not in this version" in capfdbinary.readouterr().err
-
-
 STATUS = {
     "name": "m0",
     "node_id": 7,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.crate_dirs import content, copy_of
 from tests.integration.member_process import Cluster, MemberProcess, eventually, free_ports
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_CORRUPT = 1, 2, 4
@@ -132,12 +133,31 @@ def test_a_directory_of_another_cluster_is_refused(member: MemberProcess) -> Non
     assert held(member.start().wait_ready()) == KEYS
 
 
-def test_a_directory_written_by_the_crate_is_not_taken_over(member: MemberProcess) -> None:
-    member.data_dir.mkdir(parents=True)
-    log = member.data_dir / "node_1.wal"
-    log.write_bytes(b"\x0f\0\0\0WKVL")
+def test_a_directory_written_by_the_crate_is_taken_over_and_its_files_are_kept(member: MemberProcess) -> None:
+    path = copy_of("v2-with-backup", member.data_dir)
+    before = content(path)
+    assert held(member.start().wait_ready()) == ["gen1", "gen2", "gen3"]
+    assert "3 entries taken over from node 1" in member.log
+    member.put("new", b"value")
+    member.kill()
+    assert held(member.start().wait_ready()) == ["gen1", "gen2", "gen3", "new"]
+    assert {name: data for name, data in content(path / "crate").items() if name in before} == before
+
+
+def test_a_directory_of_the_crate_that_lost_something_says_so_and_a_member_without_peers_goes_on(
+    member: MemberProcess,
+) -> None:
+    copy_of("v2-primary-broken-backup-used", member.data_dir)
+    assert held(member.start().wait_ready()) == ["gen1", "gen3"]
+    assert "what was taken over is not all there was" in member.log
+    assert member.put("new", b"value").status == 201
+
+
+def test_a_directory_of_the_crate_with_another_nodes_snapshot_is_not_taken_over(member: MemberProcess) -> None:
+    path = copy_of("snapshot-wrong-node", member.data_dir)
+    before = content(path)
     refused(member, EXIT_REFUSED, "foreign_directory")
-    assert sorted(member.data_dir.iterdir()) == [log]
+    assert content(path) == before
 
 
 def test_a_directory_in_use_is_refused_and_its_member_goes_on(one: MemberProcess, tmp_path: Path) -> None:

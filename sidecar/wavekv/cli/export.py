@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wavekv.cli.client import Client
+from wavekv.cli.crate_export import export_crate
 from wavekv.cli.records import json_line
 from wavekv.cli.status import field
 from wavekv.cli.target import Target, targeted
+from wavekv.core.types import U32_MAX
 from wavekv.errors import DirectoryUnusable, UsageError
 
 
@@ -27,14 +29,36 @@ from wavekv.errors import DirectoryUnusable, UsageError
 @click.argument("file", default="-")
 @click.option("--prefix", default="", help="Keys that begin with this.")
 @click.option("--format", "style", type=click.Choice(["jsonl", "crate"]), default="jsonl", show_default=True)
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="With --format crate: the stopped member's directory."
+)
+@click.option(
+    "--crate-member",
+    "members",
+    type=click.IntRange(1, U32_MAX),
+    multiple=True,
+    help="For --format crate: id of a node that it exchanges with.  [repeatable]",
+)
 @targeted
-def export(target: Target, file: str, prefix: str, style: str) -> None:
+def export(
+    target: Target, file: str, prefix: str, style: str, *, data_dir: Path | None, members: tuple[int, ...]
+) -> None:
     """Write all entries to FILE (- or nothing: stdout), one JSON object a line.
 
     Each has "key" and "value", or "value_base64" where the value is not UTF-8. `wavekv import` reads it back.
+
+    With --format crate and --data-dir, FILE is a new or empty directory that a node of the original system opens, of
+    version 1.0.0 or 2.x; tombstones and acknowledgements are in it.
     """
     if style == "crate":
-        raise UsageError("--format crate is not in this version; --format jsonl is, and `wavekv import` reads it")
+        if data_dir is None or file == "-" or prefix:
+            raise UsageError("--format crate takes a stopped member's --data-dir and a directory to write, no --prefix")
+        export_crate(data_dir, Path(file), members)
+        return
+    if data_dir is not None or members:
+        raise UsageError(
+            "--data-dir and --crate-member belong to --format crate; JSON lines come from a running member"
+        )
     if file == "-":
         asyncio.run(_write(target, prefix, sys.stdout.buffer))
         return

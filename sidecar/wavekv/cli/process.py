@@ -40,6 +40,7 @@ from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
 from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
+from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover
@@ -121,15 +122,18 @@ class _Process:
         await health.start(open_tcp(settings.metrics_listen))
         stack.push_async_callback(health.stop)
 
-        directory = open_directory(
+        directory = await asyncio.to_thread(  # what is taken over from the original system may be long
+            open_directory,
             settings.data_dir,
             node_id=settings.node_id,
             cluster_id=settings.cluster_id or (document.cluster_id if document else None),
             now_ms=self._clock.now_ms(),
             new_node_id=lambda: secrets.randbits(32) or 1,
             new_uuid=uuid.uuid4,
+            segment_bytes_max=settings.wal.segment_bytes_max,
         )
         stack.callback(directory.close)
+        _tell_conversion(directory.converted)
         store, recovery, recovered = await self._recover(directory)
         syncing_log = SegmentedLog(directory, recovery, settings.wal, clock=self._clock, observer=self._metrics)
         stack.callback(syncing_log.close)
@@ -143,7 +147,7 @@ class _Process:
             document,
             settings.peers,
             founds=settings.bootstrap,
-            damaged=recovery.damage == "corruption",
+            damaged=recovery.damage == "corruption" or directory.lost_something,
         )
         replica = self._replica(directory, store, admission.membership)
         parts = Parts(
@@ -262,3 +266,14 @@ class _Process:
         resp = RespServer(member.persistent.values, settings.limits, self._metrics, self._clock)
         await resp.start(open_loopback(settings.resp_listen))
         stack.push_async_callback(resp.stop)
+
+
+def _tell_conversion(converted: Conversion | None) -> None:
+    if converted is None:
+        return
+    found, files = (converted.entries, converted.node_id), ", ".join(converted.files)
+    log.info("%d entries taken over from node %d of the original system; its files are kept: %s", *found, files)
+    if converted.damage is not None:
+        log.error("what was taken over is not all there was (%s): this volume heals first", converted.damage)
+    elif converted.cut_bytes:
+        log.warning("its log ended in an unfinished write; %d bytes were left out", converted.cut_bytes)

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": ("wavekv.cli.export:export", "Write all entries as JSON lines."),
     "import": ("wavekv.cli.importing:import_file", "Load a file, quickly and resumably."),
     "wal": ("wavekv.cli.wal:wal", "Read log files offline."),
+    "snapshot": ("wavekv.cli.snapshot:snapshot", "Read snapshots offline."),
 }
 """Command name to `module:attribute` and summary, in the order the help shows."""
 

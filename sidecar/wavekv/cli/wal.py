@@ -7,20 +7,24 @@ a clean stop would end the reader by a signal.
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from wavekv.cli.data import visible
+from wavekv.cli.progress import bar
 from wavekv.core import ops
 from wavekv.core.codec.records import Header
 from wavekv.core.types import Entry
-from wavekv.errors import BadHeader, NewerVersion, StorageError
+from wavekv.errors import BadHeader, Corruption, NewerVersion, StorageError
+from wavekv.wal.crate import crate_header, crate_node_id, find_crate_files
 from wavekv.wal.directory import IDENTITY, decode_identity
 from wavekv.wal.reading import Replayed, read_log, replay_segment
-from wavekv.wal.segment import Damage, Reader, read_header, segment_number
+from wavekv.wal.segment import Cause, Damage, Reader, read_header, segment_number
 
 _VALUE_SHOWN_MAX = 32
+EXIT_CORRUPT: Final = Corruption.exit_code
+_UNMARKED = "the original system marks nothing that would tell whether what lies behind was durable"
 _TORN = "the last append was cut by a crash, or is being written now; it was never acknowledged"
 _PLAIN: dict[type[ops.Op], tuple[str, ...]] = {
     ops.Clear: ("clear", "key"),
@@ -45,47 +49,74 @@ def wal() -> None:
 @wal.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last one describes the end.")
 @click.argument("file", type=click.Path(path_type=Path))
-def dump(file: Path, as_json: bool) -> None:
-    """Print every record of the log FILE, up to its end or its first damage; exit code 4 for a bad header."""
+def dump(file: Path, as_json: bool) -> int:
+    """Print every record of the log FILE, up to its end or its first damage; exit code 4 on corruption."""
     data = _read(file)
     try:
         reader = Reader(data, _header(data, file))
     except NewerVersion as error:
         raise BadHeader(error.detail) from error
-    count = 0
+    count = groups = 0
     for offset, _, record in reader:
         fields = describe(record.op)
         if as_json:
             sys.stdout.write(json.dumps({"sequence": record.sequence} | fields) + "\n")
         else:
-            sys.stdout.write(f"{offset:>10}  {record.sequence:>8}  {_line(fields)}\n")
+            sys.stdout.write(f"{offset:>10}  {record.sequence:>8}  {line(fields)}\n")
         count += 1
+        groups += isinstance(record.op, ops.SetNextSeq)
     damage = reader.damage
     if as_json:
         end = {"records": count, "valid_bytes": reader.valid_end, "damage": damage and damage.cause.value}
         sys.stdout.write(json.dumps({"end": end}) + "\n")
     else:
         sys.stdout.write(f"end: {count} records, {reader.valid_end} valid bytes, damage: {_cause(damage)}\n")
+    return _exit_code(damage, marked=_marked(file, groups))
 
 
 @wal.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def verify(path: Path) -> int:
-    """Check a log file, or all segments of a data directory; exit code 4 on corruption."""
-    log = _replayed_directory(path) if path.is_dir() else _replayed_file(path)
+    """Check a log file, or all segments of a data directory; exit code 4 on corruption.
+
+    Logs of the original system, node_{id}.wal, are checked as well.
+    """
+    file = _single_log(path)
+    with bar("verifying"):
+        log = _replayed_directory(path) if file is None else _replayed_file(file)
     sequences = log.sequences
     click.echo(f"{path}: {log.records} records in {log.groups} groups")
     click.echo(f"sequences: {sequences.gaps} gaps, {sequences.duplicates} repeated, {sequences.disorder} out of order")
     if log.corrupt is not None:
         click.echo(f"corruption: {log.corrupt.cause}; what lies behind it was durable once")
-        return 4
+        return EXIT_CORRUPT
     if log.unused is not None:
         click.echo(f"torn tail: {log.unused.name} ends inside its header; nothing was ever written to it")
-    elif log.torn is not None:
-        click.echo(f"torn tail: {log.torn.cause} at {log.torn.offset}; {_TORN}")
-    else:
+    elif log.torn is None:
         click.echo("no damage")
+    elif _exit_code(log.torn, marked=file is None or _marked(file, log.groups)):
+        click.echo(f"corruption: {_cause(log.torn)}; {_UNMARKED}")
+        return EXIT_CORRUPT
+    else:
+        click.echo(f"torn tail: {_cause(log.torn)}; {_TORN}")
     return 0
+
+
+def _marked(file: Path, groups: int) -> bool:
+    """Tell whether the log's writer marked group starts, so that a bad record without one behind it is a torn tail.
+
+    Ours does, and the original system does not. Under a name that tells neither, a log without any mark is its.
+    """
+    return not crate_node_id(file.name) and (segment_number(file.name) is not None or groups > 0)
+
+
+def _exit_code(damage: Damage | None, *, marked: bool) -> int:
+    if damage is None:
+        return 0
+    if damage.cause is Cause.UNKNOWN_OP:
+        return NewerVersion.exit_code
+    torn = damage.group_start is None and (marked or damage.cause is Cause.TORN_TAIL)
+    return 0 if torn else EXIT_CORRUPT
 
 
 def describe(op: ops.Op) -> dict[str, Any]:
@@ -114,19 +145,25 @@ def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
 
 
-def _line(fields: dict[str, Any]) -> str:
-    """Return one readable line: the name, then `field=value`, long values cut short."""
+def line(fields: dict[str, Any]) -> str:
+    """Return one readable line: the name of the operation, then its fields."""
     if "ops" in fields:
-        return " | ".join(["batch", *map(_line, fields["ops"])])
+        return " | ".join(["batch", *map(line, fields["ops"])])
     flat = {**fields, **fields.get("entry", {})}
-    words = [flat.pop("op")]
+    name = flat.pop("op")
     flat.pop("entry", None)
-    for name, value in flat.items():
+    return f"{name} {words(flat)}" if flat else str(name)
+
+
+def words(fields: dict[str, Any]) -> str:
+    """Return `field=value` for each, long values cut short."""
+    found = []
+    for name, value in fields.items():
         if name in ("value", "value_hex"):
-            words.append("tombstone" if value is None else f"value={_short(value)}")
+            found.append("tombstone" if value is None else f"value={_short(value)}")
         else:
-            words.append(f"{name}={visible(value) if isinstance(value, str) else value}")
-    return " ".join(words)
+            found.append(f"{name}={visible(value) if isinstance(value, str) else value}")
+    return " ".join(found)
 
 
 def _short(digits: str) -> str:
@@ -147,7 +184,8 @@ def _read(file: Path) -> bytes:
 
 
 def _header(data: bytes, file: Path) -> Header:
-    header = read_header(data, str(file))
+    node_id = crate_node_id(file.name)
+    header = read_header(data, str(file)) if node_id is None else crate_header(data, file, node_id)
     if header is None:
         raise BadHeader(f"{file} ends inside its header: nothing was ever written to it")
     return header
@@ -162,9 +200,20 @@ def _replayed_file(file: Path) -> Replayed:
 def _replayed_directory(directory: Path) -> Replayed:
     identity = directory / IDENTITY
     if not identity.exists() and not any(segment_number(file.name) for file in directory.iterdir()):
-        raise StorageError(f"{directory} is no data directory: it holds neither IDENTITY nor a segment; name one")
+        raise StorageError(
+            f"{directory} is no data directory: it holds neither IDENTITY nor a segment, nor a log of the original "
+            "system; name one"
+        )
     node_id = decode_identity(_read(identity), str(identity)).node_id if identity.exists() else None
     try:
         return read_log(directory, node_id, lambda _: None)
     except OSError as error:
         raise StorageError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _single_log(path: Path) -> Path | None:
+    """Return the one file to check; None where `path` is a directory that segments are looked for in."""
+    if not path.is_dir():
+        return path
+    crate = None if (path / IDENTITY).exists() else find_crate_files(path)
+    return crate.file("wal") if crate else None

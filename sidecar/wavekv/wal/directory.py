@@ -5,6 +5,8 @@ Invariants:
 - The boot count is raised, durably, before anything else of the process (ephemeral sequences start from it, and a
   process that is not the directory's first never writes under the node id, G8).
 - `IDENTITY` holds its old content or its new, whatever happens in between.
+- A directory of the original system becomes ours on its first open (`conversion`), and is refused before that if any
+  of its files is not what it has to be.
 
 Turned down: a pid file as the lock, which outlives its process; the kernel drops an flock for us.
 """
@@ -18,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from wavekv.config import WalSettings
 from wavekv.core.types import U32_MAX
 from wavekv.disk import OS_DISK, Disk, disk_error, replace_file
 from wavekv.errors import (
@@ -28,17 +31,20 @@ from wavekv.errors import (
     NewerVersion,
     UsageError,
 )
+from wavekv.wal.conversion import MARKER, Conversion, convert, finish_conversion, read_conversion
+from wavekv.wal.crate import CrateFiles, find_crate_files, read_crate
+from wavekv.wal.segment import segment_number
 
 FORMAT: Final = 1
 IDENTITY: Final = "IDENTITY"
 LOCK: Final = "LOCK"
-_HARMLESS: Final = (LOCK, f"{IDENTITY}.tmp", "lost+found")
+_HARMLESS: Final = (LOCK, f"{IDENTITY}.tmp", f"{MARKER}.tmp", "lost+found")
 """What a directory may hold that is to become ours: our own first steps, and what a file system puts on a volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What is born with a directory, and the number of process starts on it so far."""
+    """What is born with a directory, and the number of process starts on it so far (0: just converted)."""
 
     format: int
     node_id: int
@@ -58,11 +64,18 @@ class DataDirectory:
     """There was no identity before this process."""
     lock: int
     """Descriptor of the locked file."""
+    converted: Conversion | None = None
+    """How it became ours, where it was the original system's until now and no process has run on it."""
 
     @property
     def first_process(self) -> bool:
         """Tell whether this is the first process on the directory, the one that writes under the node id (R7)."""
         return self.identity.boot_count == 1
+
+    @property
+    def lost_something(self) -> bool:
+        """Tell whether the original system's files did not come to all that was durable in them."""
+        return self.converted is not None and self.converted.damage is not None
 
     def close(self) -> None:
         """Give the lock back."""
@@ -77,9 +90,10 @@ def open_directory(
     now_ms: int,
     new_node_id: Callable[[], int],
     new_uuid: Callable[[], uuid.UUID],
+    segment_bytes_max: int = WalSettings().segment_bytes_max,
     disk: Disk = OS_DISK,
 ) -> DataDirectory:
-    """Open or create the data directory, lock it, and count this process start.
+    """Open, create or convert the data directory, lock it, and count this process start.
 
     Args:
         path: The directory; it and its parents are made where absent.
@@ -88,6 +102,7 @@ def open_directory(
         now_ms: Creation time for a new identity.
         new_node_id: Draws a node id, 1 … 2^32-1.
         new_uuid: Draws the directory's uuid.
+        segment_bytes_max: Of a log that a conversion writes.
         disk: The system calls.
 
     Raises:
@@ -95,9 +110,10 @@ def open_directory(
         DirectoryUnusable: not a directory, or not writable.
         DirectoryInUse: another process has it open.
         ForeignDirectory: it belongs to another cluster, node or program.
+        BadHeader: it is the original system's, and a file of it is not what its name says.
         NewerVersion: a newer version wrote it.
         Corruption: its identity cannot be read.
-        DiskFull, DiskFailed: the identity could not be written.
+        DiskFull, DiskFailed: what makes it ours could not be written.
     """
     if node_id is not None and not 1 <= node_id <= U32_MAX:
         raise UsageError(f"node id {node_id} is outside 1 … {U32_MAX}")
@@ -105,25 +121,34 @@ def open_directory(
         if not path.exists():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             disk.sync_dir(path.parent)
-        _inspect(path, node_id, cluster_id)
-        lock = _lock(path)
+        found = _inspect(path, node_id, cluster_id)
+        crate = read_crate(found) if isinstance(found, CrateFiles) else None
+        lock = lock_directory(path)
     except OSError as error:
         raise disk_error(error, f"open the data directory {path}") from error
     try:
-        held = _inspect(path, node_id, cluster_id)
-        if held is None:
+        found = _inspect(path, node_id, cluster_id)  # once more: somebody may have had the lock meanwhile
+        is_new = found is None
+        if found is None:
             chosen = new_node_id() if node_id is None else node_id
-            identity = Identity(FORMAT, chosen, new_uuid(), cluster_id, 1, now_ms)
-        else:
-            identity = replace(held, cluster_id=held.cluster_id or cluster_id, boot_count=held.boot_count + 1)
+            found = Identity(FORMAT, chosen, new_uuid(), None, 0, now_ms)
+        elif isinstance(found, CrateFiles):
+            born = Identity(FORMAT, found.node_id, new_uuid(), None, 0, now_ms)
+            state = crate or read_crate(found)
+            told = {"now_ms": now_ms, "segment_bytes_max": segment_bytes_max}
+            convert(found, state, path / IDENTITY, encode_identity(born), **told, disk=disk)
+            found = born
+        finish_conversion(path, disk)
+        converted = None if found.boot_count else read_conversion(path)
+        identity = replace(found, cluster_id=found.cluster_id or cluster_id, boot_count=found.boot_count + 1)
         replace_file(disk, path / IDENTITY, encode_identity(identity))
     except OSError as error:
         os.close(lock)
-        raise disk_error(error, f"write {path / IDENTITY}") from error
+        raise disk_error(error, f"make {path} this member's") from error
     except BaseException:
         os.close(lock)
         raise
-    return DataDirectory(path, identity, held is None, lock)
+    return DataDirectory(path, identity, is_new, lock, converted)
 
 
 def encode_identity(identity: Identity) -> bytes:
@@ -151,24 +176,18 @@ def decode_identity(data: bytes, name: str) -> Identity:
         raise Corruption(
             f"{name} is damaged (a field has the wrong type); restore it, or start with an empty directory"
         )
-    if identity.format != FORMAT or not 1 <= identity.node_id <= U32_MAX or identity.boot_count < 1:
+    if identity.format != FORMAT or not 1 <= identity.node_id <= U32_MAX or identity.boot_count < 0:
         raise Corruption(f"{name} is damaged (a field is out of range); restore it, or start with an empty directory")
     return identity
 
 
-def _inspect(path: Path, node_id: int | None, cluster_id: str | None) -> Identity | None:
-    """Return the identity in `path`, None where a new one may be made; refuse what is not ours."""
+def _inspect(path: Path, node_id: int | None, cluster_id: str | None) -> Identity | CrateFiles | None:
+    """Return whose `path` is: ours, the original system's, or None where it may become ours; refuse all else."""
     if not path.is_dir():
         raise DirectoryUnusable(f"{path} is not a directory")
     file = path / IDENTITY
     if not file.exists():
-        foreign = sorted(entry.name for entry in path.iterdir() if not _harmless(entry))
-        if foreign:
-            raise ForeignDirectory(
-                f"{path} holds {', '.join(foreign[:3])} but no {IDENTITY}: give an empty directory, or restore "
-                f"{IDENTITY} if it was ours; data of the original system is brought in with `wavekv import`"
-            )
-        return None
+        return _unclaimed(path, node_id)
     identity = decode_identity(file.read_bytes(), str(file))
     if node_id is not None and identity.node_id != node_id:
         raise ForeignDirectory(f"{path} belongs to node {identity.node_id}, not to node {node_id}")
@@ -177,11 +196,42 @@ def _inspect(path: Path, node_id: int | None, cluster_id: str | None) -> Identit
     return identity
 
 
+def _unclaimed(path: Path, node_id: int | None) -> CrateFiles | None:
+    """Return the original system's files in a directory without identity, None if it holds nothing to speak of."""
+    crate = find_crate_files(path)
+    expected = set(crate.names) if crate else set()
+    if crate and (path / MARKER).exists():  # an unfinished conversion, which begins anew
+        expected |= {MARKER, *(entry.name for entry in path.iterdir() if segment_number(entry.name) is not None)}
+    foreign = sorted(entry.name for entry in path.iterdir() if not _harmless(entry) and entry.name not in expected)
+    if foreign and crate:
+        raise ForeignDirectory(
+            f"{path} holds {', '.join(foreign[:3])} beside the original system's {crate.names[0]}: "
+            "give a directory with the files of one node and nothing else"
+        )
+    if foreign:
+        raise ForeignDirectory(
+            f"{path} holds {', '.join(foreign[:3])} but no {IDENTITY}: give an empty directory, or restore "
+            f"{IDENTITY} if it was ours"
+        )
+    if crate and node_id is not None and crate.node_id != node_id:
+        raise ForeignDirectory(
+            f"{path} holds the original system's node {crate.node_id}, not node {node_id}; "
+            f"leave the node id out, or give {crate.node_id}"
+        )
+    return crate
+
+
 def _harmless(entry: Path) -> bool:
     return entry.name in _HARMLESS or entry.name.startswith(".") or entry.is_socket()
 
 
-def _lock(path: Path) -> int:
+def lock_directory(path: Path) -> int:
+    """Lock `path` for this process and return the descriptor; closing it gives the lock back.
+
+    Raises:
+        DirectoryInUse: another process has it.
+        OSError: the lock's file cannot be opened.
+    """
     lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from click.testing import CliRunner
@@ -59,21 +60,23 @@ def test_our_own_operations_have_names_and_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "damage"),
+    ("name", "damage", "exit_code"),
     [
-        ("torn-mid-record", "torn_tail"),
-        ("torn-1-of-length", "torn_tail"),
-        ("flip-length-high", "torn_tail"),
-        ("flip-value", "crc_mismatch"),
-        ("undecodable-bad-bool", "undecodable"),
-        ("one-set", None),
+        ("torn-mid-record", "torn_tail", 0),
+        ("torn-1-of-length", "torn_tail", 0),
+        ("flip-length-high", "torn_tail", 0),
+        ("flip-value", "crc_mismatch", 4),
+        ("undecodable-bad-bool", "undecodable", 4),
+        ("one-set", None, 0),
     ],
 )
-def test_dump_names_the_damage(name: str, damage: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dump_names_the_damage(
+    name: str, damage: str | None, exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, lines, _ = wavekv("dump", "--json", VECTORS / f"c2-{name}.wal", capsys=capsys)
     told = json.loads((VECTORS / f"c2-{name}.json").read_text())
     end = {"records": len(told["entries"]), "valid_bytes": told["valid_end"], "damage": damage}
-    assert (code, json.loads(lines[-1])) == (0, {"end": end})
+    assert (code, json.loads(lines[-1])) == (exit_code, {"end": end})
 
 
 @pytest.mark.parametrize("name", ["wrong-magic", "wrong-version", "garbage", "torn-header", "zero-bytes"])
@@ -125,6 +128,60 @@ def test_verify_tells_corruption_by_its_exit_code_and_changes_nothing(
         assert code == 4
         assert "corruption: crc_mismatch in 00000001.wal at" in lines[-1]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_bad_record_at_the_end_of_our_own_log_is_a_torn_tail_and_of_the_original_systems_corruption(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append_all(tmp_path, [[Set(entry(1))], [Set(entry(2))]])
+    file = tmp_path / "00000001.wal"
+    data = bytearray(file.read_bytes().rstrip(b"\0"))
+    data[-12] ^= 1
+    file.write_bytes(data)
+    for path in (file, tmp_path):
+        code, lines, _ = wavekv("verify", path, capsys=capsys)
+        assert (code, lines[-1].split(":")[0]) == (0, "torn tail")
+    assert wavekv("dump", file, capsys=capsys)[0] == 0
+    file.rename(tmp_path / "anything.wal")
+    assert wavekv("verify", tmp_path / "anything.wal", capsys=capsys)[0] == 0
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "node_7.wal").write_bytes(data)
+    for path in (theirs / "node_7.wal", theirs):
+        code, lines, _ = wavekv("verify", path, capsys=capsys)
+        assert code == 4
+        assert lines[-1].startswith("corruption: crc_mismatch at")
+        assert "marks nothing" in lines[-1]
+
+
+@pytest.mark.parametrize(("name", "code"), [("v2-wal-only", 0), ("v2-snapshot-and-torn-wal", 0), ("zero-byte-wal", 4)])
+def test_the_original_systems_directories_and_logs_are_verified_untouched(
+    name: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = VECTORS.parent / "dirs" / name / "data"
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    for target in (path, path / "node_1.wal"):
+        assert wavekv("verify", target, capsys=capsys)[0] == code
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+
+
+def test_a_log_under_another_nodes_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = (VECTORS.parent / "dirs" / "v2-wal-only" / "data" / "node_1.wal").read_bytes()
+    (tmp_path / "node_2.wal").write_bytes(data)
+    for command in ("dump", "verify"):
+        code, _, err = wavekv(command, tmp_path / "node_2.wal", capsys=capsys)
+        assert code == 1
+        assert "is of node 1, not of node 2" in err
+
+
+def test_an_operation_of_a_newer_version_is_no_corruption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    append_all(tmp_path, [[Set(entry(1))]])
+    file = tmp_path / "00000001.wal"
+    body = b"\x03\x63" + b"\xfc" + crc32(b"\x63").to_bytes(4, "little")
+    file.write_bytes(file.read_bytes().rstrip(b"\0") + len(body).to_bytes(4, "little") + body)
+    code, lines, _ = wavekv("dump", "--json", file, capsys=capsys)
+    assert (code, json.loads(lines[-1])["end"]["damage"]) == (1, "unknown_op")
+    assert wavekv("verify", file, capsys=capsys)[0] == 1
 
 
 def test_the_commands_explain_themselves() -> None:

@@ -86,7 +86,7 @@ def test_another_node_is_refused_naming_both(tmp_path: Path) -> None:
     refuses(tmp_path, ForeignDirectory, "node 9", "node 10", node_id=10)
 
 
-@pytest.mark.parametrize("name", ["node_1.wal", "node_1.snapshot", "00000001.wal", "photo.jpg"])
+@pytest.mark.parametrize("name", ["node_1.wal.tmp", "node_x.snapshot", "00000001.wal", "photo.jpg"])
 def test_content_without_an_identity_is_foreign(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     refuses(tmp_path, ForeignDirectory, name, "empty directory")
@@ -115,7 +115,7 @@ def test_a_newer_identity_is_refused(tmp_path: Path) -> None:
         {"node_id": 2**32},
         {"node_id": True},
         {"boot_count": "1"},
-        {"boot_count": 0},
+        {"boot_count": -1},
         {"uuid": "none"},
         {"uuid": 5},
         {"cluster_id": 5},

@@ -1,0 +1,70 @@
+"""What the data directory of a stopped member comes to, for tools. Reads only, and takes nothing that is in doubt.
+
+The caller holds the directory's lock. A torn tail was never acknowledged and is left out, as a start would do; damage
+in what was durable is refused, because a start heals it and a reader cannot.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
+from wavekv.core.packed import pack
+from wavekv.core.standing import Standing
+from wavekv.errors import Corruption, StorageError
+from wavekv.wal.conversion import MARKER
+from wavekv.wal.crate import find_crate_files
+from wavekv.wal.directory import IDENTITY, Identity, decode_identity
+from wavekv.wal.reading import read_log
+
+
+@dataclass(slots=True)
+class Contents:
+    """Packed entries by key, in no order, and the standing of the same moment."""
+
+    identity: Identity
+    packed: dict[str, bytes] = field(default_factory=dict)
+    standing: Standing = field(default_factory=Standing)
+
+    def apply(self, op: Op) -> None:
+        """Fold one operation of the log."""
+        match op:
+            case Set(entry) | SetExpiring(entry):
+                self.packed[entry.key] = pack(entry)
+                self.standing.stored(entry.origin, entry.seq)
+            case Clear(key):
+                self.packed.pop(key, None)
+            case Batch(ops):
+                for one in ops:
+                    self.apply(one)
+            case _:
+                self.standing.apply(op)
+
+
+def read_directory(path: Path) -> Contents:
+    """Return what the directory at `path` holds.
+
+    Raises:
+        StorageError: it is no directory of a member, or not yet one.
+        Corruption: its identity or its log is damaged.
+        BadHeader, ForeignDirectory, NewerVersion: as `read_log`.
+        OSError: a file cannot be read.
+    """
+    contents = Contents(read_identity(path))
+    log = read_log(path, contents.identity.node_id, contents.apply)
+    if log.corrupt is not None:
+        raise Corruption(f"the log in {path} is damaged ({log.cause}); start the member so that it heals, then stop it")
+    return contents
+
+
+def read_identity(path: Path) -> Identity:
+    """Return whose directory `path` is. Raises as `read_directory`."""
+    file = path / IDENTITY
+    if not path.is_dir():
+        raise StorageError(f"{path} is no directory; name the data directory of a member")
+    if not file.exists() and find_crate_files(path):
+        raise StorageError(f"{path} holds the original system's own files; a member makes them its own when it starts")
+    if not file.exists():
+        raise StorageError(f"{path} is no data directory: it holds no {IDENTITY}; name that of a member")
+    if (path / MARKER).exists():
+        raise StorageError(f"{path} is being taken over from the original system; start the member once, then stop it")
+    return decode_identity(file.read_bytes(), str(file))
