@@ -113,6 +113,33 @@ class SnapshotSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactionSettings:
+    """The process that merges the last snapshot and closed segments into the next snapshot, and when it is due."""
+
+    log_share: float = 0.25
+    """Due when the log behind the newest snapshot has this share of its size. The disk then holds two snapshots and
+    the log behind each, 2.5 times the data; a smaller share writes more, a larger one takes more room."""
+    log_bytes_min: int = 32 << 20
+    """Bytes of log below which that does not count: a small store would be compacted all the time."""
+    age_ms_max: int = 3_600_000
+    """Due also this long after the last one, if anything was written since: it bounds what a start replays."""
+    nice: int = 10
+    """Added to its priority, so that it takes what the member leaves."""
+    batch_keys_max: int = 65_536
+    """Keys changed by one segment that are sorted at once; about 250 bytes each."""
+    batch_key_bytes_max: int = 8 << 20
+    """Bytes of these keys, one operation more at most."""
+    runs_max: int = 32
+    """Sorted runs merged at once; more are merged in passes. Each holds one operation, so at most a value."""
+    open_segments_max: int = 64
+    """Segments open at once while their operations are read again."""
+    spares_max: int = 2
+    """Segments folded in that are kept as zeroed spares; the rest is removed."""
+    reports_max: int = 100
+    """Lines that tell how far it got, one for each further share of the work."""
+
+
+@dataclass(frozen=True, slots=True)
 class GossipSettings:
     """Exchange and push."""
 
@@ -191,6 +218,7 @@ class MemberSettings:
     insecure_peers: bool = False
     limits: Limits = field(default_factory=Limits)
     wal: WalSettings = field(default_factory=WalSettings)
+    compaction: CompactionSettings = field(default_factory=CompactionSettings)
     gossip: GossipSettings = field(default_factory=GossipSettings)
 
 

@@ -34,6 +34,7 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import open_admission
+from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.engine import StoreName
 from wavekv.runtime.epoch_file import EpochFile, read_document
 from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
@@ -41,7 +42,7 @@ from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
 from wavekv.wal.conversion import Conversion
-from wavekv.wal.directory import DataDirectory, open_directory
+from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover
 from wavekv.wal.syncer import Syncer
@@ -139,6 +140,8 @@ class _Process:
         stack.callback(syncing_log.close)
         syncer = Syncer(syncing_log, settings.wal.fsync_mode, self._clock)
         stack.callback(syncer.close)
+        if not await asyncio.to_thread(syncing_log.reserve):
+            log.warning("the volume is full: values are refused until there is room")
 
         admission = open_admission(
             self._name(directory),
@@ -162,6 +165,7 @@ class _Process:
             limits=settings.limits,
             gossip=settings.gossip,
             admission=admission,
+            compactor=self._compactor(directory, syncing_log, syncer),
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
         )
@@ -234,6 +238,17 @@ class _Process:
             membership,
             self._settings.limits,
             SystemRng(),
+        )
+
+    def _compactor(self, directory: DataDirectory, syncing_log: SegmentedLog, syncer: Syncer) -> Compactor:
+        return Compactor(
+            directory.path,
+            syncing_log,
+            syncer,
+            self._settings.compaction,
+            clock=self._clock,
+            observer=self._metrics,
+            before_first=partial(allow_snapshots, directory.path),
         )
 
     def _ephemeral(self, identity: Identity, membership: Membership) -> Replica:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 _OPERATION_SECONDS = (2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _SYNC_SECONDS = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 0.0128, 0.0256, 0.0512, 0.1, 0.25, 0.5, 1.0, 5.0)
 _NETWORK_SECONDS = (1e-3, 2e-3, 4e-3, 8e-3, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_COMPACTION_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0)
 _OPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
 
 
@@ -38,6 +39,27 @@ LOG_BYTES = Family(
     "wavekv_log_bytes", "gauge", ("kind",), "Bytes of the write-ahead log: used by records, or allocated on disk."
 )
 LOG_SEGMENTS = Family("wavekv_log_segments", "gauge", (), "Files of the write-ahead log.")
+SNAPSHOT_BYTES = Family("wavekv_snapshot_bytes", "gauge", (), "Size of the newest snapshot; 0: there is none.")
+COMPACTING = Family("wavekv_compacting", "gauge", (), "1 while a process folds the log into a snapshot.")
+DISK_FULL = Family("wavekv_disk_full", "gauge", (), "1 while values are refused because the volume is full.")
+DAMAGED = Family(
+    "wavekv_recovery_damage",
+    "gauge",
+    ("kind",),
+    "1 for the damage that this process met when it started: torn_tail, snapshot or corruption.",
+)
+EPHEMERAL_ENTRIES = Family("wavekv_ephemeral_entries", "gauge", (), "Entries in the ephemeral store, with tombstones.")
+WATCHES = Family("wavekv_watches", "gauge", (), "Watches open.")
+WATCHES_CUT = Family("wavekv_watches_cut", "gauge", (), "Watchers cut as slow readers since the process started.")
+LOST_WRITES = Family(
+    "wavekv_lost_writes", "gauge", (), "Losers of concurrent writes seen since the process started; explain names them."
+)
+LIMIT_RATIO = Family(
+    "wavekv_limit_ratio",
+    "gauge",
+    ("limit",),
+    "Share of a limit in use: entries or bytes; local writes stop at 0.9.",
+)
 WAITING_WRITES = Family("wavekv_waiting_writes", "gauge", (), "Local writes accepted and not yet durable.")
 RECOVERED_RECORDS = Family("wavekv_recovered_records", "gauge", (), "Log records replayed when this process started.")
 RECOVERY_SECONDS = Family("wavekv_recovery_seconds", "gauge", (), "Time the replay took when this process started.")
@@ -85,6 +107,10 @@ PUSHES = Family(
     "wavekv_pushes_total", "counter", ("peer", "result"), "Pushes to a peer by result: ok or an error code."
 )
 PUSHED_ENTRIES = Family("wavekv_pushed_entries_total", "counter", (), "Entries in pushes that succeeded.")
+COMPACTIONS = Family("wavekv_compactions_total", "counter", ("result",), "Compactions by result: ok or an error code.")
+COMPACTION_DURATION = Family(
+    "wavekv_compaction_duration_seconds", "histogram", (), "Time of one compaction.", _COMPACTION_SECONDS
+)
 REFUSED_ENTRIES = Family(
     "wavekv_refused_entries_total", "counter", ("code",), "Entries of other members refused on merge, by error code."
 )
@@ -98,6 +124,15 @@ GAUGES = (
     DATA_BYTES,
     LOG_BYTES,
     LOG_SEGMENTS,
+    SNAPSHOT_BYTES,
+    COMPACTING,
+    DISK_FULL,
+    DAMAGED,
+    EPHEMERAL_ENTRIES,
+    WATCHES,
+    WATCHES_CUT,
+    LOST_WRITES,
+    LIMIT_RATIO,
     WAITING_WRITES,
     RECOVERED_RECORDS,
     RECOVERY_SECONDS,
@@ -119,6 +154,8 @@ COUNTED = (
     EXCHANGE_DURATION,
     PUSHES,
     PUSHED_ENTRIES,
+    COMPACTIONS,
+    COMPACTION_DURATION,
     REFUSED_ENTRIES,
 )
 """Accumulated as log and runtime report."""

@@ -107,6 +107,8 @@ class Metrics(Collector):
         self._exchange_seconds = _distributions(families.EXCHANGE_DURATION)
         self._pushes = _counters(families.PUSHES)
         self._pushed_entries = _counters(families.PUSHED_ENTRIES)
+        self._compactions = _counters(families.COMPACTIONS)
+        self._compaction_seconds = _distributions(families.COMPACTION_DURATION)
         self._refused = _counters(families.REFUSED_ENTRIES)
         self._fsync_seconds = _distributions(families.FSYNC_DURATION)
         self._group_ops = _distributions(families.LOG_GROUP_OPS)
@@ -161,6 +163,11 @@ class Metrics(Collector):
         if result == "ok":
             self._pushed_entries.at().value += entries
 
+    def compacted(self, result: str, seconds: float) -> None:
+        """Count one compaction."""
+        self._compactions.at(result).value += 1
+        self._compaction_seconds.at().observe(seconds)
+
     def refused(self, code: str, count: int) -> None:
         """Count refused entries."""
         self._refused.at(code).value += count
@@ -193,6 +200,7 @@ class Metrics(Collector):
             self._exchanges,
             self._pushes,
             self._pushed_entries,
+            self._compactions,
             self._refused,
         )
         distributions = (
@@ -201,6 +209,7 @@ class Metrics(Collector):
             self._group_ops,
             self._propagation,
             self._exchange_seconds,
+            self._compaction_seconds,
         )
         counted: dict[str, list[_Sample]] = {}
         for counts in counters:

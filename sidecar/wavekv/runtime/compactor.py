@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from wavekv.config import CompactionSettings
 from wavekv.disk import OS_DISK, Disk
-from wavekv.errors import DiskFull, WaveKVError
+from wavekv.errors import WaveKVError
 from wavekv.ports import Clock, Log, Observer
 from wavekv.runtime.committer import Syncing
 from wavekv.snapshot.files import snapshot_name, snapshots

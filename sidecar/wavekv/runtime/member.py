@@ -17,6 +17,7 @@ from wavekv.errors import DiskFailed
 from wavekv.ports import Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.committer import Done, FindRoom, Syncing
+from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.drain import Drain, DrainStatus
 from wavekv.runtime.engine import Engine, MemorySyncing
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 _OBSERVE_SECONDS = 0.5
 _HEARD_SECONDS_MAX = 10.0
 """A peer whose last word is older does not count towards convergence."""
+_SETTLED_PER_TURN = 500
+"""Entries taken into the digest in one turn of the loop, about half a millisecond."""
+_SETTLE_SECONDS = 0.002
 _DRAIN_SECONDS = 0.25
 """How often a draining member asks again whoever has not shown that it covers all."""
 
@@ -49,6 +53,7 @@ class Parts:
     limits: Limits
     gossip: GossipSettings
     admission: Admission
+    compactor: Compactor
     recovered: Recovered
     rng: random.Random
 
@@ -131,7 +136,8 @@ class Member:
         """Begin to talk to the peers; call once the sockets are open."""
         for engine in self._engines:
             engine.gossip.start()
-        work = [self._observe(), self._see_to_drain(), *(engine.expire() for engine in self._engines)]
+        work = [self._observe(), self._see_to_drain(), self._settle(), self._parts.compactor.run()]
+        work += [engine.expire() for engine in self._engines]
         self._watching = tuple(map(asyncio.get_running_loop().create_task, work))
 
     async def join(self, founds: bool = False) -> None:
@@ -168,11 +174,19 @@ class Member:
             self._convergence.observe(now, recent)
             await asyncio.sleep(_OBSERVE_SECONDS)
 
+    async def _settle(self) -> None:
+        """Bring the digest up to what a long replay left to do, without holding the loop up."""
+        more = True
+        while more:
+            await asyncio.sleep(_SETTLE_SECONDS)
+            more = self._replica.store.settle(_SETTLED_PER_TURN)
+
     async def stop(self) -> None:
         """Refuse new writes, make the staged ones durable, and end gossip; the log stays open."""
         self._readiness.stop()
         for task in self._watching:
             task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         for engine in self._engines:
             engine.watches.stop()
             await engine.gossip.stop()
@@ -195,6 +209,7 @@ class Member:
             list(self.persistent.gossip.links.values()),
             self._convergence,
             ephemeral=self._parts.ephemeral,
+            compaction=self._parts.compactor.status,
             watches=tuple(engine.watches for engine in self._engines),
             phase=self.phase(),
             draining=self._admission.draining,

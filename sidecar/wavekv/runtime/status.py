@@ -8,6 +8,7 @@ from wavekv import __version__
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
+from wavekv.runtime.compactor import CompactionStatus
 from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
@@ -32,6 +33,7 @@ def member_status(
     convergence: Convergence,
     *,
     ephemeral: Replica,
+    compaction: CompactionStatus,
     watches: tuple[WatchHub, ...],
     phase: Phase,
     draining: bool,
@@ -68,6 +70,13 @@ def member_status(
             "snapshot_bytes": size.snapshot_bytes,
         },
         "recovery": recovered._asdict(),
+        "compaction": {
+            "running": compaction.running,
+            "progress": compaction.progress,
+            "completed": compaction.completed,
+            "seconds": compaction.seconds,
+            "error": compaction.error,
+        },
         "membership": {
             "epoch": membership.epoch.number if membership.epoch else None,
             "included": membership.included(),

@@ -10,11 +10,13 @@ from pathlib import Path
 from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
 from wavekv.core.packed import pack
 from wavekv.core.standing import Standing
-from wavekv.errors import Corruption, StorageError
+from wavekv.errors import Corruption, ForeignDirectory, StorageError
+from wavekv.snapshot.files import newest
+from wavekv.snapshot.reading import load
 from wavekv.wal.conversion import MARKER
 from wavekv.wal.crate import find_crate_files
 from wavekv.wal.directory import IDENTITY, Identity, decode_identity
-from wavekv.wal.reading import read_log
+from wavekv.wal.reading import NOTHING, Folded, read_log
 
 
 @dataclass(slots=True)
@@ -45,12 +47,19 @@ def read_directory(path: Path) -> Contents:
 
     Raises:
         StorageError: it is no directory of a member, or not yet one.
-        Corruption: its identity or its log is damaged.
+        Corruption, SnapshotDamaged: its identity, log or newest snapshot is damaged.
         BadHeader, ForeignDirectory, NewerVersion: as `read_log`.
         OSError: a file cannot be read.
     """
-    contents = Contents(read_identity(path))
-    log = read_log(path, contents.identity.node_id, contents.apply)
+    identity = read_identity(path)
+    contents, behind = Contents(identity), NOTHING
+    held = newest(path)
+    if held is not None:
+        head, image = load(held.path)
+        if head.node_id != identity.node_id:
+            raise ForeignDirectory(f"{held.path} is of node {head.node_id}, not of node {identity.node_id}")
+        contents, behind = Contents(identity, image.packed, image.standing), Folded(held.number, head.position)
+    log = read_log(path, identity.node_id, contents.apply, behind=behind)
     if log.corrupt is not None:
         raise Corruption(f"the log in {path} is damaged ({log.cause}); start the member so that it heals, then stop it")
     return contents

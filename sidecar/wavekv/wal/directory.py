@@ -22,7 +22,7 @@ from typing import Final
 
 from wavekv.config import WalSettings
 from wavekv.core.types import U32_MAX
-from wavekv.disk import OS_DISK, Disk, disk_error, replace_file
+from wavekv.disk import OS_DISK, Disk, disk_error, is_full, replace_file
 from wavekv.errors import (
     Corruption,
     DirectoryInUse,
@@ -33,9 +33,13 @@ from wavekv.errors import (
 )
 from wavekv.wal.conversion import MARKER, Conversion, convert, finish_conversion, read_conversion
 from wavekv.wal.crate import CrateFiles, find_crate_files, read_crate
+from wavekv.wal.reserve import release
 from wavekv.wal.segment import segment_number
 
 FORMAT: Final = 1
+"""Of a directory whose state is in its segments alone, which every version reads."""
+FORMAT_SNAPSHOTS: Final = 2
+"""Of one that may hold snapshots: a version that knows none would find segments missing, and must refuse instead."""
 IDENTITY: Final = "IDENTITY"
 LOCK: Final = "LOCK"
 _HARMLESS: Final = (LOCK, f"{IDENTITY}.tmp", f"{MARKER}.tmp", "lost+found")
@@ -141,7 +145,7 @@ def open_directory(
         finish_conversion(path, disk)
         converted = None if found.boot_count else read_conversion(path)
         identity = replace(found, cluster_id=found.cluster_id or cluster_id, boot_count=found.boot_count + 1)
-        replace_file(disk, path / IDENTITY, encode_identity(identity))
+        _keep(path, identity, disk)
     except OSError as error:
         os.close(lock)
         raise disk_error(error, f"make {path} this member's") from error
@@ -149,6 +153,31 @@ def open_directory(
         os.close(lock)
         raise
     return DataDirectory(path, identity, is_new, lock, converted)
+
+
+def _keep(path: Path, identity: Identity, disk: Disk) -> None:
+    """Write `IDENTITY`; a full volume gives its reserve for it."""
+    try:
+        replace_file(disk, path / IDENTITY, encode_identity(identity))
+    except OSError as error:
+        if not is_full(error) or not release(path, disk):
+            raise
+        replace_file(disk, path / IDENTITY, encode_identity(identity))
+
+
+def allow_snapshots(path: Path, disk: Disk = OS_DISK) -> None:
+    """Mark the open directory as one that may hold snapshots, durably, before it gets its first.
+
+    Raises:
+        DiskFull, DiskFailed: it could not be written.
+    """
+    file = path / IDENTITY
+    try:
+        identity = decode_identity(file.read_bytes(), str(file))
+        if identity.format < FORMAT_SNAPSHOTS:
+            replace_file(disk, file, encode_identity(replace(identity, format=FORMAT_SNAPSHOTS)))
+    except OSError as error:
+        raise disk_error(error, f"write {file}") from error
 
 
 def encode_identity(identity: Identity) -> bytes:
@@ -165,8 +194,9 @@ def decode_identity(data: bytes, name: str) -> Identity:
     """
     try:
         fields = json.loads(data)
-        if isinstance(fields, dict) and type(fields.get("format")) is int and fields["format"] > FORMAT:
-            raise NewerVersion(f"{name} has format {fields['format']}, this version reads {FORMAT}; start a newer one")
+        if isinstance(fields, dict) and type(fields.get("format")) is int and fields["format"] > FORMAT_SNAPSHOTS:
+            known = f"this version reads up to {FORMAT_SNAPSHOTS}"
+            raise NewerVersion(f"{name} has format {fields['format']}, {known}; start a newer one")
         identity = Identity(**{**fields, "uuid": uuid.UUID(fields["uuid"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Corruption(f"{name} is damaged ({error}); restore it, or start with an empty directory") from error
@@ -176,7 +206,11 @@ def decode_identity(data: bytes, name: str) -> Identity:
         raise Corruption(
             f"{name} is damaged (a field has the wrong type); restore it, or start with an empty directory"
         )
-    if identity.format != FORMAT or not 1 <= identity.node_id <= U32_MAX or identity.boot_count < 0:
+    if (
+        not FORMAT <= identity.format <= FORMAT_SNAPSHOTS
+        or not 1 <= identity.node_id <= U32_MAX
+        or identity.boot_count < 0
+    ):
         raise Corruption(f"{name} is damaged (a field is out of range); restore it, or start with an empty directory")
     return identity
 

@@ -131,6 +131,18 @@ class SegmentedLog:
             self._closed_segments += 1
             self._closed_bytes += (self._path / segment_name(number)).stat().st_size
 
+    def reserve(self) -> bool:
+        """Set the reserve aside before the first append; tell whether there was room for it.
+
+        Raises:
+            DiskFailed: the directory cannot be written.
+        """
+        try:
+            self._reserved = set_aside(self._path, self._disk)
+        except OSError as error:
+            self._fail("set a reserve aside for", error)
+        return self._reserved
+
     def find_room(self) -> None:
         """Set the reserve aside again, and write zeros ahead; to be called where appends are.
 
@@ -140,11 +152,7 @@ class SegmentedLog:
         """
         if self._failure is not None:
             raise DiskFailed(self._failure)
-        try:
-            self._reserved = set_aside(self._path, self._disk)
-        except OSError as error:
-            self._fail("set a reserve aside for", error)
-        if not self._reserved:
+        if not self.reserve():
             raise DiskFull(f"no room for the log in {self._path}; free some, or give a larger volume")
         if self._descriptor is not None:
             self._make_room(self._settings.preallocate_bytes)
