@@ -9,7 +9,8 @@ takes it up in slices (`Store.settle`): it is a third of the work, and only comp
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, Protocol
 
 from wavekv.core.context import Context
@@ -141,14 +142,14 @@ class FreshLoader:
             store.expires(key, expires_at)
         first = max(len(self._names) - self._changes_max, bisect_left(self._positions, self._begin + 1))
         recent = zip(self._positions[first:], self._names[first:], strict=True)
-        _remember(store, recent, self._processes, self._positions[first - 1] if first else self._begin)
+        store.remember(recent, self._processes, self._positions[first - 1] if first else self._begin)
         store.postpone()
         return store
 
     def _by_origin(self) -> Iterator[tuple[int, "array[int]", list[str]]]:
         parts: dict[int, tuple[array[int], list[str]]] = {}
-        ends = [start for _, start in self._runs[1:]] + [len(self._names)]
-        for (origin, start), end in zip(self._runs, ends, strict=True):
+        bounds = [*self._runs, (0, len(self._names))]
+        for (origin, start), (_, end) in pairwise(bounds):
             if origin and origin not in parts:
                 parts[origin] = (self._seqs[start:end], self._names[start:end])
             elif origin:
@@ -220,27 +221,14 @@ class MendingLoader:
             new = self._packed.get(key)
             if old is not None or new is not None:
                 store.account(key, old, new)
-        _remember(store, self._changes, self._processes, self._forgotten)
+        store.remember(self._changes, self._processes, self._forgotten)
         return store
 
     def _anew(self) -> Store:
         self._image.position = self._position
         store = FreshLoader(self._changes.maxlen or 0, self._image).store()
-        _remember(store, self._changes, self._processes, self._forgotten)
+        store.remember(self._changes, self._processes, self._forgotten)
         return store
-
-
-def _remember(
-    store: Store,
-    changes: "Iterator[tuple[int, str]] | Sequence[tuple[int, str]] | deque[tuple[int, str]]",
-    processes: list[tuple[int, int]],
-    forgotten: int,
-) -> None:
-    for position, key in changes:
-        store.changed(position, key)
-    for position, inc in processes:
-        store.began(position, inc)
-    store.changes_from = forgotten
 
 
 def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int, tuple[tuple[int, int], ...]]]:

@@ -8,7 +8,7 @@ a snapshot and a log much faster and then makes a store of what came out.
 
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from wavekv.core.context import Context
@@ -192,6 +192,17 @@ class Store:
         if len(self._changes) == self._changes.maxlen:
             self.changes_from = self._changes[0][0]
         self._changes.append((position, key))
+
+    def remember(
+        self, changes: Iterable[tuple[int, str]], processes: Iterable[tuple[int, int]], changes_from: int
+    ) -> None:
+        """Know what a replay met: `(position, key)` behind `changes_from`, and `(position, inc)`."""
+        self._changes = deque(changes, self._changes.maxlen)
+        self._processes.clear()
+        for position, inc in processes:
+            if not self._processes or self._processes[-1][1] != inc:
+                self._processes.append((position, inc))
+        self.changes_from = changes_from
 
     def began(self, position: int, inc: int) -> None:
         """Remember that process `inc` began at `position`."""

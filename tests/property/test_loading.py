@@ -1,0 +1,136 @@
+"""A start comes to the very store that applying every record would: from nothing, or from an image and what follows."""
+
+from array import array
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavekv.core.image import Dots, Image
+from wavekv.core.loading import FreshLoader, Loader, MendingLoader
+from wavekv.core.ops import Batch, Clear, Cover, Floor, Op, Process, Set, SetNextSeq, UpdateLocalAck, storing
+from wavekv.core.ordered import DotOrder
+from wavekv.core.packed import dot_of, expiry_of
+from wavekv.core.store import Store
+from wavekv.core.types import Entry
+
+KEYS = st.sampled_from(("a", "b", "c", "d", "\u00e9", "zz"))
+ENTRIES = st.builds(
+    Entry,
+    KEYS,
+    st.none() | st.binary(max_size=3),
+    st.integers(-5, 5),
+    st.sampled_from((1, 2, 7)),
+    st.integers(1, 9),
+    st.none() | st.integers(0, 900),
+)
+STORING = ENTRIES.map(storing)
+OPS: st.SearchStrategy[Op] = st.one_of(
+    STORING,
+    STORING,
+    st.builds(Clear, KEYS),
+    st.builds(lambda ops: Batch(tuple(ops)), st.lists(st.one_of(STORING, st.builds(Clear, KEYS)), max_size=3)),
+    st.builds(SetNextSeq, st.integers(1, 9)),
+    st.builds(UpdateLocalAck, st.sampled_from((1, 2, 7)), st.integers(1, 12)),
+    st.builds(Cover, st.sampled_from((1, 2)), st.integers(1, 4), st.integers(5, 9)),
+    st.builds(Floor, st.integers(-3, 3)),
+    st.builds(Process, st.integers(1, 3), st.sampled_from((0, 1, 7)), st.booleans()),
+)
+CHANGES_MAX = 5
+
+
+def applied(ops: list[Op]) -> Store:
+    store = Store(CHANGES_MAX)
+    for op in ops:
+        store.apply(op)
+    return store
+
+
+def loaded(loader: Loader, ops: list[Op]) -> Store:
+    for op in ops:
+        if isinstance(op, Set):
+            loader.stored(op.entry.key, op.entry.value, op.entry.timestamp, op.entry.origin, op.entry.seq)
+        else:
+            loader.apply(op)
+    store = loader.store()
+    while store.settle(2):
+        pass
+    return store
+
+
+def image_of(store: Store) -> Image:
+    """Return what a snapshot of `store` would load as."""
+    keys = sorted(store.packed)
+    packed = {key: store.packed[key] for key in keys}
+    dots = sorted((*dot_of(packed[key]), place) for place, key in enumerate(keys))
+    parts = [Dots(origin, array("Q", [seq]), array("I", [place])) for origin, seq, place in dots]
+    expiring = [(expiry_of(packed[key]), at) for at, key in enumerate(keys) if packed[key][20] & 2]
+    return Image(
+        packed, keys, parts, expiring, store.values, store.size_bytes, store.buckets.snapshot(), store.standing,
+        store.position,
+    )  # fmt: skip
+
+
+def facts(store: Store) -> dict[str, Any]:
+    """Return all that can be asked of a store."""
+    return {
+        "packed": dict(sorted(store.packed.items())),
+        "keys": list(store._keys),
+        "dots": {origin: list(store.of_origin(origin, 0)) for origin in store.origins()},
+        "counts": (store.values, store.size_bytes, store.position),
+        "digest": store.digest(),
+        "standing": (store.context, store.floor, store.process),
+        "expired": sorted(store.take_expired(450, 99)),
+        "live": store.live(),
+    }
+
+
+@given(st.lists(OPS, max_size=25))
+def test_a_log_from_its_beginning(ops: list[Op]) -> None:
+    direct, fast = applied(ops), loaded(FreshLoader(CHANGES_MAX), ops)
+    assert facts(fast) == facts(direct)
+    assert_remembers_as(fast, direct, 0)
+
+
+@given(st.lists(OPS, max_size=25), st.integers(0, 25))
+def test_a_log_behind_a_snapshot(ops: list[Op], cut: int) -> None:
+    cut = min(cut, len(ops))
+    direct = applied(ops)
+    fast = loaded(MendingLoader(CHANGES_MAX, image_of(applied(ops[:cut]))), ops[cut:])
+    assert facts(fast) == facts(direct)
+    assert_remembers_as(fast, direct, cut)
+
+
+def assert_remembers_as(fast: Store, direct: Store, beginning: int) -> None:
+    """Where the loaded store knows what changed and who wrote, it says the same; it knows all since the snapshot.
+
+    Its next sequence may be higher: it counts an own sequence also where the log has it before the process.
+    """
+    assert fast.next_seq >= direct.next_seq
+    for position in range(direct.position + 1):
+        told = fast.keys_changed_since(position)
+        known = direct.keys_changed_since(position)
+        if told is not None and known is not None:
+            assert sorted(told) == sorted(known)
+        elif position >= beginning:
+            assert (told is None) <= (known is None or position <= fast.changes_from)
+        if position >= beginning:
+            assert fast.process_at(position) == direct.process_at(position)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=200))
+def test_an_order_by_dot_is_a_sorted_map(steps: list[tuple[int, bool]]) -> None:
+    order, model = DotOrder(), dict[int, str]()
+    for seq, adds in steps:
+        if adds:
+            order.set(seq, f"k{seq}")
+            model[seq] = f"k{seq}"
+        elif seq in model:
+            order.remove(seq)
+            del model[seq]
+        assert order.get(seq) == model.get(seq)
+    assert list(order.behind(0)) == sorted(model.items())
+    for seq in range(0, 41, 5):
+        assert list(order.behind(seq)) == [(s, k) for s, k in sorted(model.items()) if s > seq]
+    if model:
+        assert order.last == max(model)
