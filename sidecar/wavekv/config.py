@@ -113,6 +113,26 @@ class SnapshotSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactionSettings:
+    """The process that merges the last snapshot and closed segments into the next snapshot."""
+
+    nice: int = 10
+    """Added to its priority, so that it takes what the member leaves."""
+    batch_keys_max: int = 65_536
+    """Keys changed by one segment that are sorted at once; about 250 bytes each."""
+    batch_key_bytes_max: int = 8 << 20
+    """Bytes of these keys, one operation more at most."""
+    runs_max: int = 32
+    """Sorted runs merged at once; more are merged in passes. Each holds one operation, so at most a value."""
+    open_segments_max: int = 64
+    """Segments open at once while their operations are read again."""
+    spares_max: int = 2
+    """Segments folded in that are kept as zeroed spares; the rest is removed."""
+    reports_max: int = 100
+    """Lines that tell how far it got, one for each further share of the work."""
+
+
+@dataclass(frozen=True, slots=True)
 class GossipSettings:
     """Exchange and push."""
 
