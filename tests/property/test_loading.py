@@ -76,7 +76,10 @@ def facts(store: Store) -> dict[str, Any]:
     return {
         "packed": dict(sorted(store.packed.items())),
         "keys": list(store._keys),
-        "dots": {origin: list(store.of_origin(origin, 0)) for origin in store.origins()},
+        "dots": {
+            origin: [(seq, sorted(entry.key for entry in held)) for seq, held in store.of_origin(origin, 0)]
+            for origin in store.origins()
+        },
         "counts": (store.values, store.size_bytes, store.position),
         "digest": store.digest(),
         "standing": (store.context, store.floor, store.process),

@@ -42,6 +42,11 @@ def dots_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.dots.tmp")
 
 
+def runs_path(path: Path) -> Path:
+    """Return where the changes that go into the snapshot `path` are sorted."""
+    return path.with_name(f"{path.name}.runs.tmp")
+
+
 def snapshots(directory: Path) -> list[Numbered]:
     """Return the snapshots in `directory`, by ascending number."""
     numbered = ((snapshot_number(path.name), path) for path in directory.iterdir())
