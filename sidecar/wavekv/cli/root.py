@@ -20,6 +20,7 @@ COMMANDS = {
     "status": ("wavekv.cli.status:status", "Show how a member and its peers are."),
     "export": ("wavekv.cli.export:export", "Write all entries as JSON lines."),
     "import": ("wavekv.cli.importing:import_file", "Load a file, quickly and resumably."),
+    "compact": ("wavekv.cli.compact:compact", "Fold a stopped member's log into a snapshot."),
     "wal": ("wavekv.cli.wal:wal", "Read log files offline."),
     "snapshot": ("wavekv.cli.snapshot:snapshot", "Read snapshots offline."),
 }

@@ -35,7 +35,7 @@ _MENDED_SHARE_MAX: Final = 0.2
 
 
 class Loader(Protocol):
-    """Takes records in the order of the log; `store` ends it."""
+    """Takes records in the order of the log."""
 
     entries: int
     """Entries there were before the first record."""
@@ -48,12 +48,16 @@ class Loader(Protocol):
         """Fold any record."""
         ...
 
+
+class StoreLoader(Loader, Protocol):
+    """A loader that makes a store in the end."""
+
     def store(self) -> Store:
         """Return the store that all this makes; the loader is used up."""
         ...
 
 
-def loader_over(changes_max: int, image: Image | None) -> Loader:
+def loader_over(changes_max: int, image: Image | None) -> StoreLoader:
     """Return the loader for a log behind `image`, or for a whole one."""
     return FreshLoader(changes_max) if image is None else MendingLoader(changes_max, image)
 
