@@ -59,20 +59,47 @@ class IncompleteBody(RequestError):
     code = "incomplete_body"
 
 
+class InvalidBody(RequestError):
+    """A document that is not what the route takes; the detail names the place in it."""
+
+    code = "invalid_body"
+
+
+class UnsupportedMediaType(RequestError):
+    code = "unsupported_media_type"
+    status = 415
+
+
+class ForeignOrigin(RequestError):
+    """A web page of another host, or a name that is not this machine's, speaks to the loopback socket."""
+
+    code = "foreign_origin"
+    status = 403
+
+
 class KeyNotFound(RequestError):
     code = "not_found"
     status = 404
 
 
 class PreconditionFailed(RequestError):
-    """A write's condition does not hold; `etag` names the value that is there, None where there is none."""
+    """A write's condition does not hold; `etag` names the value that is there, None where there is none.
+
+    `operation` is the place, from 0, of the write in its batch; None for a write of its own.
+    """
 
     code = "precondition_failed"
     status = 412
 
-    def __init__(self, detail: str, etag: str | None = None) -> None:
+    def __init__(self, detail: str, etag: str | None = None, operation: int | None = None) -> None:
         super().__init__(detail)
         self.etag = etag
+        self.operation = operation
+
+    def problem(self) -> dict[str, str | int]:
+        """Return the problem document, with the place of the operation where there is one."""
+        place: dict[str, str | int] = {} if self.operation is None else {"operation": self.operation}
+        return super().problem() | place
 
 
 class InvalidCondition(RequestError):

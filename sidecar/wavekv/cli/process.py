@@ -213,7 +213,7 @@ class _Process:
         if certificates is not None:
             watching = asyncio.get_running_loop().create_task(certificates.watch())
             stack.callback(watching.cancel)
-        http = HttpApi(member, settings.limits, self._metrics, self._clock)
+        http = HttpApi(member, None, settings.limits, self._metrics, self._clock)
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)

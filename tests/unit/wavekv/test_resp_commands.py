@@ -8,17 +8,16 @@ import pytest
 import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
-from tests.fakes.planes import Plane, plane
+from tests.fakes.planes import Plane, plane, resp_plane
 from wavekv.config import Limits
 from wavekv.errors import DiskFull, Starting
-from wavekv.resp import RespServer
 
 LIMITS = replace(Limits(), resp_connections_max=3, resp_pending_max=8)
 
 
 @pytest.fixture
 async def resp() -> AsyncIterator[Plane]:
-    async with plane(RespServer, LIMITS) as serving:
+    async with plane(resp_plane, LIMITS) as serving:
         yield serving
 
 
