@@ -104,7 +104,8 @@ def _parse(block: bytes) -> Framing | None:
             host = value.decode()
         elif name not in _PLAIN:
             plain = False
-    return Framing(length or 0, plain, is_local(host or ""))
+    # HTTP/1.1 without a Host is for the parser to refuse.
+    return Framing(length or 0, plain and host is not None, is_local(host or ""))
 
 
 class FastConnection(web.RequestHandler):

@@ -203,6 +203,7 @@ def framing(*lines: str) -> Framing | None:
 
 
 def test_headers_tell_the_length_and_whether_they_are_plain() -> None:
+    assert framing() == Framing(0, plain=False, local=True)
     assert framing("Host: h") == Framing(0, plain=True, local=False)
     assert framing("Host: localhost", "content-length: 12", "Connection: keep-alive") == Framing(
         12, plain=True, local=True

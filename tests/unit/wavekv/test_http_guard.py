@@ -48,9 +48,12 @@ async def test_a_host_of_another_name_is_refused_and_nothing_is_stored(http: Pla
     assert not http.store.entries
 
 
-async def test_a_request_without_a_host_is_served(http: Plane) -> None:
+async def test_a_request_without_a_host_is_served_where_http_allows_it(http: Plane) -> None:
     async with RawHttp(http.port) as raw:
-        assert [(await raw.ask(put())).status for _ in range(2)] == [201, 200]
+        assert (await raw.ask(put().replace(b"HTTP/1.1", b"HTTP/1.0"))).status == 201
+    async with RawHttp(http.port) as raw:
+        assert (await raw.ask(put("Host: localhost"))).status == 200
+        assert (await raw.ask(put())).status == 400
 
 
 @pytest.mark.parametrize("origin", ["http://localhost", "http://127.0.0.1:3000", "https://[::1]:8443"])
