@@ -29,7 +29,7 @@ _ELEMENTS_MAX: Final = 2 * TAGS_MAX + 16
 async def batch(call: Call) -> web.Response:
     """Answer once all operations are durable together."""
     limits = call.shared.limits
-    items_max = max(limits.batch_operations_max + 1, TAGS_MAX)  # one more, for the refusal to be in our words
+    items_max = max(limits.batch_operations_max, TAGS_MAX) + 1  # one more, for the refusal to be in our words
     elements_max = items_max * _ELEMENTS_MAX
     document = await read_document(call.request, 2 * limits.batch_bytes_max, items_max, elements_max)
     operations = document.member(["operations"]).get("operations")

@@ -131,13 +131,6 @@ async def test_set_can_ask_for_an_absent_or_a_present_key(resp: Plane, raw: Raw,
     assert resp.store.entries["k"].value == b"3"
 
 
-@pytest.mark.parametrize("option", [b"EX", b"PX", b"GET", b"KEEPTTL", b"ex"])
-async def test_an_option_of_set_is_refused_and_nothing_is_stored(resp: Plane, raw: Raw, option: bytes) -> None:
-    reply = await raw.ask(b"SET", b"k", b"v", option, b"5")
-    assert reply == b"-ERR option %s is not supported by this version" % option.upper()
-    assert resp.store.entries == {}
-
-
 @pytest.mark.parametrize(
     ("words", "code"),
     [
