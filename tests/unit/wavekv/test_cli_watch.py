@@ -75,10 +75,7 @@ class Followed:
     async def until(self, count: int) -> list[Event]:
         async with asyncio.timeout(10):
             while len(self.shown) < count and not self._task.done():
-                self._news.clear()
-                await asyncio.wait(
-                    [asyncio.ensure_future(self._news.wait()), self._task], return_when="FIRST_COMPLETED"
-                )
+                await asyncio.sleep(0)
         return self.shown
 
     async def failed(self) -> WaveKVError:
