@@ -123,6 +123,18 @@ class FakeKeyValues:
         held = self._newest(key)
         return held if held is not None and held.alive(self.clock.now_ms()) else None
 
+    async def _checked(self, key: str, condition: Condition) -> Entry | None:
+        """Return the live value if the condition holds; a refusal waits until what it saw is durable."""
+        held = self._live(key)
+        try:
+            condition.check(held)
+        except PreconditionFailed:
+            waiting = [durable for entry, durable in self._staged if entry.key == key]
+            if waiting:
+                await asyncio.wait(waiting)
+            raise
+        return held
+
     def _stage(
         self, key: str, value: bytes | None, expires_at: int | None = None
     ) -> tuple[Entry, asyncio.Future[None]]:
@@ -178,16 +190,14 @@ class FakeKeyValues:
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
         self._fail()
-        held = self._live(key)
-        condition.check(held)
+        held = await self._checked(key, condition)
         entry, durable = self._stage(key, value, _expiry(expires_at, held))
         await durable
         return Written(entry, held)
 
     async def delete(self, key: str, condition: Condition = ALWAYS) -> Written:
         self._fail()
-        held = self._live(key)
-        condition.check(held)
+        held = await self._checked(key, condition)
         if held is None:
             raise KeyNotFound(f"there is no key {key!r}")
         entry, durable = self._stage(key, None)
@@ -195,8 +205,8 @@ class FakeKeyValues:
         return Written(entry, held)
 
     async def expire(self, key: str, expires_at: int | None, condition: Condition = ALWAYS) -> Written:
-        held = self._live(key)
-        condition.check(held)
+        self._fail()
+        held = await self._checked(key, condition)
         if held is None or held.value is None:
             raise KeyNotFound(f"there is no key {key!r}")
         return await self.put(key, held.value, expires_at=expires_at)

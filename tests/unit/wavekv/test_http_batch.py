@@ -171,6 +171,13 @@ async def test_a_time_to_live_may_be_a_number_or_keep(asker: Asker, ttl: Any) ->
     assert asker.store.entries["a"].expires_at == expected
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 2**63])
+async def test_a_number_that_is_no_time_is_refused(asker: Asker, number: float) -> None:
+    status, problem = await asker.batch(put(ttl=number))
+    assert (status, problem["code"] in {"invalid_parameter", "invalid_body"}) == (400, True)
+    assert not asker.store.entries
+
+
 DEEP = 600
 HOSTILE = {
     JSON: [

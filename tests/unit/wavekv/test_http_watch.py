@@ -295,7 +295,7 @@ async def test_an_unforeseen_error_ends_the_stream_without_its_text_and_is_logge
         assert (await raw.ask(b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 404
 
 
-async def test_a_thousand_watchers_cost_no_timer_of_their_own() -> None:
+async def test_many_watchers_cost_no_task_and_no_timer_each() -> None:
     limits = replace(Limits(), http_connections_max=300)
     async with plane(fast_http, limits) as http:
         readers = [await Reader(http).__aenter__() for _ in range(200)]
