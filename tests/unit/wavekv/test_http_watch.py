@@ -247,6 +247,9 @@ async def test_what_is_sent_behind_a_watch_does_not_pile_up(http: Plane) -> None
         await watch.writer.drain()
         await http.store.put("other", b"v")
         assert (await watch.event()).data["key"] == "other"
+        server = api(http)._server
+        assert server is not None
+        assert [len(connection._messages) for connection in server.connections] == [0]
         assert "k" not in http.store.entries
     await until(lambda: not http.store.watches)
 
