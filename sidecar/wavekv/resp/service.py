@@ -153,7 +153,7 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
         },
         "Clients": {"connected_clients": len(shared.sessions), "maxclients": shared.limits.resp_connections_max},
         "Replication": {"role": "master", "connected_slaves": 0},
-        "Keyspace": {"db0": f"keys={count},expires=0,avg_ttl=0"} if count else {},
+        "Keyspace": {"db0": f"keys={count},avg_ttl=0"} if count else {},
     }
 
 
