@@ -66,6 +66,10 @@ class Limits:
     """Commands of one Redis connection whose reply waits for the disk; reading stops there until some have gone."""
     resp_arguments_max: int = 65_536
     """Arguments of one Redis command."""
+    resp_keys_max: int = 10_000
+    """Keys that one KEYS may answer; over it the command is refused, SCAN has no such bound."""
+    resp_cursors_max: int = 4096
+    """Places of SCANs remembered; over it the oldest is forgotten and its cursor refused."""
     batch_operations_max: int = 1000
     """Operations in one batch."""
     batch_bytes_max: int = 8 << 20

@@ -59,6 +59,24 @@ class IncompleteBody(RequestError):
     code = "incomplete_body"
 
 
+class InvalidBody(RequestError):
+    """A document that is not what the route takes; the detail names the place in it."""
+
+    code = "invalid_body"
+
+
+class UnsupportedMediaType(RequestError):
+    code = "unsupported_media_type"
+    status = 415
+
+
+class ForeignOrigin(RequestError):
+    """A web page of another host, or a name that is not this machine's, speaks to the loopback socket."""
+
+    code = "foreign_origin"
+    status = 403
+
+
 class KeyNotFound(RequestError):
     code = "not_found"
     status = 404
@@ -67,7 +85,7 @@ class KeyNotFound(RequestError):
 class PreconditionFailed(RequestError):
     """A write's condition does not hold; `etag` names the value that is there, None where there is none.
 
-    `operation` is the write's place in its batch, from 0; None for one that stood alone.
+    `operation` is the place, from 0, of the write in its batch; None for a write of its own.
     """
 
     code = "precondition_failed"
@@ -77,6 +95,11 @@ class PreconditionFailed(RequestError):
         super().__init__(detail)
         self.etag = etag
         self.operation = operation
+
+    def problem(self) -> dict[str, str | int]:
+        """Return the problem document, with the place of the operation where there is one."""
+        place: dict[str, str | int] = {} if self.operation is None else {"operation": self.operation}
+        return super().problem() | place
 
 
 class InvalidCondition(RequestError):

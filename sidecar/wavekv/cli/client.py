@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 from yarl import URL
 
+from wavekv.cli.events import Event, EventReader
 from wavekv.cli.target import Target, key_path
 from wavekv.config import Limits
 from wavekv.errors import MemberUnreachable, RefusedByMember
@@ -23,11 +24,16 @@ ANSWER_SECONDS_MAX = 30.0
 """Longest wait for one answer; a member refuses within a few seconds what it cannot do."""
 
 
+SILENCE_SECONDS_MAX = 60.0
+"""Longest silence of a watch; a member says something every 15 s or so."""
+
+
 class Found(NamedTuple):
-    """A value and its entity tag, without quotes."""
+    """A value, its entity tag without quotes, and when it expires (ms since 1970), None: never."""
 
     value: bytes
     etag: str
+    expires_at: int | None = None
 
 
 class Stored(NamedTuple):
@@ -43,18 +49,22 @@ class Item(NamedTuple):
     key: str
     value: bytes | None
     etag: str
+    expires_at: int | None = None
 
 
 class Client:
-    """A connection to one member; an async context manager.
+    """A connection to one member, to one of its two stores; an async context manager.
 
     Every method raises:
         RefusedByMember: the member's own refusal, with its code.
         MemberUnreachable: no member answers, or what answers is not one.
     """
 
-    def __init__(self, target: Target, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> None:
+    def __init__(
+        self, target: Target, answer_seconds_max: float = ANSWER_SECONDS_MAX, *, ephemeral: bool = False
+    ) -> None:
         self._target = target
+        self._base = "/v1/ephemeral" if ephemeral else "/v1"
         self._seconds_max = answer_seconds_max
 
     async def __aenter__(self) -> Self:
@@ -71,18 +81,46 @@ class Client:
 
     async def get(self, key: str) -> Found:
         """Return the value of `key`."""
-        _, headers, body = await self._ask("GET", key_path(key))
-        return Found(body, _etag(headers))
+        _, headers, body = await self._ask("GET", self._key(key))
+        expires_at = headers.get("Wavekv-Expires-At", "")
+        return Found(body, _etag(headers), int(expires_at) if expires_at.isdecimal() else None)
 
-    async def put(self, key: str, value: bytes, conditions: Mapping[str, str] | None = None) -> Stored:
+    async def put(
+        self, key: str, value: bytes, conditions: Mapping[str, str] | None = None, ttl: str | None = None
+    ) -> Stored:
         """Store `value`; it is durable on the member when this returns. `conditions` are header fields."""
-        status, headers, _ = await self._ask("PUT", key_path(key), value, headers=conditions)
+        query = None if ttl is None else {"ttl": ttl}
+        status, headers, _ = await self._ask("PUT", self._key(key), value, query, conditions)
         return Stored(_etag(headers), created=status == 201)
 
     async def delete(self, key: str) -> str:
         """Delete `key` and return the deletion's entity tag."""
-        _, headers, _ = await self._ask("DELETE", key_path(key))
+        _, headers, _ = await self._ask("DELETE", self._key(key))
         return _etag(headers)
+
+    async def explain(self, key: str) -> dict[str, Any]:
+        """Return how `key` came to hold what it holds."""
+        _, _, body = await self._ask("GET", self._key(key, "explain"))
+        return self._object(body)
+
+    async def events(self, query: Mapping[str, str]) -> AsyncIterator[Event]:
+        """Yield the events of a watch until the member ends it."""
+        url = URL(f"http://{self._target.authority}{self._base}/watch").with_query(query)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._seconds_max, sock_read=SILENCE_SECONDS_MAX)
+        reader = EventReader()
+        try:
+            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise refusal(response.status, await response.read())
+                if response.content_type != "text/event-stream":
+                    raise self._stranger()
+                async for piece in response.content.iter_any():
+                    for event in reader.feed(piece):
+                        yield event
+        except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
+            raise unreachable(self._target, error) from error
+        except aiohttp.ClientError as error:
+            raise self._stranger() from error
 
     async def status(self) -> dict[str, Any]:
         """Return the member's status."""
@@ -99,7 +137,7 @@ class Client:
             query = {"prefix": prefix, "limit": str(page_max if left is None else min(left, page_max))}
             query |= {} if after is None else {"after": after}
             query |= {"keys_only": "true"} if keys_only else {}
-            _, _, body = await self._ask("GET", "/v1/kv", query=query)
+            _, _, body = await self._ask("GET", f"{self._base}/kv", query=query)
             page = self._object(body)
             try:
                 entries = [_item(entry) for entry in page["entries"]]
@@ -111,6 +149,9 @@ class Client:
             if after is None:
                 return
             left = None if left is None else left - len(entries)
+
+    def _key(self, key: str, route: str = "kv") -> str:
+        return key_path(key, f"{self._base}/{route}")
 
     async def _ask(
         self,
@@ -175,4 +216,5 @@ def _etag(headers: Mapping[str, str]) -> str:
 
 def _item(entry: Mapping[str, Any]) -> Item:
     value = entry.get("value")
-    return Item(entry["key"], None if value is None else base64.b64decode(value, validate=True), entry["etag"])
+    content = None if value is None else base64.b64decode(value, validate=True)
+    return Item(entry["key"], content, entry["etag"], entry.get("expires_at"))

@@ -15,27 +15,29 @@ import click
 
 from wavekv.cli.client import Client, Item
 from wavekv.cli.records import json_line
-from wavekv.cli.target import Target, targeted
+from wavekv.cli.target import Target, of_store, targeted
 from wavekv.config import Limits
 from wavekv.errors import UsageError, ValueTooLarge
 
 
-def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
+def as_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 @click.command()
 @click.argument("key")
-@_as_json
+@as_json_option
+@of_store
 @targeted
-def get(target: Target, key: str, as_json: bool) -> None:
+def get(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
     """Print the value of KEY, byte for byte and without a newline; exit code 1 when there is none."""
 
     async def ask() -> None:
-        async with Client(target) as client:
+        async with Client(target, ephemeral=ephemeral) as client:
             found = await client.get(key)
         if as_json:
-            click.echo(json_line(key, found.value, etag=found.etag))
+            click.echo(json_line(key, found.value, etag=found.etag, **expiry(found.expires_at)))
         else:
             click.echo(found.value, nl=False)
 
@@ -48,7 +50,9 @@ def get(target: Target, key: str, as_json: bool) -> None:
 @click.option("--file", type=click.Path(path_type=Path), help="Take the value from this file.")
 @click.option("--if-absent", is_flag=True, help="Only if the key holds no value.")
 @click.option("--if-match", metavar="ETAG", help="Only over the value with this entity tag, as get --json shows it.")
-@_as_json
+@click.option("--ttl", metavar="SECONDS", help="Let it expire; keep: as what is there does. Without: never.")
+@as_json_option
+@of_store
 @targeted
 def put(  # noqa: PLR0917 - one argument for each option
     target: Target,
@@ -57,7 +61,9 @@ def put(  # noqa: PLR0917 - one argument for each option
     file: Path | None,
     if_absent: bool,
     if_match: str | None,
+    ttl: str | None,
     as_json: bool,
+    ephemeral: bool,
 ) -> None:
     """Store VALUE, the content of --file, or with - what comes on stdin; durable when the command returns."""
     content = _content(value, file)
@@ -66,8 +72,8 @@ def put(  # noqa: PLR0917 - one argument for each option
         conditions["If-Match"] = f'"{if_match}"'
 
     async def ask() -> None:
-        async with Client(target) as client:
-            stored = await client.put(key, content, conditions)
+        async with Client(target, ephemeral=ephemeral) as client:
+            stored = await client.put(key, content, conditions, ttl)
         if as_json:
             click.echo(json.dumps({"key": key, "etag": stored.etag, "created": stored.created}, ensure_ascii=False))
         else:
@@ -100,13 +106,14 @@ def _read(value: str | None, file: Path | None, count_max: int) -> bytes:
 
 @click.command()
 @click.argument("key")
-@_as_json
+@as_json_option
+@of_store
 @targeted
-def delete(target: Target, key: str, as_json: bool) -> None:
+def delete(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
     """Delete KEY; exit code 1 when there is none."""
 
     async def ask() -> None:
-        async with Client(target) as client:
+        async with Client(target, ephemeral=ephemeral) as client:
             etag = await client.delete(key)
         if as_json:
             click.echo(json.dumps({"key": key, "etag": etag}, ensure_ascii=False))
@@ -122,10 +129,19 @@ def delete(target: Target, key: str, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Entries at most.")
 @click.option("--all", "everything", is_flag=True, help="All of them, whatever the limit.")
 @click.option("--keys-only", is_flag=True, help="No values.")
-@_as_json
+@as_json_option
+@of_store
 @targeted
 def list_keys(
-    *, target: Target, prefix: str, after: str | None, limit: int, everything: bool, keys_only: bool, as_json: bool
+    *,
+    target: Target,
+    prefix: str,
+    after: str | None,
+    limit: int,
+    everything: bool,
+    keys_only: bool,
+    as_json: bool,
+    ephemeral: bool,
 ) -> None:
     """List entries in key order: a line each, key and value separated by a tab, or one JSON object a line."""
     wanted = None if everything else limit
@@ -133,17 +149,23 @@ def list_keys(
     async def ask() -> None:
         last: Item | None = None
         count = 0
-        async with Client(target) as client:
+        async with Client(target, ephemeral=ephemeral) as client:
             # One more than wanted tells whether the list goes on.
             async for item in client.items(prefix, after, None if wanted is None else wanted + 1, keys_only):
                 if count == wanted:
                     assert last is not None, "the limit is 1 at least"
                     click.echo(f"wavekv: more keys follow; use --all, or --after {visible(last.key)}", err=True)
                     return
-                click.echo(json_line(item.key, item.value, etag=item.etag) if as_json else _row(item))
+                more = {"etag": item.etag, **expiry(item.expires_at)}
+                click.echo(json_line(item.key, item.value, **more) if as_json else _row(item))
                 last, count = item, count + 1
 
     asyncio.run(ask())
+
+
+def expiry(expires_at: int | None) -> dict[str, int]:
+    """Return the member of a JSON line that tells an expiry, none where there is none."""
+    return {} if expires_at is None else {"expires_at": expires_at}
 
 
 def _row(item: Item) -> str:

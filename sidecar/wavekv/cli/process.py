@@ -274,11 +274,12 @@ class _Process:
         if certificates is not None:
             watching = asyncio.get_running_loop().create_task(certificates.watch())
             stack.callback(watching.cancel)
-        http = HttpApi(member.persistent.values, settings.limits, self._metrics, self._clock)
+        values = member.persistent.values
+        http = HttpApi(values, member.ephemeral.values, settings.limits, self._metrics, self._clock)
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(member.persistent.values, settings.limits, self._metrics, self._clock)
+        resp = RespServer(values, settings.limits, self._metrics, self._clock)
         await resp.start(open_loopback(settings.resp_listen))
         stack.push_async_callback(resp.stop)
 

@@ -73,8 +73,13 @@ def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--url", help=f"The member's address.  [env: WAVEKV_URL; default: {DEFAULT_URL}]")(run)
 
 
-def key_path(key: str) -> str:
-    """Return the path of `key` in the HTTP API, percent-encoded.
+def of_store(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option that names the other store."""
+    return click.option("--ephemeral", is_flag=True, help="The store that is kept in memory only.")(command)
+
+
+def key_path(key: str, route: str = "/v1/kv") -> str:
+    """Return the path of `key` behind `route` of the HTTP API, percent-encoded.
 
     Raises:
         InvalidKey: a key that no member would take.
@@ -85,4 +90,4 @@ def key_path(key: str) -> str:
         raise InvalidKey("the key is not UTF-8") from error
     parse_key(raw, Limits().key_bytes_max)
     # A segment of dots alone would be folded away by clients and proxies on its way.
-    return "/v1/kv" + ("/" + quote(raw, safe="/")).replace("/.", "/%2E")
+    return route + ("/" + quote(raw, safe="/")).replace("/.", "/%2E")

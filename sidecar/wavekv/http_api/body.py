@@ -5,22 +5,34 @@ The HTTP library's own bound was turned down: it answers in its own words, and o
 
 from aiohttp import HttpVersion11, web
 
-from wavekv.errors import IncompleteBody, NotImplementedHere, ValueTooLarge
+from wavekv.errors import BatchTooLarge, IncompleteBody, NotImplementedHere, RequestError, ValueTooLarge
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+TOO_LARGE = (ValueTooLarge, BatchTooLarge)
+"""The refusals that leave a body unread."""
+
 
 async def read_value(request: web.BaseRequest, bytes_max: int) -> bytes:
+    """Return the whole body as a value of at most `bytes_max` bytes. Raises ValueTooLarge, else as `read_body`."""
+    return await _read(request, bytes_max, ValueTooLarge, "value")
+
+
+async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
     """Return the whole body, at most `bytes_max` bytes.
 
     Raises:
-        ValueTooLarge: the body is longer, by its declared length or by what came.
+        BatchTooLarge: the body is longer, by its declared length or by what came.
         IncompleteBody: the connection ended, or the framing broke, before the body's end.
         NotImplementedHere: an expectation other than 100-continue.
     """
+    return await _read(request, bytes_max, BatchTooLarge, "body")
+
+
+async def _read(request: web.BaseRequest, bytes_max: int, refusal: type[RequestError], what: str) -> bytes:
     declared = request.content_length
     if declared is not None and declared > bytes_max:
-        raise ValueTooLarge(f"the value has {declared} bytes; at most {bytes_max} are allowed")
+        raise refusal(f"the {what} has {declared} bytes; at most {bytes_max} are allowed")
     await _meet_expectation(request)
     chunks: list[bytes] = []
     size = 0
@@ -28,7 +40,7 @@ async def read_value(request: web.BaseRequest, bytes_max: int) -> bytes:
         while chunk := await request.content.readany():
             size += len(chunk)
             if size > bytes_max:
-                raise ValueTooLarge(f"the value has more than {bytes_max} bytes")
+                raise refusal(f"the {what} has more than {bytes_max} bytes")
             chunks.append(chunk)
     except (web.RequestPayloadError, ConnectionError) as error:
         raise IncompleteBody(f"the body was cut short after {size} bytes; nothing is stored") from error

@@ -39,6 +39,11 @@ def unmodified(condition: Condition, entry: Entry) -> bool:
     return False
 
 
+def bare_tag(found: object) -> bool:
+    """Tell whether `found` is an entity tag without quotes, and not ANY."""
+    return isinstance(found, str) and found != ANY and _TAG.fullmatch(f'"{found}"') is not None
+
+
 def _tags(request: web.BaseRequest, name: str, *, weak: bool) -> tuple[str, ...] | None:
     """Return the tags of one header; weak ones count only where the comparison is weak, and never match otherwise."""
     lines = request.headers.getall(name, None)

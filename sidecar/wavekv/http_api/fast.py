@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 import re
+import socket
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -22,15 +23,17 @@ from aiohttp.http import SERVER_SOFTWARE
 from wavekv.config import Limits
 from wavekv.core.types import Entry
 from wavekv.errors import InvalidKey, KeyNotFound, WaveKVError
+from wavekv.http_api.expiry import expiry_headers
+from wavekv.http_api.guard import is_local
 from wavekv.http_api.target import key_from
 from wavekv.ports import Clock, KeyValues, Observer
 
 log = logging.getLogger(__name__)
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
-_KEY_TARGET: Final = re.compile(rb"/v1/kv/([A-Za-z0-9\-._~!$&'()*+,;=:@/%]+)")
+_KEY_TARGET: Final = re.compile(rb"/v1/(ephemeral/)?kv/([A-Za-z0-9\-._~!$&'()*+,;=:@/%]+)")
 _HEADER: Final = re.compile(rb"([A-Za-z0-9-]+): ?([ -~]*)")
-_PLAIN: Final = frozenset({b"host", b"user-agent", b"accept", b"accept-encoding", b"content-type", b"connection"})
+_PLAIN: Final = frozenset({b"user-agent", b"accept", b"accept-encoding", b"content-type", b"connection"})
 """Headers that change nothing about a GET or PUT of a key; any other makes the request a slow one."""
 
 _MEMO_MAX: Final = 1024
@@ -42,10 +45,11 @@ _REASONS: Final = {200: "OK", 201: "Created"}
 
 
 class Framing(NamedTuple):
-    """What a block of headers says: the length of the body, and whether all of them are plain."""
+    """What a block of headers says: the length of the body, whether all are plain, whether Host is this machine."""
 
     length: int
     plain: bool
+    local: bool
 
 
 class FastPath:
@@ -54,8 +58,11 @@ class FastPath:
     Clients repeat their headers to the letter, so most blocks are looked up and not parsed.
     """
 
-    def __init__(self, store: KeyValues, limits: Limits, observer: Observer, clock: Clock) -> None:
+    def __init__(
+        self, store: KeyValues, ephemeral: KeyValues | None, limits: Limits, observer: Observer, clock: Clock
+    ) -> None:
         self.store = store
+        self.ephemeral = ephemeral
         self.limits = limits
         self.observer = observer
         self.clock = clock
@@ -77,6 +84,7 @@ class FastPath:
 def _parse(block: bytes) -> Framing | None:
     length: int | None = None
     plain = True
+    host: str | None = None
     for line in block.split(b"\r\n")[:-1]:
         matched = _HEADER.fullmatch(line)
         if matched is None:
@@ -90,9 +98,14 @@ def _parse(block: bytes) -> Framing | None:
             if length is not None or not value.isdigit() or len(value) > 9:
                 return None
             length = int(value)
+        elif name == b"host":
+            if host is not None:
+                return None
+            host = value.decode()
         elif name not in _PLAIN:
             plain = False
-    return Framing(length or 0, plain)
+    # HTTP/1.1 without a Host is for the parser to refuse.
+    return Framing(length or 0, plain and host is not None, is_local(host or ""))
 
 
 class FastConnection(web.RequestHandler):
@@ -106,8 +119,16 @@ class FastConnection(web.RequestHandler):
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._closing_after = False
+        self.guarded = True
+        """Whether a web page could have opened this connection (`guard`)."""
 
     # ---- what the loop and aiohttp call ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        found = transport.get_extra_info("socket")
+        self.guarded = found is None or found.family != socket.AF_UNIX
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes: answer them here, hold them behind a write, or hand them on."""
@@ -159,46 +180,49 @@ class FastConnection(web.RequestHandler):
         """
         line = _REQUEST_LINE.match(data)
         end = data.find(b"\r\n\r\n")
-        if line is None or end < 0:
-            self._clean = False
-            return False
+        framing = self._fast.framing(data[line.end() : end + 2]) if line is not None and end >= 0 else None
         body = end + 4
-        framing = self._fast.framing(data[line.end() : end + 2])
-        if framing is None or len(data) != body + framing.length:
+        if line is None or framing is None or len(data) != body + framing.length:
             self._clean = False
             return False
         method = line[1]
         target = _KEY_TARGET.fullmatch(line[2])
         if target is None or not framing.plain or method not in {b"GET", b"PUT"} or not self._quiet():
             return False
+        store = self._fast.ephemeral if target[1] else self._fast.store
+        if store is None or (self.guarded and not framing.local):
+            return False
         if framing.length if method == b"GET" else framing.length > self._fast.limits.value_bytes_max:
             return False
         try:
-            key = key_from(target[1].decode(), self._fast.limits.key_bytes_max)
-        except InvalidKey:
+            key = key_from(target[2].decode(), self._fast.limits.key_bytes_max)
+        except InvalidKey:  # told by the slow way
             return False
         if method == b"GET":
-            self._get(key)
+            self._get(store, key)
         else:
-            self._writing = self._loop.create_task(self._put(key, data[body:]))
+            self._writing = self._loop.create_task(self._put(store, key, data[body:]))
         return True
 
-    def _get(self, key: str) -> None:
+    def _get(self, store: KeyValues, key: str) -> None:
         started = self._fast.clock.monotonic()
         try:
-            entry = self._fast.store.get(key)
+            entry = store.get(key)
             if entry is None or entry.value is None:
                 raise KeyNotFound(f"there is no key {key!r}")
             content = f"Content-Type: application/octet-stream\r\n{_etag(entry)}"
+            if entry.expires_at is not None:
+                told = expiry_headers(entry, self._fast.clock.now_ms())
+                content += "".join([f"{name}: {value}\r\n" for name, value in told.items()])
             result, response = "ok", _response(200, content, entry.value)
         except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
             result, response = _refusal_of(error)
         self._answer("get", result, started, response)
 
-    async def _put(self, key: str, value: bytes) -> None:
+    async def _put(self, store: KeyValues, key: str, value: bytes) -> None:
         started = self._fast.clock.monotonic()
         try:
-            written = await self._fast.store.put(key, value)
+            written = await store.put(key, value)
             result, response = "ok", _response(201 if written.created else 200, _etag(written.entry), b"")
         except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
             result, response = _refusal_of(error)

@@ -1,25 +1,27 @@
-"""One page of a listing: its parameters, where it ends, and its two encodings.
+"""One page of a listing, its parameters and where it ends; and several keys asked for at once.
 
 A page ends by number of entries or by value bytes, whichever comes first, and one entry always goes, so that a client
 makes progress whatever the sizes (G9).
 """
 
 import base64
-import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import msgpack
+from aiohttp import hdrs, web
 
 from wavekv.config import Limits
-from wavekv.core.types import Entry
-from wavekv.http_api.options import refuse_unknown
+from wavekv.core.types import Entry, parse_key
+from wavekv.errors import BatchTooLarge, InvalidBody, InvalidKey
+from wavekv.http_api.calls import Call
+from wavekv.http_api.document import MSGPACK, answer, media_type_for, read_document
 from wavekv.http_api.target import flag, whole_number
 from wavekv.ports import KeyValues
 
-JSON = "application/json"
-MSGPACK = "application/msgpack"
-_KNOWN = ("prefix", "after", "limit", "keys_only")
+PARAMETERS: Final = ("prefix", "after", "limit", "keys_only")
+
+_ESCAPED_BYTES_MAX: Final = 6
+"""Bytes that one byte of a key may take in JSON, as in `\\u0001`."""
 
 
 class Query(NamedTuple):
@@ -35,9 +37,8 @@ def query_from(given: Mapping[str, str], limits: Limits) -> Query:
     """Return the query in the request's parameters.
 
     Raises:
-        InvalidParameter, NotImplementedHere: a parameter is unknown, lacking, or has no such value.
+        InvalidParameter: one has no such value.
     """
-    refuse_unknown(given, _KNOWN)
     limit = given.get("limit")
     return Query(
         given.get("prefix", ""),
@@ -60,23 +61,77 @@ def page(store: KeyValues, query: Query, bytes_max: int) -> tuple[list[Entry], s
     return entries, entries[-1].key if more and entries else None
 
 
-def encode(entries: list[Entry], following: str | None, *, keys_only: bool, media_type: str) -> bytes:
-    """Return the page as JSON (values in base64) or msgpack (values as they are)."""
-    binary = media_type == MSGPACK
+def item(entry: Entry, *, keys_only: bool, binary: bool) -> dict[str, Any]:
+    """Return one entry as answers carry it: the value in base64, or as it is where bytes can travel (`binary`)."""
+    found: dict[str, Any] = {"key": entry.key, "etag": entry.etag}
+    if entry.expires_at is not None:
+        found["expires_at"] = entry.expires_at
+    if not keys_only:
+        value = entry.value or b""
+        found["value"] = value if binary else base64.b64encode(value).decode("ascii")
+    return found
+
+
+async def list_entries(call: Call) -> web.Response:
+    """Answer a page."""
+    query = query_from(call.given, call.shared.limits)
+    entries, following = page(call.store, query, call.shared.limits.list_bytes_max)
+    binary = _binary(call.request)
+    items = [item(entry, keys_only=query.keys_only, binary=binary) for entry in entries]
+    return answer(call.request, {"entries": items, "next": following})
+
+
+async def multi_get(call: Call) -> web.Response:
+    """Answer the entries of the keys in the body, those that are missing, and those there was no room for."""
+    limits = call.shared.limits
+    bytes_max = limits.multi_get_keys_max * (limits.key_bytes_max * _ESCAPED_BYTES_MAX + 4) + 64
+    items_max = limits.multi_get_keys_max + 1  # one more, for the refusal to be in our words
+    document = await read_document(call.request, bytes_max, items_max, 2 * items_max)
+    keys = _keys(document.member(["keys"]).get("keys"), limits)
+    binary = _binary(call.request)
     items: list[dict[str, Any]] = []
-    for entry in entries:
-        item: dict[str, Any] = {"key": entry.key, "etag": entry.etag}
-        if not keys_only:
-            value = entry.value or b""
-            item["value"] = value if binary else base64.b64encode(value).decode("ascii")
-        items.append(item)
-    answer = {"entries": items, "next": following}
-    if binary:
-        return bytes(msgpack.packb(answer))
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+    missing: list[str] = []
+    left_out: list[str] = []
+    size = 0
+    for key in keys:
+        entry = call.store.get(key)
+        if entry is None:
+            missing.append(key)
+            continue
+        needed = len(entry.value or b"")
+        if items and size + needed > limits.list_bytes_max:
+            left_out.append(key)
+            continue
+        size += needed
+        items.append(item(entry, keys_only=False, binary=binary))
+    return answer(call.request, {"entries": items, "missing": missing, "left_out": left_out})
 
 
-def media_type_for(accept: str) -> str:
-    """Return the encoding an Accept header asks for: msgpack when it is named, else JSON."""
-    named = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-    return MSGPACK if MSGPACK in named else JSON
+def _keys(found: Any, limits: Limits) -> list[str]:
+    """Return the keys asked for, each once, in their order. Raises InvalidBody, InvalidKey, BatchTooLarge."""
+    if not isinstance(found, list):
+        raise InvalidBody("keys has to be a list of strings")
+    if len(found) > limits.multi_get_keys_max:
+        raise BatchTooLarge(f"{len(found)} keys are asked for; at most {limits.multi_get_keys_max} are at once")
+    return list(dict.fromkeys(key_in(key, f"keys[{place}]", limits) for place, key in enumerate(found)))
+
+
+def key_in(found: Any, place: str, limits: Limits) -> str:
+    """Return a key of a document.
+
+    Raises:
+        InvalidBody: it is not a string.
+        InvalidKey: no key; both name the place.
+    """
+    if not isinstance(found, str):
+        raise InvalidBody(f"{place} has to be a string")
+    try:
+        return parse_key(found.encode(), limits.key_bytes_max)
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"{place}: the key holds half a surrogate pair") from error
+    except InvalidKey as error:
+        raise InvalidKey(f"{place}: {error.detail}") from error
+
+
+def _binary(request: web.BaseRequest) -> bool:
+    return media_type_for(request.headers.get(hdrs.ACCEPT, "")) == MSGPACK

@@ -9,37 +9,25 @@ from typing import Final
 
 from wavekv.errors import InvalidParameter, NotImplementedHere
 
-_PARAMETERS: Final = frozenset({"ttl", "durability", "timeout", "since"})
+_PARAMETERS: Final = frozenset({"durability", "timeout"})
 _HEADERS: Final = ("Wavekv-Session",)
 _CONDITIONS: Final = ("If-Match", "If-None-Match")
 _BODY_HEADERS: Final = ("Content-Encoding", "Content-Range")
-_PATHS: Final = frozenset({"/v1/batch", "/v1/multi-get", "/v1/watch", "/v1/explain", "/v1/ephemeral", "/openapi.json"})
-_PREFIXES: Final = ("/v1/explain/", "/v1/ephemeral/")
 
 
-def refuse_lacking_path(path: str) -> None:
-    """Refuse a route of the API that this version lacks.
-
-    Raises:
-        NotImplementedHere: names the route.
-    """
-    if path in _PATHS or path.startswith(_PREFIXES):
-        raise NotImplementedHere(f"the route {path[:80]} is not implemented by this version")
-
-
-def refuse_lacking_headers(headers: Mapping[str, str], method: str, *, keyed: bool) -> None:
-    """Refuse a session, a condition on anything but a key (`keyed`), or a body that would have to be transformed.
+def refuse_lacking_headers(headers: Mapping[str, str], method: str, *, known: Collection[str]) -> None:
+    """Refuse a session, a condition on a route that does not know it, or a body that would have to be transformed.
 
     Raises:
         NotImplementedHere: names the header.
     """
-    for name in _HEADERS if keyed else (*_HEADERS, *_CONDITIONS):
-        if name in headers:
-            raise NotImplementedHere(f"the header {name} is not implemented by this version")
-    if method == "PUT":
+    for name in (*_HEADERS, *_CONDITIONS):
+        if name in headers and name not in known:
+            raise NotImplementedHere(f"the header {name} is not implemented by this version for this route")
+    if method in {"PUT", "POST"}:
         for name in _BODY_HEADERS:
             if name in headers:
-                raise NotImplementedHere(f"the header {name} is not implemented; values are stored as they are sent")
+                raise NotImplementedHere(f"the header {name} is not implemented; bodies are taken as they are sent")
 
 
 def refuse_unknown(given: Mapping[str, str], known: Collection[str]) -> None:

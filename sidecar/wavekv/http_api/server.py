@@ -15,29 +15,30 @@ from typing import cast
 from aiohttp import web
 
 from wavekv.config import Limits
-from wavekv.core.types import Entry
 from wavekv.errors import (
-    KeyNotFound,
     MalformedHttp,
     MethodNotAllowed,
+    NotImplementedHere,
     PreconditionFailed,
     TooManyConnections,
     UnknownRoute,
-    ValueTooLarge,
     WaveKVError,
 )
-from wavekv.http_api import listing, target
-from wavekv.http_api.body import read_value
-from wavekv.http_api.conditions import condition_from, unmodified, with_etag
+from wavekv.http_api import openapi, routes, target
+from wavekv.http_api.body import TOO_LARGE
+from wavekv.http_api.calls import Call, Shared
+from wavekv.http_api.conditions import with_etag
+from wavekv.http_api.document import JSON
 from wavekv.http_api.fast import FastConnection, FastPath, refused_bytes
-from wavekv.http_api.options import refuse_lacking_headers, refuse_lacking_path, refuse_unknown
+from wavekv.http_api.guard import refuse_foreign
+from wavekv.http_api.options import refuse_lacking_headers, refuse_unknown
+from wavekv.http_api.routes import Operation
+from wavekv.http_api.streams import EventStream, Streams
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.runtime.listening import BACKLOG, remove_unix
 
 log = logging.getLogger(__name__)
 
-_KEY_PREFIX = "/v1/kv/"
-_BYTES = "application/octet-stream"
 _PROBLEM = "application/problem+json"
 
 _STOP_SECONDS = 5.0
@@ -46,19 +47,25 @@ _STOP_SECONDS = 5.0
 _LINGER_SECONDS = 2.0
 """After a refusal the rest of a body is read and dropped this long, so that the client gets to see the answer."""
 
-_Serve = Callable[[web.BaseRequest, target.Target], Awaitable[web.Response]]
-
 
 class HttpApi:
     """The HTTP data plane of one member, on sockets that are bound and listening.
 
-    `fast` chooses the shorter way for plain requests; the answers are the same without it.
+    `ephemeral` is the second store, None where the member has none. `fast` chooses the shorter way for plain requests;
+    the answers are the same without it.
     """
 
     def __init__(
-        self, store: KeyValues, limits: Limits, observer: Observer, clock: Clock, *, fast: bool = True
+        self,
+        store: KeyValues,
+        ephemeral: KeyValues | None,
+        limits: Limits,
+        observer: Observer,
+        clock: Clock,
+        *,
+        fast: bool = True,
     ) -> None:
-        self._store = store
+        self._stores = {routes.STORE: store, routes.EPHEMERAL: ephemeral}
         self._fast = fast
         self._limits = limits
         self._observer = observer
@@ -66,20 +73,28 @@ class HttpApi:
         self._server: web.Server | None = None
         self._listening: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
-        self._of_key: Mapping[str, _Serve] = {
-            "GET": self._get,
-            "HEAD": self._get,
-            "PUT": self._put,
-            "DELETE": self._delete,
+        self._shared = Shared(limits, clock, Streams(clock))
+        self._of_member: Mapping[str, Mapping[str, Operation]] = {
+            "/v1/status": {"GET": Operation("status", "What the member knows of itself.", _status, (200,))},
+            "/openapi.json": {"GET": Operation("other", "This document.", self._describe, (200,))},
         }
-        self._by_path: Mapping[str, tuple[str, Mapping[str, _Serve]]] = {
-            "/v1/kv": ("list", {"GET": self._list}),
-            "/v1/status": ("status", {"GET": self._status}),
-        }
+
+    @property
+    def table(self) -> dict[str, Mapping[str, Operation]]:
+        """Every path template with its methods."""
+        of_stores = {f"{prefix}{path}": ops for prefix in self._stores for path, ops in routes.OF_STORE.items()}
+        return of_stores | dict(self._of_member)
+
+    @property
+    def watchers(self) -> int:
+        """Streams that are open."""
+        return len(self._shared.streams)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on `sockets`, TCP or unix; the server owns them from now on."""
-        fast = FastPath(self._store, self._limits, self._observer, self._clock) if self._fast else None
+        store, ephemeral = self._stores.values()
+        assert store is not None, "the first store is always there"
+        fast = FastPath(store, ephemeral, self._limits, self._observer, self._clock) if self._fast else None
         self._server = _Server(self._handle, fast, self._limits)
         loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
@@ -88,90 +103,80 @@ class HttpApi:
             self._listening.append(await create(self._server, sock=sock, backlog=BACKLOG))
 
     async def stop(self) -> None:
-        """Stop accepting, answer the requests in progress, close the connections. Safe to call twice."""
+        """Stop accepting, end the watches, answer the requests in progress, close the connections.
+
+        Safe to call twice.
+        """
         remove_unix(self._sockets)
         for listening in self._listening:
             listening.close()
         self._listening, self._sockets = [], []
         if self._server is not None:
             await asyncio.sleep(0)  # connections accepted in this turn get to their handler
+            self._shared.streams.stop()
             self._server.pre_shutdown()
             await self._server.shutdown(_STOP_SECONDS)
             self._server = None
 
     # ---- one request -----------------------------------------------------------------------------------------------
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = self._clock.monotonic()
         kind, result = "other", "internal"
+        answer: web.Response | EventStream
         try:
+            if cast("_Connection", request.protocol).guarded:
+                refuse_foreign(request.headers)
             wanted = target.split_target(request.raw_path)
-            kind, methods = self._route(wanted.path, request.method)
-            serve = methods.get(request.method)
-            if serve is None:
+            found = self._route(wanted.path)
+            operation = found.methods.get(request.method)
+            if operation is None:
+                kind = next(iter(found.methods.values())).kind if len(found.methods) == 1 else kind
                 result = MethodNotAllowed.code
-                return _not_allowed(request.method, wanted.path, methods)
-            refuse_lacking_headers(request.headers, request.method, keyed=methods is self._of_key)
-            response = await serve(request, wanted)
+                return _not_allowed(request.method, wanted.path, found.methods)
+            kind = operation.kind
+            refuse_lacking_headers(request.headers, request.method, known=operation.headers)
+            answer = await operation.serve(self._call(request, wanted, found, operation))
             result = "ok"
         except WaveKVError as error:
             result = error.code
-            response = _refusal(error)
-            if not request.content.is_eof() and (isinstance(error, ValueTooLarge) or "Expect" in request.headers):
-                response.force_close()  # what follows on this connection may be the body or not
+            answer = _refusal(error)
+            if not request.content.is_eof() and (isinstance(error, TOO_LARGE) or "Expect" in request.headers):
+                answer.force_close()  # what follows on this connection may be the body or not
         finally:
             self._observer.operation("http", kind, result, self._clock.monotonic() - started)
-        return response
+        return await self._stream(answer, request) if isinstance(answer, EventStream) else answer
 
-    def _route(self, path: str, method: str) -> tuple[str, Mapping[str, _Serve]]:
-        """Return the kind of operation, as metrics name it, and what serves each method of `path`."""
-        if path.startswith(_KEY_PREFIX):
-            return method.lower() if method in self._of_key else "other", self._of_key
-        found = self._by_path.get(path)
+    def _route(self, path: str) -> routes.Found:
+        """Return what serves `path`."""
+        methods = self._of_member.get(path)
+        found = routes.of_store(path) if methods is None else routes.Found(methods, routes.STORE, "")
         if found is None:
-            refuse_lacking_path(path)
-            raise UnknownRoute(f"there is no route {path[:80]}; keys are at {_KEY_PREFIX}KEY")
+            raise UnknownRoute(f"there is no route {path[:80]}; keys are at {routes.STORE}/kv/KEY")
         return found
 
-    def _key(self, wanted: target.Target) -> str:
-        if wanted.query:
-            refuse_unknown(target.parameters(wanted.query), ())
-        return target.key_from(wanted.path[len(_KEY_PREFIX) :], self._limits.key_bytes_max)
+    def _call(self, request: web.BaseRequest, wanted: target.Target, found: routes.Found, operation: Operation) -> Call:
+        store = self._stores[found.prefix]
+        if store is None:
+            raise NotImplementedHere("this member has no ephemeral store")
+        given = target.parameters(wanted.query) if wanted.query else {}
+        refuse_unknown(given, operation.parameters)
+        return Call(request, store, found.escaped_key, given, self._shared)
 
-    async def _get(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
-        key = self._key(wanted)
-        entry = self._store.get(key)
-        if entry is None:
-            raise KeyNotFound(f"there is no key {key!r}")
-        if unmodified(condition_from(request), entry):
-            return web.Response(status=304, headers={"ETag": _etag(entry)})
-        return web.Response(body=entry.value, headers={"Content-Type": _BYTES, "ETag": _etag(entry)})
+    async def _stream(self, stream: EventStream, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("_Connection", request.protocol)
+        connection.stream = stream
+        try:
+            return await stream.run(request)
+        finally:
+            connection.stream = None
 
-    async def _put(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
-        key = self._key(wanted)
-        condition = condition_from(request)
-        value = await read_value(request, self._limits.value_bytes_max)
-        written = await self._store.put(key, value, condition)
-        return web.Response(status=201 if written.created else 200, headers={"ETag": _etag(written.entry)})
-
-    async def _delete(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
-        written = await self._store.delete(self._key(wanted), condition_from(request))
-        return web.Response(headers={"ETag": _etag(written.entry)})
-
-    async def _list(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
-        query = listing.query_from(target.parameters(wanted.query), self._limits)
-        entries, following = listing.page(self._store, query, self._limits.list_bytes_max)
-        media_type = listing.media_type_for(request.headers.get("Accept", ""))
-        body = listing.encode(entries, following, keys_only=query.keys_only, media_type=media_type)
-        return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
-
-    async def _status(self, request: web.BaseRequest, wanted: target.Target) -> web.Response:
-        refuse_unknown(target.parameters(wanted.query), ())
-        return web.Response(body=json.dumps(self._store.status()).encode(), content_type=listing.JSON)
+    async def _describe(self, call: Call) -> web.Response:
+        return web.Response(body=openapi.describe(self.table, self._limits), content_type=JSON)
 
 
-def _etag(entry: Entry) -> str:
-    return f'"{entry.etag}"'
+async def _status(call: Call) -> web.Response:
+    return web.Response(body=json.dumps(call.store.status()).encode(), content_type=JSON)
 
 
 def _refusal(error: WaveKVError) -> web.Response:
@@ -180,7 +185,7 @@ def _refusal(error: WaveKVError) -> web.Response:
     return with_etag(response, error) if isinstance(error, PreconditionFailed) else response
 
 
-def _not_allowed(method: str, path: str, methods: Mapping[str, _Serve]) -> web.Response:
+def _not_allowed(method: str, path: str, methods: Mapping[str, Operation]) -> web.Response:
     allowed = ", ".join(methods)
     response = _refusal(MethodNotAllowed(f"{path[:80]} does not take {method[:80]}; it takes {allowed}"))
     response.headers["Allow"] = allowed
@@ -195,7 +200,7 @@ class _Server(web.Server):
 
     def __init__(
         self,
-        handle: Callable[[web.BaseRequest], Awaitable[web.Response]],
+        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         fast: FastPath | None,
         limits: Limits,
     ) -> None:
@@ -221,6 +226,20 @@ class _Server(web.Server):
 class _Connection(FastConnection):
     """One client's connection; answers in our words where HTTP itself is broken or a handler failed."""
 
+    stream: EventStream | None = None
+    """The watch that this connection serves now, and to its end."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; what comes behind a watch is nobody's, and must not pile up."""
+        if self.stream is None:
+            super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the watch."""
+        if self.stream is not None:
+            self.stream.lost()
+        super().connection_lost(exc)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -229,6 +248,9 @@ class _Connection(FastConnection):
         message: str | None = None,
     ) -> web.Response:
         """Return the answer to a request that could not be parsed, or whose handler raised; closes the connection."""
+        if request.writer.output_size > 0:  # a stream; another answer cannot begin in its middle
+            log.error("a stream failed unexpectedly", exc_info=exc)
+            raise ConnectionResetError("the answer has begun")
         if status >= 500:
             log.error("a request failed unexpectedly", exc_info=exc)
             error: WaveKVError = WaveKVError("an internal error; the member's log has its traceback")

@@ -14,8 +14,9 @@ from typing import Any, cast
 from wavekv.errors import WaveKVError
 from wavekv.ports import Clock, Observer
 from wavekv.resp import replies
-from wavekv.resp.commands import COMMANDS, Command, Session, refuse_transaction, unknown, wrong_count
+from wavekv.resp.commands import COMMANDS, refuse_transaction, unknown, wrong_count
 from wavekv.resp.framing import BadProtocol, CommandReader
+from wavekv.resp.session import Command, Refused, Session
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._session.address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        self._session.shared.sessions[self._session.number] = self._session
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what can no longer be answered; writes under way go on."""
         self._ending = True
+        self._session.shared.sessions.pop(self._session.number, None)
         self._replies.clear()
         self.lost.set_result(None)
         self._on_lost(self)
@@ -185,6 +190,9 @@ class Connection(asyncio.Protocol):
         started = self._clock.monotonic()
         try:
             reply = command.run(self._session, words)
+        except Refused as error:
+            self._observe(command, "refused", started)
+            return replies.error(str(error))
         except WaveKVError as error:
             self._observe(command, error.code, started)
             return replies.refusal(error)

@@ -26,6 +26,16 @@ def null(proto: int) -> bytes:
     return b"_\r\n" if proto >= 3 else b"$-1\r\n"
 
 
+def null_array(proto: int) -> bytes:
+    """Return the absence of an array."""
+    return b"_\r\n" if proto >= 3 else b"*-1\r\n"
+
+
+def array(items: list[bytes]) -> bytes:
+    """Return an array of items that are encoded already."""
+    return b"*%d\r\n%b" % (len(items), b"".join(items))
+
+
 def mapping(pairs: dict[bytes, bytes], proto: int) -> bytes:
     """Return a map from names to values that are encoded already; in RESP2 it is a flat array."""
     head = b"%%%d\r\n" % len(pairs) if proto >= 3 else b"*%d\r\n" % (2 * len(pairs))

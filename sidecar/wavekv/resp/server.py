@@ -9,8 +9,8 @@ from typing import cast
 from wavekv.config import Limits
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.resp import replies
-from wavekv.resp.commands import Session
 from wavekv.resp.connection import Connection
+from wavekv.resp.session import Cursors, Session, Shared
 from wavekv.runtime.listening import BACKLOG, remove_unix
 
 _FULL = replies.error("ERR max number of clients reached")
@@ -23,7 +23,7 @@ class RespServer:
     """The Redis plane of one member, on sockets that are bound and listening."""
 
     def __init__(self, store: KeyValues, limits: Limits, observer: Observer, clock: Clock) -> None:
-        self._store = store
+        self._shared = Shared(store, limits, clock, Cursors(limits.resp_cursors_max), clock.monotonic())
         self._limits = limits
         self._observer = observer
         self._clock = clock
@@ -36,6 +36,7 @@ class RespServer:
         """Serve on `sockets`, TCP or unix; the server owns them from now on."""
         loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
+        self._shared.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
         for sock in sockets:
             create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
             self._listening.append(await create(self._accept, sock=sock, backlog=BACKLOG))
@@ -58,7 +59,7 @@ class RespServer:
     def _accept(self) -> asyncio.Protocol:
         if len(self._connections) >= self._limits.resp_connections_max:
             return _Refused()
-        session = Session(self._store, self._limits, next(self._numbers))
+        session = Session(self._shared, next(self._numbers))
         connection = Connection(session, self._observer, self._clock, self._connections.discard)
         self._connections.add(connection)
         return connection

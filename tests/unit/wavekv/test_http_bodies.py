@@ -46,40 +46,43 @@ async def test_one_byte_more_is_refused(http: Plane, chunked: bool) -> None:
 
 async def test_a_declared_length_over_the_bound_is_refused_before_the_body_is_read(http: Plane) -> None:
     async with RawHttp(http.port) as raw:
-        answer = await raw.ask(b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999\r\n\r\n")
+        answer = await raw.ask(b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
         assert answer.status == 413
 
 
 async def test_a_client_that_asks_first_is_told_to_go_on(http: Plane) -> None:
     async with RawHttp(http.port) as raw:
-        raw.send(b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+        raw.send(b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
         assert (await raw.answer()).status == 100
         assert (await raw.ask(b"v")).status == 201
-        assert (await raw.ask(b"GET /v1/kv/k HTTP/1.1\r\nHost: h\r\n\r\n")).body == b"v"
+        assert (await raw.ask(b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n")).body == b"v"
 
 
 @pytest.mark.parametrize(
-    ("path", "length", "status"), [("/v1/kv/k", MAX + 1, 413), ("/v1/kv/%zz", 5, 400), ("/v1/kv/k?ttl=5", 5, 501)]
+    ("path", "length", "status"),
+    [("/v1/kv/k", MAX + 1, 413), ("/v1/kv/%zz", 5, 400), ("/v1/kv/k?timeout=5", 5, 501), ("/v1/kv/k?ttl=0", 5, 400)],
 )
 async def test_a_client_that_asks_first_is_refused_without_sending_and_the_connection_ends(
     http: Plane, path: str, length: int, status: int
 ) -> None:
     async with RawHttp(http.port) as raw:
-        head = f"PUT {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
         answer = await raw.ask(head.encode())
         assert (answer.status, answer.headers["connection"]) == (status, "close")
 
 
 async def test_an_unknown_expectation_is_refused(http: Plane) -> None:
     async with RawHttp(http.port) as raw:
-        answer = await raw.ask(b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nExpect: luck\r\nContent-Length: 1\r\n\r\nv")
+        answer = await raw.ask(
+            b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nExpect: luck\r\nContent-Length: 1\r\n\r\nv"
+        )
         assert answer.status == 501
         assert b"luck" in answer.body
 
 
 async def test_a_body_cut_short_stores_nothing(http: Plane) -> None:
     async with RawHttp(http.port) as raw:
-        raw.send(b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
+        raw.send(b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf")
         raw.writer.write_eof()
         await raw.reader.read()
     assert not http.store.entries
@@ -88,7 +91,7 @@ async def test_a_body_cut_short_stores_nothing(http: Plane) -> None:
 
 async def test_broken_chunks_store_nothing_and_are_told(http: Plane) -> None:
     async with RawHttp(http.port) as raw:
-        raw.send(b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        raw.send(b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         answer = await raw.ask(b"4\r\nhalf\r\nnonsense\r\n")
     assert answer.status == 400
     assert b"incomplete_body" in answer.body or b"malformed_http" in answer.body
@@ -98,7 +101,9 @@ async def test_broken_chunks_store_nothing_and_are_told(http: Plane) -> None:
 @pytest.mark.parametrize("header", ["Content-Encoding: gzip", "Content-Range: bytes 0-1/2"])
 async def test_a_body_that_would_have_to_be_transformed_is_refused(http: Plane, header: str) -> None:
     async with RawHttp(http.port) as raw:
-        answer = await raw.ask(f"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\n{header}\r\nContent-Length: 1\r\n\r\nv".encode())
+        answer = await raw.ask(
+            f"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n{header}\r\nContent-Length: 1\r\n\r\nv".encode()
+        )
     assert answer.status == 501
     assert not http.store.entries
 
@@ -108,11 +113,11 @@ async def test_a_body_that_would_have_to_be_transformed_is_refused(http: Plane, 
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"hello\r\n\r\n",
-        b"GET /v1/kv/k HTTP/1.1\r\nHost h\r\n\r\n",
-        b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
-        b"PUT /v1/kv/k HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"GET /v1/kv/" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /v1/kv/k HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET /v1/kv/k HTTP/1.1\r\nHost localhost\r\n\r\n",
+        b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /v1/kv/" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
     ],
     ids=["tls", "words", "header", "length", "two lengths", "long target", "long header"],
 )

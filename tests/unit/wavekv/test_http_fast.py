@@ -15,7 +15,7 @@ from tests.fakes.planes import Plane, fast_http, plane
 from tests.fakes.raw_http import RawHttp
 from wavekv.http_api.fast import FastConnection, FastPath, Framing
 
-GET = b"GET /v1/kv/%s HTTP/1.1\r\nHost: h\r\n\r\n"
+GET = b"GET /v1/kv/%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def put(key: str, value: bytes, *headers: str) -> bytes:
-    lines = [f"PUT /v1/kv/{key} HTTP/1.1", "Host: h", f"Content-Length: {len(value)}", *headers]
+    lines = [f"PUT /v1/kv/{key} HTTP/1.1", "Host: localhost", f"Content-Length: {len(value)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + value
 
 
@@ -63,10 +63,10 @@ async def test_plain_requests_take_the_shorter_way(http: Plane, taken: list[bool
         put("k", b"v", "If-Match: x"),
         put("k", b"v", "X-Own: 1"),
         put("k?ttl=1", b"v"),
-        b"DELETE /v1/kv/k HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /v1/status HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /v1/kv/k HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
-        b"GET /v1/kv/%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"DELETE /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx",
+        b"GET /v1/kv/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
 async def test_a_request_with_anything_unusual_is_handed_on_and_the_connection_stays_fast(
@@ -85,7 +85,7 @@ async def test_a_request_with_anything_unusual_is_handed_on_and_the_connection_s
     [
         put("a", b"1") + put("b", b"2"),
         put("a", b"1") + GET % b"a",
-        b"PUT /v1/kv/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nv\r\n0\r\n\r\n",
+        b"PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nv\r\n0\r\n\r\n",
         put("a", b"1", "Content-Length: 1"),
     ],
 )
@@ -138,7 +138,7 @@ async def test_a_get_behind_a_slow_request_does_not_overtake_it(http: Plane) -> 
     http.store.hold = True
     async with RawHttp(http.port) as raw, aiohttp.ClientSession(http.url) as other:
         await warmed(raw)
-        raw.send(b"DELETE /v1/kv/k HTTP/1.1\r\nHost: h\r\n\r\n")
+        raw.send(b"DELETE /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with other.get("/v1/kv/k") as answer:
             assert answer.status == 200
         raw.send(GET % b"k")
@@ -203,9 +203,12 @@ def framing(*lines: str) -> Framing | None:
 
 
 def test_headers_tell_the_length_and_whether_they_are_plain() -> None:
-    assert framing("Host: h") == Framing(0, plain=True)
-    assert framing("Host: h", "content-length: 12", "Connection: keep-alive") == Framing(12, plain=True)
-    assert framing("Host: h", "If-None-Match: *", "Content-Length:7") == Framing(7, plain=False)
+    assert framing() == Framing(0, plain=False, local=True)
+    assert framing("Host: h") == Framing(0, plain=True, local=False)
+    assert framing("Host: localhost", "content-length: 12", "Connection: keep-alive") == Framing(
+        12, plain=True, local=True
+    )
+    assert framing("Host: localhost", "If-None-Match: *", "Content-Length:7") == Framing(7, plain=False, local=True)
 
 
 @pytest.mark.parametrize(
@@ -222,17 +225,18 @@ def test_headers_tell_the_length_and_whether_they_are_plain() -> None:
         " folded",
         "no colon",
         "Ünïcode: 1",
+        "Host: localhost",
     ],
 )
 def test_headers_that_only_a_parser_understands_are_left_to_it(line: str) -> None:
-    assert framing("Host: h", line) is None
+    assert framing("Host: localhost", line) is None
 
 
 def test_the_memory_of_headers_is_bounded() -> None:
     path = FastPath.__new__(FastPath)
     path._memo = {}
     for number in range(5000):
-        path.framing(f"Host: h{number}\r\n".encode())
+        path.framing(f"Host: localhost{number}\r\n".encode())
     path.framing(b"Host: " + b"h" * 5000 + b"\r\n")
     assert len(path._memo) <= 1024
     assert all(len(block) <= 1024 for block in path._memo)

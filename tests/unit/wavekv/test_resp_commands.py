@@ -8,17 +8,16 @@ import pytest
 import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
-from tests.fakes.planes import Plane, plane
+from tests.fakes.planes import Plane, plane, resp_plane
 from wavekv.config import Limits
 from wavekv.errors import DiskFull, Starting
-from wavekv.resp import RespServer
 
 LIMITS = replace(Limits(), resp_connections_max=3, resp_pending_max=8)
 
 
 @pytest.fixture
 async def resp() -> AsyncIterator[Plane]:
-    async with plane(RespServer, LIMITS) as serving:
+    async with plane(resp_plane, LIMITS) as serving:
         yield serving
 
 
@@ -130,13 +129,6 @@ async def test_set_can_ask_for_an_absent_or_a_present_key(resp: Plane, raw: Raw,
     assert await raw.ask(b"SET", b"k", b"4", b"NX", b"XX") == b"-ERR syntax error"
     assert await raw.ask(b"SET", b"k", b"4", b"NX", b"5") == b"-ERR syntax error"
     assert resp.store.entries["k"].value == b"3"
-
-
-@pytest.mark.parametrize("option", [b"EX", b"PX", b"GET", b"KEEPTTL", b"ex"])
-async def test_an_option_of_set_is_refused_and_nothing_is_stored(resp: Plane, raw: Raw, option: bytes) -> None:
-    reply = await raw.ask(b"SET", b"k", b"v", option, b"5")
-    assert reply == b"-ERR option %s is not supported by this version" % option.upper()
-    assert resp.store.entries == {}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""The commands `watch` and `explain`: what happens to keys, and what happened to one.
+
+A watch goes on over interruptions: it resumes behind the last token, and says on stderr when it cannot and has to tell
+everything anew. Only the first connection may fail the command; later ones are tried until the member is back.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Final, cast
+
+import click
+
+from wavekv.cli.client import Client
+from wavekv.cli.data import as_json_option, visible
+from wavekv.cli.events import Event
+from wavekv.cli.target import Target, of_store, targeted
+from wavekv.errors import MemberUnreachable, RefusedByMember, UsageError
+
+_PAUSE_SECONDS: Final = 0.5
+_PAUSE_SECONDS_MAX: Final = 10.0
+"""Pauses before the member is asked again: the first one, doubled each time up to the last."""
+
+_ENDS: Final = frozenset({"stopping", "slow_reader"})
+
+
+@click.command()
+@click.option("--prefix", help="Keys that begin with this; without --prefix and --key: all.")
+@click.option("--key", help="This key alone.")
+@click.option("--since", metavar="TOKEN", help="Resume behind the event with this token, as --json shows it.")
+@as_json_option
+@of_store
+@targeted
+def watch(
+    *, target: Target, prefix: str | None, key: str | None, since: str | None, as_json: bool, ephemeral: bool
+) -> None:
+    """Print what is held, then each change as it happens, a line each, until interrupted."""
+    if prefix is not None and key is not None:
+        raise UsageError("--prefix and --key exclude each other; give one")
+    query = {"key": key} if key is not None else {"prefix": prefix or ""}
+
+    async def follow() -> None:
+        async with Client(target, ephemeral=ephemeral) as client:
+            await Follower(client, query, since, lambda event: _show(event, as_json), asyncio.sleep).run()
+
+    asyncio.run(follow())
+
+
+class Follower:
+    """One watch over all its connections. `show` gets each event, `pause` waits the seconds it is given."""
+
+    def __init__(
+        self,
+        client: Client,
+        query: dict[str, str],
+        since: str | None,
+        show: Callable[[Event], None],
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._query = query
+        self._token = since
+        self._show = show
+        self._pause = pause
+        self._seconds = _PAUSE_SECONDS
+        self._connected = False
+
+    async def run(self) -> None:
+        """Follow for ever.
+
+        Raises:
+            MemberUnreachable, RefusedByMember: the first connection failed, or a later one in a way that will not pass.
+        """
+        while True:
+            try:
+                why = await self._connection()
+            except RefusedByMember as error:
+                if error.answer_code == "watch_expired" and self._token is not None:
+                    self._token = None
+                    _remark("the token is another member's or too old: beginning anew, some changes may be missing")
+                    continue
+                if not self._connected or error.answer_status != 503:
+                    raise
+                why = error.answer_code
+            except MemberUnreachable:
+                if not self._connected:
+                    raise
+                why = "the connection was lost"
+            anew = "" if self._token is not None else ", beginning anew"
+            _remark(f"{why}; watching again in {self._seconds:g} s{anew}")
+            await self._pause(self._seconds)
+            self._seconds = min(2 * self._seconds, _PAUSE_SECONDS_MAX)
+
+    async def _connection(self) -> str:
+        """Show the events of one connection; return why it ended."""
+        since = {} if self._token is None else {"since": self._token}
+        stream = cast("AsyncGenerator[Event, None]", self._client.events(self._query | since))
+        async with aclosing(stream) as events:
+            async for event in events:
+                self._connected = True
+                self._seconds = _PAUSE_SECONDS
+                if event.kind in _ENDS:
+                    return str(event.data.get("detail", event.kind))
+                self._token = event.token or self._token
+                self._show(event)
+        return "the stream ended"
+
+
+def _show(event: Event, as_json: bool) -> None:
+    if as_json:
+        token = {} if event.token is None else {"token": event.token}
+        click.echo(json.dumps({"event": event.kind, **event.data, **token}, ensure_ascii=False, separators=(",", ":")))
+    elif event.kind == "synced":
+        _remark("this is what is held; changes follow")
+    else:
+        value = event.data.get("value", event.data.get("value_base64"))
+        parts = [event.kind, visible(str(event.data.get("key", "")))]
+        click.echo("\t".join(parts if value is None else [*parts, visible(str(value))]))
+
+
+def _remark(text: str) -> None:
+    click.echo(f"wavekv: {text}", err=True)
+
+
+@click.command()
+@click.argument("key")
+@as_json_option
+@of_store
+@targeted
+def explain(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
+    """Show how KEY came to hold what it holds: the winner, known losers, and who covers it."""
+
+    async def ask() -> None:
+        async with Client(target, ephemeral=ephemeral) as client:
+            found = await client.explain(key)
+        click.echo(json.dumps(found, ensure_ascii=False, indent=None if as_json else 2))
+
+    asyncio.run(ask())

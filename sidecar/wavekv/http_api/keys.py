@@ -1,0 +1,47 @@
+"""Get, put, delete and explain: the routes of one key."""
+
+from aiohttp import web
+
+from wavekv.errors import KeyNotFound
+from wavekv.http_api.body import read_value
+from wavekv.http_api.calls import BYTES, Call, quoted
+from wavekv.http_api.conditions import condition_from, unmodified
+from wavekv.http_api.document import answer
+from wavekv.http_api.expiry import expiry_headers, expiry_of
+
+
+async def get(call: Call) -> web.Response:
+    """Answer GET and HEAD."""
+    key = call.key
+    entry = call.store.get(key)
+    if entry is None:
+        raise KeyNotFound(f"there is no key {key!r}")
+    headers = {"ETag": quoted(entry), **expiry_headers(entry, call.shared.clock.now_ms())}
+    if unmodified(condition_from(call.request), entry):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=entry.value, headers={"Content-Type": BYTES, **headers})
+
+
+async def put(call: Call) -> web.Response:
+    """Answer PUT once the value is durable."""
+    key = call.key
+    limits, clock = call.shared.limits, call.shared.clock
+    condition = condition_from(call.request)
+    asked = call.given.get("ttl")
+    expiry_of(asked, 0, limits.ttl_ms_max)  # refused before the body is read
+    value = await read_value(call.request, limits.value_bytes_max)
+    expires_at = expiry_of(asked, clock.now_ms(), limits.ttl_ms_max)
+    written = await call.store.put(key, value, condition, expires_at)
+    headers = {"ETag": quoted(written.entry), **expiry_headers(written.entry, clock.now_ms())}
+    return web.Response(status=201 if written.created else 200, headers=headers)
+
+
+async def delete(call: Call) -> web.Response:
+    """Answer DELETE once the tombstone is durable."""
+    written = await call.store.delete(call.key, condition_from(call.request))
+    return web.Response(headers={"ETag": quoted(written.entry)})
+
+
+async def explain(call: Call) -> web.Response:
+    """Answer how the key came to hold what it holds."""
+    return answer(call.request, dict(call.store.explain(call.key)))

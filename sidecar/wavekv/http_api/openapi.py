@@ -1,0 +1,126 @@
+"""The API's own description (OpenAPI 3.1), written from the table of routes: what is not in the table is not served."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wavekv import __version__
+from wavekv.config import Limits
+from wavekv.http_api.document import JSON, MSGPACK
+from wavekv.http_api.routes import ALWAYS, KEYED, Operation
+
+_PROBLEM: Final = "application/problem+json"
+_STREAM: Final = "text/event-stream"
+_TEXT: Final = {"type": "string"}
+_TAGS: Final = {"oneOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 100}]}
+
+_ABOUT: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "ttl": ("Seconds to live, above 0, up to 3 decimals; or keep, the expiry that is there.", _TEXT),
+    "prefix": ("Keys that begin with this.", _TEXT),
+    "after": ("Keys that sort behind this one: `next` of the page before.", _TEXT),
+    "keys_only": ("No values.", {"type": "string", "enum": ["true", "1", "false", "0"]}),
+    "key": ("This key alone; excludes prefix.", _TEXT),
+    "since": ("Resume behind the event of this id.", _TEXT),
+    "If-Match": ("Entity tags one of which has to be there, or *.", _TEXT),
+    "If-None-Match": ("Entity tags none of which may be there, or *.", _TEXT),
+    "Last-Event-ID": ("Resume behind the event of this id; beats since.", _TEXT),
+}
+"""What each parameter means; `limit` has its bound from the settings."""
+
+_MEANS: Final = {
+    200: "Done.",
+    201: "Created.",
+    304: "The client has the value.",
+    400: "Malformed.",
+    403: "A page of another host asks.",
+    404: "No such key.",
+    409: "A node of the original system is a member: no expiry (crate_peers).",
+    410: "The token is another member's or too old (watch_expired).",
+    412: "A condition does not hold.",
+    413: "Too large.",
+    415: "Neither JSON nor msgpack.",
+    429: "Too many writes wait.",
+    500: "An error of the member.",
+    501: "An option that this version lacks.",
+    503: "Not now.",
+    507: "No room.",
+}
+
+
+def describe(routes: Mapping[str, Mapping[str, Operation]], limits: Limits) -> bytes:
+    """Return the document for `routes`: path template → method → operation."""
+    paths = {
+        path: {method.lower(): _operation(path, op, limits) for method, op in ops.items()}
+        for path, ops in routes.items()
+    }
+    info = {"title": "WaveKV data API", "version": __version__}
+    document = {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": _schemas(limits)}}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _operation(path: str, operation: Operation, limits: Limits) -> dict[str, Any]:
+    parameters = [_parameter(name, "query", limits) for name in operation.parameters]
+    parameters += [_parameter(name, "header", limits) for name in operation.headers]
+    if KEYED in path:
+        about = f"1 to {limits.key_bytes_max} bytes of UTF-8, percent-encoded; / may stand raw."
+        parameters.insert(0, {"name": "key", "in": "path", "required": True, "description": about, "schema": _TEXT})
+    statuses = sorted({*operation.answers, *ALWAYS})
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {str(status): _response(status, operation) for status in statuses},
+    }
+    if operation.body == "Value":
+        described["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+    elif operation.body is not None:
+        schema = {"schema": {"$ref": f"#/components/schemas/{operation.body}"}}
+        described["requestBody"] = {"required": True, "content": {JSON: schema, MSGPACK: schema}}
+    return described
+
+
+def _parameter(name: str, place: str, limits: Limits) -> dict[str, Any]:
+    if name == "limit":
+        bounds = {"minimum": 1, "maximum": limits.list_entries_max, "default": limits.list_entries_default}
+        return {"name": name, "in": place, "description": "Entries at most.", "schema": {"type": "integer", **bounds}}
+    about, schema = _ABOUT[name]
+    return {"name": name, "in": place, "description": about, "schema": schema}
+
+
+def _response(status: int, operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _MEANS[status]}
+    if status >= 400 and operation.kind != "head":
+        described["content"] = {_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    elif status == 200 and operation.kind == "get":
+        described["content"] = {"application/octet-stream": {}}
+    elif status == 200 and operation.kind == "watch":
+        described["content"] = {_STREAM: {"schema": _TEXT}}
+    elif status == 200 and operation.kind in _NEGOTIATED:
+        described["content"] = {JSON: {}, MSGPACK: {}}
+    elif status == 200 and operation.kind in {"status", "other"}:
+        described["content"] = {JSON: {}}
+    return described
+
+
+_NEGOTIATED: Final = frozenset({"list", "batch", "multi_get", "explain"})
+
+
+def _schemas(limits: Limits) -> dict[str, Any]:
+    condition = {"if_match": _TAGS, "if_none_match": _TAGS}
+    ttl = {"oneOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "keep"}]}
+    values = {"value": _TEXT, "value_base64": _TEXT, "ttl": ttl}
+    put = _object(["op", "key"], op={"const": "put"}, key=_TEXT, **values, **condition)
+    delete = _object(["op", "key"], op={"const": "delete"}, key=_TEXT, **condition)
+    operations = {"type": "array", "items": {"oneOf": [put, delete]}, "minItems": 1}
+    keys = {"type": "array", "items": _TEXT, "maxItems": limits.multi_get_keys_max}
+    problem = _object(["type", "title", "status", "code", "detail"])
+    problem["properties"] = dict.fromkeys(("type", "title", "code", "detail"), _TEXT)
+    problem["properties"] |= {"status": {"type": "integer"}, "operation": {"type": "integer"}}
+    return {
+        "Batch": _object(["operations"], operations={**operations, "maxItems": limits.batch_operations_max}),
+        "MultiGet": _object(["keys"], keys=keys),
+        "Problem": problem,
+    }
+
+
+def _object(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}

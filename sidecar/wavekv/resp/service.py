@@ -1,0 +1,184 @@
+"""The commands about the connection and the server, so that clients start and people can look around."""
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Final
+
+from wavekv import __version__
+from wavekv.resp import replies
+from wavekv.resp.session import Refused, Reply, Session, shown, whole
+
+_NAME_ALLOWED: Final = frozenset(range(0x21, 0x7F))
+_NAME_BYTES_MAX: Final = 256
+_REDIS_VERSION: Final = "7.2.0"
+"""What clients that ask for a version are told: the one whose commands and words these are."""
+
+
+def ping(session: Session, words: list[bytes]) -> Reply:
+    """PING [message]."""
+    return replies.bulk(words[1]) if len(words) > 1 else replies.PONG
+
+
+def echo(session: Session, words: list[bytes]) -> Reply:
+    """ECHO message."""
+    return replies.bulk(words[1])
+
+
+def leave(session: Session, words: list[bytes]) -> Reply:
+    """QUIT."""
+    session.ends = True
+    return replies.OK
+
+
+def select(session: Session, words: list[bytes]) -> Reply:
+    """SELECT 0; there is one database."""
+    if whole(words[1]) != 0:
+        raise Refused("ERR DB index is out of range")
+    return replies.OK
+
+
+def hello(session: Session, words: list[bytes]) -> Reply:
+    """HELLO [2|3 [SETNAME name]]; there are no users, so AUTH is refused."""
+    proto, name = session.proto, session.name
+    if len(words) > 1:
+        if not words[1].isdigit():
+            raise Refused("ERR Protocol version is not an integer or out of range")
+        if words[1] not in {b"2", b"3"}:
+            raise Refused("NOPROTO unsupported protocol version")
+        proto = int(words[1])
+    options = words[2:]
+    while options:
+        option = options[0].upper()
+        if option == b"AUTH":
+            raise Refused("ERR option AUTH is not supported by this version")
+        if option != b"SETNAME" or len(options) < 2:
+            raise Refused(f"ERR syntax error in HELLO option '{shown(options[0])}'")
+        name = _name(options[1])
+        options = options[2:]
+    session.proto, session.name = proto, name
+    facts = {
+        b"server": replies.bulk(b"wavekv"),
+        b"version": replies.bulk(__version__.encode()),
+        b"proto": replies.integer(proto),
+        b"id": replies.integer(session.number),
+        b"mode": replies.bulk(b"standalone"),
+        b"role": replies.bulk(b"master"),
+        b"modules": b"*0\r\n",
+    }
+    return replies.mapping(facts, proto)
+
+
+# ---- CLIENT --------------------------------------------------------------------------------------------------------
+
+
+def client(session: Session, words: list[bytes]) -> Reply:
+    """CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | INFO | LIST."""
+    name = words[1].upper()
+    run = _CLIENT.get((name, len(words) - 2))
+    if run is None:
+        if any(name == known for known, _ in _CLIENT):
+            raise Refused(f"ERR wrong number of arguments for 'client|{shown(name.lower())}' command")
+        raise Refused(f"ERR unknown subcommand '{shown(words[1])}'. Try CLIENT HELP.")
+    return run(session, words)
+
+
+def _set_name(session: Session, words: list[bytes]) -> bytes:
+    session.name = _name(words[2])
+    return replies.OK
+
+
+def _name(raw: bytes) -> bytes:
+    if not _NAME_ALLOWED.issuperset(raw) or len(raw) > _NAME_BYTES_MAX:
+        raise Refused("ERR Client names cannot contain spaces, newlines or special characters.")
+    return raw
+
+
+def _set_info(session: Session, words: list[bytes]) -> bytes:
+    attribute = words[2].lower()
+    if attribute not in {b"lib-name", b"lib-ver"}:
+        raise Refused(f"ERR Unrecognized option '{shown(words[2])}'")
+    if not _NAME_ALLOWED.issuperset(words[3]) or len(words[3]) > _NAME_BYTES_MAX:
+        raise Refused(f"ERR {attribute.decode()} cannot contain spaces, newlines or special characters.")
+    session.library[attribute] = words[3]
+    return replies.OK
+
+
+def _line(session: Session) -> bytes:
+    library = session.library
+    return b"id=%d addr=%b name=%b db=0 resp=%d lib-name=%b lib-ver=%b\n" % (
+        session.number,
+        session.address.encode(),
+        session.name,
+        session.proto,
+        library.get(b"lib-name", b""),
+        library.get(b"lib-ver", b""),
+    )
+
+
+_CLIENT: Final[Mapping[tuple[bytes, int], Callable[[Session, list[bytes]], bytes]]] = {
+    (b"ID", 0): lambda session, _: replies.integer(session.number),
+    (b"GETNAME", 0): lambda session, _: replies.bulk(session.name) if session.name else replies.null(session.proto),
+    (b"SETNAME", 1): _set_name,
+    (b"SETINFO", 2): _set_info,
+    (b"INFO", 0): lambda session, _: replies.bulk(_line(session)),
+    (b"LIST", 0): lambda session, _: replies.bulk(b"".join(map(_line, session.shared.sessions.values()))),
+}
+
+
+# ---- INFO and CONFIG -----------------------------------------------------------------------------------------------
+
+
+def info(session: Session, words: list[bytes]) -> Reply:
+    """INFO [section…]."""
+    asked = {word.lower() for word in words[1:]} - {b"all", b"everything", b"default"}
+    parts = []
+    for title, facts in _sections(session).items():
+        if not asked or title.lower().encode() in asked:
+            lines = "".join(f"{name}:{value}\r\n" for name, value in facts.items())
+            parts.append(f"# {title}\r\n{lines}")
+    return replies.bulk("\r\n".join(parts).encode())
+
+
+def _sections(session: Session) -> dict[str, dict[str, object]]:
+    shared = session.shared
+    count = shared.store.count()
+    return {
+        "Server": {
+            "redis_version": _REDIS_VERSION,
+            "redis_mode": "standalone",
+            "server_name": "wavekv",
+            "wavekv_version": __version__,
+            "tcp_port": shared.port,
+            "uptime_in_seconds": int(shared.clock.monotonic() - shared.started),
+        },
+        "Clients": {"connected_clients": len(shared.sessions), "maxclients": shared.limits.resp_connections_max},
+        "Replication": {"role": "master", "connected_slaves": 0},
+        "Keyspace": {"db0": f"keys={count},avg_ttl=0"} if count else {},
+    }
+
+
+def config(session: Session, words: list[bytes]) -> Reply:
+    """CONFIG GET pattern…; nothing can be set here."""
+    if words[1].upper() != b"GET":
+        raise Refused(f"ERR CONFIG {shown(words[1].upper())} is not supported: settings are flags of the member")
+    if len(words) < 3:
+        raise Refused("ERR wrong number of arguments for 'config|get' command")
+    limits = session.limits
+    known = {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "databases": "1",
+        "maxclients": str(limits.resp_connections_max),
+        "maxmemory": str(limits.bytes_max),
+        "maxmemory-policy": "noeviction",
+        "proto-max-bulk-len": str(limits.value_bytes_max),
+        "save": "",
+        "timeout": "0",
+    }
+    patterns = [word.decode("utf-8", "surrogateescape").lower() for word in words[2:]]
+    matching = {
+        name.encode(): replies.bulk(value.encode())
+        for name, value in known.items()
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    return replies.mapping(matching, session.proto)
