@@ -86,8 +86,7 @@ class Merger:
             about = self.identity
             head = Head(about.node_id, about.uuid, about.cluster_id, last, position + folding.records, now_ms, base)
             with Writer(self.disk, path, head, self.snapshot) as writer:
-                for key, packed in _overlaid(self._base_entries(base, meter), references.changes(), meter):
-                    writer.add(key, packed)
+                writer.extend(_overlaid(self._base_entries(base, meter), references.changes(), meter))
                 tail = writer.finish(standing)
         meter.end()
         return Merged(path, head, tail, folding.records)

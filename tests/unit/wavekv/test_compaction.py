@@ -232,6 +232,14 @@ def test_a_stop_while_segments_are_retired_never_offers_an_unzeroed_spare(tmp_pa
         assert [path.name for path in directory.glob("*.wal")] == [segment_name(3)]
 
 
+def test_a_spares_new_name_is_durable_before_it_is_zeroed_even_if_retiring_it_was_cut(directory: Path) -> None:
+    with pytest.raises(PowerCut):
+        retire(directory, 2, FaultDisk(cut_from(1)), spares_max=1)
+    disk = FaultDisk()
+    assert zero_spares(directory, disk) == 1
+    assert disk.calls[0] == "sync_dir data"
+
+
 # ---- the process ---------------------------------------------------------------------------------------------------
 
 
