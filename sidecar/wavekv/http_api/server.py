@@ -249,7 +249,8 @@ class _Connection(FastConnection):
     ) -> web.Response:
         """Return the answer to a request that could not be parsed, or whose handler raised; closes the connection."""
         if request.writer.output_size > 0:  # a stream; another answer cannot begin in its middle
-            log.error("a stream failed unexpectedly", exc_info=exc)
+            if not isinstance(exc, ConnectionError):  # a client that leaves is nothing unexpected
+                log.error("a stream failed unexpectedly", exc_info=exc)
             raise ConnectionResetError("the answer has begun")
         if status >= 500:
             log.error("a request failed unexpectedly", exc_info=exc)
