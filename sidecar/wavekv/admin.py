@@ -1,4 +1,4 @@
-"""The operator's requests to a member: `/v1/admin/status`, `/v1/admin/membership`, `/v1/admin/drain`.
+"""The operator's requests to a member: `/v1/admin/` status, membership, drain, compaction, export.
 
 Whoever calls has been checked before: the peer plane hands over requests of the operator's certificate only. Each PUT
 and DELETE says what shall hold, not what to do, so a repeated one changes nothing and may be sent after any doubt.
@@ -19,8 +19,10 @@ from wavekv.errors import (
     UnknownRoute,
     UsageError,
 )
+from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.drain import DrainStatus
 from wavekv.runtime.epoch_file import EpochDocument, parse_document
+from wavekv.runtime.export import Exporter
 
 DOCUMENT_BYTES_MAX = 1 << 20
 """Longest membership document; a thousand members with the longest names fit."""
@@ -51,6 +53,16 @@ class Governed(Protocol):
         """Return how far the drain is."""
         ...
 
+    @property
+    def compactor(self) -> Compactor:
+        """What folds the log into snapshots."""
+        ...
+
+    @property
+    def exporter(self) -> Exporter:
+        """What writes exports below the data directory."""
+        ...
+
 
 _Route = Callable[[web.BaseRequest], Awaitable[Mapping[str, Any]]]
 
@@ -64,6 +76,8 @@ class AdminApi:
             "status": {"GET": self._status},
             "membership": {"PUT": self._put_membership},
             "drain": {"GET": self._get_drain, "PUT": self._put_drain, "DELETE": self._delete_drain},
+            "compaction": {"GET": self._get_compaction, "PUT": self._put_compaction},
+            "export": {"GET": self._get_export, "PUT": self._put_export, "DELETE": self._delete_export},
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -95,6 +109,22 @@ class AdminApi:
 
     async def _delete_drain(self, _request: web.BaseRequest) -> Mapping[str, Any]:
         return (await self._member.cancel_drain())._asdict()
+
+    async def _get_compaction(self, _request: web.BaseRequest) -> Mapping[str, Any]:
+        return self._member.compactor.told()
+
+    async def _put_compaction(self, _request: web.BaseRequest) -> Mapping[str, Any]:
+        self._member.compactor.begin()
+        return self._member.compactor.told()
+
+    async def _get_export(self, _request: web.BaseRequest) -> Mapping[str, Any]:
+        return self._member.exporter.status._asdict()
+
+    async def _put_export(self, _request: web.BaseRequest) -> Mapping[str, Any]:
+        return self._member.exporter.begin()._asdict()
+
+    async def _delete_export(self, _request: web.BaseRequest) -> Mapping[str, Any]:
+        return (await self._member.exporter.remove())._asdict()
 
 
 def parse_pushed(body: bytes) -> EpochDocument:

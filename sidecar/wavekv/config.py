@@ -56,8 +56,8 @@ class Limits:
     """Entries in a listing that names no limit."""
     header_bytes_max: int = 16 << 10
     """Request line and headers of the data plane; holds a percent-encoded longest key."""
-    http_connections_max: int = 4096
-    """Open connections of the HTTP data plane; the next one is answered 503 and closed."""
+    http_connections_max: int = 20_480
+    """Open connections of the HTTP data plane, watchers among them; the next one is answered 503 and closed."""
     resp_command_bytes_max: int = (1 << 20) + (1 << 16)
     """Unparsed bytes of one Redis command: the longest value, the longest key and the framing."""
     resp_connections_max: int = 4096

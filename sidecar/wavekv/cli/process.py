@@ -8,11 +8,12 @@ staged writes made durable before the log is cut.
 import asyncio
 import logging
 import random
+import resource
 import secrets
 import signal
 import time
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -78,7 +79,16 @@ def run_member(settings: MemberSettings) -> int:
     """
     if settings.discover_dns is not None:
         raise UsageError("--discover-dns is not in this version; name the peers with --peer or --membership")
+    _raise_descriptor_limit()
     return uvloop.run(_Process(settings).run())
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many connections as the system lets this process have: a watcher each takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Process:
@@ -166,6 +176,7 @@ class _Process:
             gossip=settings.gossip,
             admission=admission,
             compactor=self._compactor(directory, syncing_log, syncer),
+            data_dir=directory.path,
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
         )

@@ -24,6 +24,8 @@ from wavekv.compaction.merge import Merger
 from wavekv.config import CompactionSettings, SnapshotSettings
 from wavekv.disk import OS_DISK, disk_error
 from wavekv.errors import DirectoryInUse, Stopping, UsageError, WaveKVError
+from wavekv.snapshot.files import snapshot_name
+from wavekv.snapshot.reading import load
 from wavekv.wal.directory import IDENTITY, decode_identity
 from wavekv.wal.spares import zero_spares
 
@@ -80,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     merge.set_defaults(command=_merge)
     spares = commands.add_parser("spares", parents=[shared], help="zero segments that are to be used again")
     spares.set_defaults(command=_spares)
+    crate = commands.add_parser("crate", parents=[shared], help="write a snapshot as the original system's files")
+    crate.add_argument("--snapshot", type=int, required=True, help="its number")
+    crate.add_argument("--out", type=Path, required=True, help="a new or empty directory")
+    crate.set_defaults(command=_crate)
     return parser
 
 
@@ -106,6 +112,17 @@ def _merge(options: argparse.Namespace) -> dict[str, Any]:
 
 def _spares(options: argparse.Namespace) -> dict[str, Any]:
     return {"zeroed": zero_spares(options.data_dir, OS_DISK, lambda: _require_parent(options.parent))}
+
+
+def _crate(options: argparse.Namespace) -> dict[str, Any]:
+    from wavekv.wal.crate_export import crate_files, write_crate_directory  # noqa: PLC0415 - a merge needs none of it
+
+    head, image = load(options.data_dir / snapshot_name(options.snapshot))
+    progress = _progress(options.parent, _DEFAULTS.reports_max)
+    now_ms = time.time_ns() // 1_000_000
+    copy = crate_files(image.packed, image.standing, head.node_id, now_ms=now_ms, progress=progress)
+    write_crate_directory(options.out, copy, OS_DISK)
+    return {"entries": copy.entries, "made_plain": copy.made_plain, "left_out": copy.left_out}
 
 
 def _progress(parent: int, reports_max: int) -> Callable[[int, int], None]:

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -125,14 +126,32 @@ class Compactor:
         self._compacted_sequence = 0
         self._retry_at = 0.0
         self._lock = asyncio.Lock()
+        self._asked = asyncio.Event()
         self.status = CompactionStatus()
 
     async def run(self) -> None:
-        """Compact whenever it is due, until cancelled."""
+        """Compact whenever it is due or asked for, until cancelled."""
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
-            if self.due() and self._clock.monotonic() >= self._retry_at:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), _POLL_SECONDS)
+            if self._asked.is_set() or (self.due() and self._clock.monotonic() >= self._retry_at):
+                self._asked.clear()
                 await self.compact()
+
+    def begin(self) -> None:
+        """Ask for a compaction soon, due or not."""
+        self._asked.set()
+
+    def told(self) -> dict[str, Any]:
+        """Return how compaction stands, as JSON-ready values."""
+        status = self.status
+        return {
+            "running": status.running or self._asked.is_set(),
+            "progress": status.progress,
+            "completed": status.completed,
+            "seconds": status.seconds,
+            "error": status.error,
+        }
 
     def due(self) -> bool:
         """Tell whether the log has grown, or aged, enough."""
@@ -216,11 +235,25 @@ class Compactor:
         last: Mapping[str, Any] = {"error": "worker_failed", "detail": "the compaction process told nothing"}
         async for fields in self._worker(arguments):
             last = fields
-            if "done" in fields and command[0] == "merge":
+            if "done" in fields:
                 self.status.progress = round(fields["done"] / max(fields["total"], 1), 3)
         if "error" in last or "done" in last:
             raise _WorkerRefusal(str(last.get("error", "worker_failed")), str(last.get("detail", "it ended early")))
         return last
+
+    async def export_crate(self, out: Path) -> Mapping[str, Any]:
+        """Write all that is held now as a directory of the original system; return what the worker counted.
+
+        Raises:
+            WaveKVError: the compaction before it, or the export itself, failed; `out` holds nothing then.
+        """
+        await self.compact()
+        async with self._lock:
+            size = self._log.size()
+            if self.status.error is not None or not size.snapshot:
+                raise _WorkerRefusal("worker_failed", self.status.error or "nothing was ever written here")
+            await asyncio.to_thread(self._disk.mkdir, out.parent)
+            return await self._work(["crate", "--snapshot", str(size.snapshot), "--out", str(out)])
 
     async def _with_the_log(self, work: Callable[[], Any]) -> Any:
         """Do `work` where appends run; return what it returns.

@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wavekv.config import GossipSettings, Limits
@@ -22,6 +23,7 @@ from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.drain import Drain, DrainStatus
 from wavekv.runtime.engine import Engine, MemorySyncing
 from wavekv.runtime.epoch_file import EpochDocument
+from wavekv.runtime.export import Exporter
 from wavekv.runtime.link import Link
 from wavekv.runtime.readiness import Readiness
 from wavekv.runtime.status import Recovered, member_status
@@ -54,6 +56,7 @@ class Parts:
     gossip: GossipSettings
     admission: Admission
     compactor: Compactor
+    data_dir: Path
     recovered: Recovered
     rng: random.Random
 
@@ -73,6 +76,8 @@ class Member:
             parts.ephemeral, MemorySyncing(), parts.ephemeral_transport, on_round=lambda _: None
         )
         self._engines = (self.persistent, self.ephemeral)
+        self.compactor = parts.compactor
+        self.exporter = Exporter(parts.data_dir, parts.compactor)
         self._convergence = Convergence(parts.replica.store)
         self._drain = Drain(parts.replica)
         self._drain_asked = asyncio.Event()
@@ -136,7 +141,7 @@ class Member:
         """Begin to talk to the peers; call once the sockets are open."""
         for engine in self._engines:
             engine.gossip.start()
-        work = [self._observe(), self._see_to_drain(), self._settle(), self._parts.compactor.run()]
+        work = [self._observe(), self._see_to_drain(), self._settle(), self.compactor.run()]
         work += [engine.expire() for engine in self._engines]
         self._watching = tuple(map(asyncio.get_running_loop().create_task, work))
 
@@ -187,6 +192,7 @@ class Member:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        await self.exporter.stop()
         for engine in self._engines:
             engine.watches.stop()
             await engine.gossip.stop()
@@ -209,7 +215,7 @@ class Member:
             list(self.persistent.gossip.links.values()),
             self._convergence,
             ephemeral=self._parts.ephemeral,
-            compaction=self._parts.compactor.status,
+            compaction=self.compactor.told(),
             watches=tuple(engine.watches for engine in self._engines),
             phase=self.phase(),
             draining=self._admission.draining,

@@ -8,7 +8,6 @@ from wavekv import __version__
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
-from wavekv.runtime.compactor import CompactionStatus
 from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
@@ -33,7 +32,7 @@ def member_status(
     convergence: Convergence,
     *,
     ephemeral: Replica,
-    compaction: CompactionStatus,
+    compaction: Mapping[str, Any],
     watches: tuple[WatchHub, ...],
     phase: Phase,
     draining: bool,
@@ -70,13 +69,7 @@ def member_status(
             "snapshot_bytes": size.snapshot_bytes,
         },
         "recovery": recovered._asdict(),
-        "compaction": {
-            "running": compaction.running,
-            "progress": compaction.progress,
-            "completed": compaction.completed,
-            "seconds": compaction.seconds,
-            "error": compaction.error,
-        },
+        "compaction": compaction,
         "membership": {
             "epoch": membership.epoch.number if membership.epoch else None,
             "included": membership.included(),

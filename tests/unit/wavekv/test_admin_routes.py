@@ -14,8 +14,10 @@ from aiohttp import web
 from wavekv.admin import DOCUMENT_BYTES_MAX, AdminApi, parse_pushed
 from wavekv.core.membership import MEMBERS_MAX, Epoch
 from wavekv.errors import BadMembership, WaveKVError
+from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.drain import DrainStatus
 from wavekv.runtime.epoch_file import EpochDocument
+from wavekv.runtime.export import Exporter
 
 CLUSTER = "6f9f2a3e-1d1f-4f5e-9a44-3b6f0d4f7a01"
 DOCUMENT = {"cluster_id": CLUSTER, "epoch": 3, "members": ["a", "b"], "admitted": {"a": 1, "b": 3}}
@@ -45,6 +47,14 @@ class Governed:
 
     def drain_status(self) -> DrainStatus:
         return DrainStatus(self.draining, False, 2, {"b": 7}, ["c"], False)
+
+    @property
+    def compactor(self) -> Compactor:
+        raise AssertionError("its routes are tested on a real member")
+
+    @property
+    def exporter(self) -> Exporter:
+        raise AssertionError("its routes are tested on a real member")
 
 
 class Plane:
