@@ -312,11 +312,11 @@ class Replica:
         return None
 
     def _wire_refusal(self, entry: Entry, now_ms: int) -> str | None:
-        """The limits that the original system sets on what travels; exactly at one is fine."""
+        """The limits that the original system sets on what travels; exactly at one is fine. A smaller one binds clients."""
         limits = self.limits
-        if len(entry.key) > limits.key_bytes_max or len(entry.key.encode()) > limits.key_bytes_max:
+        if len(entry.key) > limits.wire_key_bytes_max or len(entry.key.encode()) > limits.wire_key_bytes_max:
             return "key_too_large"
-        if entry.value is not None and len(entry.value) > limits.value_bytes_max:
+        if entry.value is not None and len(entry.value) > limits.wire_value_bytes_max:
             return "value_too_large"
         return "future_timestamp" if entry.timestamp > now_ms + limits.future_ms_max else None
 
