@@ -312,7 +312,7 @@ class Replica:
         return None
 
     def _wire_refusal(self, entry: Entry, now_ms: int) -> str | None:
-        """The limits that the original system sets on what travels; exactly at one is fine. A smaller one binds clients."""
+        """The limits that the original system sets on what travels; exactly at one is fine. Smaller: for clients."""
         limits = self.limits
         if len(entry.key) > limits.wire_key_bytes_max or len(entry.key.encode()) > limits.wire_key_bytes_max:
             return "key_too_large"
