@@ -1,6 +1,7 @@
 """The CRD agrees with its two written copies, with the code that reads a resource, and with the member's flags."""
 
 import copy
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from wavekv.config import FsyncMode
 from wavekv_operator import crd, names
 from wavekv_operator.membership import Document, MemberView
 from wavekv_operator.plan import Observed, Plan
+from wavekv_operator.resources.pod import pod_template
 from wavekv_operator.spec import Cluster, read_cluster
 from wavekv_operator.status import cluster_status
 
@@ -34,6 +36,10 @@ OTHER: dict[str, Any] = {
     "member.fsyncMode": "inline",
     "member.logLevel": "debug",
     "member.logFormat": "text",
+    "limits.entries": 10,
+    "limits.bytes": "2Gi",
+    "limits.keyBytes": 100,
+    "limits.valueBytes": 1000,
     "disruptionBudget.enabled": False,
     "template": {"spec": {"containers": [{"name": "app", "image": "app:1"}]}},
 }
@@ -134,6 +140,35 @@ def test_the_code_reads_every_field_of_the_definition(path: str) -> None:
         inner = inner.setdefault(name, {})
     inner[last] = OTHER[path]
     assert read(spec) != read({})
+
+
+def rolled(path: str) -> bool:
+    """Tell whether another value of the field at `path` changes the pods' template."""
+    spec: Schema = {}
+    *above, last = path.split(".")
+    inner = spec
+    for name in above:
+        inner = inner.setdefault(name, {})
+    inner[last] = OTHER[path]
+    before, after = (
+        pod_template(cluster, cluster.image or "wavekv:1", cluster.image_pull_policy)
+        for cluster in map(read, ({}, spec))
+    )
+    return before != after
+
+
+def test_what_rolls_the_pods_is_what_the_documentation_says() -> None:
+    table = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8").split("**What rolls the pods**")[1]
+    rows = [line.split(" | ") for line in table.split("\n\n")[1].splitlines() if line.startswith("| `")]
+    documented = {name: row[1].startswith("yes") for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert documented == {
+        name: any(rolled(path) for path in OTHER if path.split(".")[0] == name) for name in spec_schema()["properties"]
+    }
+
+
+def test_every_default_spelled_out_rolls_nothing() -> None:
+    bare, spelled = (pod_template(read(spec), "wavekv:1", None) for spec in ({}, defaulted(spec_schema(), {})))
+    assert bare == spelled
 
 
 def test_the_longest_name_leaves_room_for_what_is_made_from_it() -> None:

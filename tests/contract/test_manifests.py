@@ -230,7 +230,7 @@ def pins(path: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("image", ["member", "operator"])
 def test_an_images_lock_takes_its_pins_from_the_one_lock(image: str) -> None:
     whole, part = pins("requirements.lock"), pins(f"requirements-{image}.lock")
-    assert len(part) > 20
+    assert len(part) > 10, "a lock of nearly nothing is no lock"
     versions = {pin.split(" ;")[0]: hashes for pin, hashes in whole.items()}
     for pin, hashes in part.items():
         assert hashes

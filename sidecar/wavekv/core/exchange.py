@@ -16,8 +16,9 @@ nothing that others forgot and a stale volume still shows.
 from wavekv.core.context import Context
 from wavekv.core.delta import changed_behind, delta_page, lacks_any
 from wavekv.core.messages import Envelope, Page, Ranges
-from wavekv.core.replica import Merged, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.reports import Report, sender_of
+from wavekv.core.steps import Merged
 from wavekv.core.types import I64_MIN, Dot, Entry
 from wavekv.errors import BadEnvelope
 

@@ -10,8 +10,7 @@ R8 live here and in the modules below; `exchange` builds on it for the two sides
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from wavekv.config import Limits
@@ -24,7 +23,6 @@ from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
 from wavekv.core.ops import (
     Batch,
-    Clear,
     Cover,
     Floor,
     Op,
@@ -37,6 +35,7 @@ from wavekv.core.ops import (
 )
 from wavekv.core.planning import Planned, decide
 from wavekv.core.reports import Reports
+from wavekv.core.steps import Group, Merged, Staged, StagedBatch
 from wavekv.core.store import Store, entry_bytes
 from wavekv.core.types import U32_MAX, Dot, Entry, beats
 from wavekv.core.writes import Delete, Put
@@ -73,51 +72,6 @@ class Identity(NamedTuple):
     inc: int
     first_origin: int | None
     """The origin of a new directory's first process; None: draw one at the first write (R7)."""
-
-
-class Group(NamedTuple):
-    """Operations that become durable together; `ticket` is the last that they fulfil."""
-
-    ops: tuple[Op, ...]
-    next_seq: int
-    ticket: int
-
-    def stored(self) -> Iterator[Entry]:
-        """Yield the entries that become visible, in order."""
-        for op in self.ops:
-            if isinstance(op, Set | SetExpiring):
-                yield op.entry
-            elif isinstance(op, Batch):
-                yield from (one.entry for one in op.ops if not isinstance(one, Clear))
-
-
-class Staged(NamedTuple):
-    """A local write that waits for `ticket`: the entry, and what live one its key held before."""
-
-    ticket: int
-    entry: Entry
-    previous: Entry | None
-
-    @property
-    def created(self) -> bool:
-        """Tell whether the key held no live value before."""
-        return self.previous is None
-
-
-class StagedBatch(NamedTuple):
-    """Local writes that wait for one ticket, in the order asked; None where a delete found nothing."""
-
-    ticket: int
-    writes: list[Staged | None]
-
-
-@dataclass(slots=True)
-class Merged:
-    """What became of another member's entries; they are safe once `ticket` is durable."""
-
-    ticket: int = 0
-    stored: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
 
 
 class Replica:
@@ -275,7 +229,7 @@ class Replica:
             raise KeyNotFound(f"{key!r} holds no value")
         return self._write(planned, now_ms)
 
-    def batch(self, writes: Sequence[Put | Delete], now_ms: int) -> "StagedBatch":
+    def batch(self, writes: Sequence[Put | Delete], now_ms: int) -> StagedBatch:
         """Stage all of `writes`, or nothing; deletes of absent keys come to nothing.
 
         Raises:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from wavekv.core.ops import Op
-from wavekv.core.replica import Group, Replica
+from wavekv.core.replica import Replica
+from wavekv.core.steps import Group
 from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed, Stopping, WaveKVError
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
-from wavekv.core.replica import Group, Merged, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
+from wavekv.core.steps import Group, Merged
 from wavekv.errors import WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer, FindRoom, Syncing

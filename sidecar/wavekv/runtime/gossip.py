@@ -14,8 +14,9 @@ from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
 from wavekv.core import exchange
-from wavekv.core.replica import Group, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
+from wavekv.core.steps import Group
 from wavekv.errors import DiskFailed, PeerError, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer

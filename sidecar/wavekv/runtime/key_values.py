@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wavekv.core.condition import ALWAYS, Condition
-from wavekv.core.replica import Replica, Staged
+from wavekv.core.replica import Replica
+from wavekv.core.steps import Staged
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import PreconditionFailed

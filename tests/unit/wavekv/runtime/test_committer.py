@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.cluster import MemoryMember
 from tests.fakes.syncing import HeldSyncing
 from wavekv.core.ops import Set
-from wavekv.core.replica import Group
+from wavekv.core.steps import Group
 from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed
 from wavekv.runtime.committer import DRAIN_POLLS_MAX, Committer
 

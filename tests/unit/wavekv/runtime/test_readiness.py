@@ -13,7 +13,7 @@ from tests.fakes.peers import DeadTransport
 from tests.fakes.syncing import HeldSyncing
 from wavekv.config import GossipSettings, PeerAddress
 from wavekv.core.membership import Epoch
-from wavekv.core.replica import Group
+from wavekv.core.steps import Group
 from wavekv.errors import DiskFull, WaveKVError
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.committer import Committer

@@ -1,0 +1,54 @@
+"""What the replica's steps return: a commit group, staged writes, what became of merged entries."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
+from wavekv.core.types import Entry
+
+
+class Group(NamedTuple):
+    """Operations that become durable together; `ticket` is the last that they fulfil."""
+
+    ops: tuple[Op, ...]
+    next_seq: int
+    ticket: int
+
+    def stored(self) -> Iterator[Entry]:
+        """Yield the entries that become visible, in order."""
+        for op in self.ops:
+            if isinstance(op, Set | SetExpiring):
+                yield op.entry
+            elif isinstance(op, Batch):
+                yield from (one.entry for one in op.ops if not isinstance(one, Clear))
+
+
+class Staged(NamedTuple):
+    """A local write that waits for `ticket`: the entry, and what live one its key held before."""
+
+    ticket: int
+    entry: Entry
+    previous: Entry | None
+
+    @property
+    def created(self) -> bool:
+        """Tell whether the key held no live value before."""
+        return self.previous is None
+
+
+class StagedBatch(NamedTuple):
+    """Local writes that wait for one ticket, in the order asked; None where a delete found nothing."""
+
+    ticket: int
+    writes: list[Staged | None]
+
+
+@dataclass(slots=True)
+class Merged:
+    """What became of another member's entries; they are safe once `ticket` is durable."""
+
+    ticket: int = 0
+    stored: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
