@@ -262,7 +262,7 @@ def test_a_full_disk_refuses_writes_by_name_and_takes_them_again_when_room_retur
     assert stored > 2
     assert member.get("big0") == bytes(500_000), "reads go on"
     subprocess.run(["mount", "-o", "remount,size=24m", small_volume], check=True)
-    member.put("after", b"1")
+    eventually(lambda: member.request("PUT", "/v1/kv/after", b"1").status == 201, 10, "values are taken again")
     member.kill()
     member.start().wait_ready()
     assert held(member) == ["after", *sorted(f"big{index}" for index in range(stored))]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.crate_dirs import NODE_ID, VECTORS, content, copy_of, told
 from tests.fakes.disk import BROKEN, FULL, FaultDisk, PowerCut, fail_on, stop_at
-from tests.fakes.log import HASTY
+from tests.fakes.log import HASTY, Operations
 from wavekv.core.codec.records import encode_header, encode_record
 from wavekv.core.ops import Clear, Floor, Op, Process, Set, SetExpiring, SetNextSeq, UpdateLocalAck
 from wavekv.core.store import Store
@@ -77,11 +77,11 @@ def open_at(path: Path, **more: Any) -> DataDirectory:
 def recovered(path: Path, **more: Any) -> tuple[DataDirectory, Store]:
     directory = open_at(path, **more)
     try:
-        store = Store(0)
-        assert recover(directory, store.apply, HASTY).damage is None
+        loader, recovery = recover(directory, Operations, HASTY)
+        assert recovery.damage is None
     finally:
         directory.close()
-    return directory, store
+    return directory, loader.store()
 
 
 def log(path: Path, *ops: Op, tail: bytes = b"", node_id: int = NODE_ID) -> Path:
@@ -319,11 +319,10 @@ def test_what_was_converted_is_told_once_and_the_next_start_is_an_ordinary_one(t
 def test_collected_keys_leave_a_floor_and_acknowledgements_follow_what_they_cover(tmp_path: Path) -> None:
     ops: list[Op] = [Set(entry("a", 7)), Clear("a"), Set(entry("b", 2, origin=9)), UpdateLocalAck(9, 4)]
     path = log(tmp_path / "d", *ops)
-    replayed: list[Op] = []
     with_identity = open_at(path)
-    recover(with_identity, replayed.append, HASTY)
+    loader, _ = recover(with_identity, Operations, HASTY)
     with_identity.close()
-    plain = [op for op in replayed if not isinstance(op, SetNextSeq)]
+    plain = [op for op in loader.ops if not isinstance(op, SetNextSeq)]
     assert plain == [
         Process(1, 1, False),
         Set(entry("b", 2, origin=9)),

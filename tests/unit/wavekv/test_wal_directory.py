@@ -104,8 +104,8 @@ def test_what_a_file_system_or_our_own_first_steps_leave_is_no_foreign_content(t
 def test_a_newer_identity_is_refused(tmp_path: Path) -> None:
     open_at(tmp_path).close()
     file = tmp_path / "IDENTITY"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2, "more": 1}))
-    refuses(tmp_path, NewerVersion, "format 2")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 3, "more": 1}))
+    refuses(tmp_path, NewerVersion, "format 3")
 
 
 @pytest.mark.parametrize(
