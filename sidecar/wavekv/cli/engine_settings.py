@@ -26,6 +26,7 @@ from wavekv.errors import UsageError
 
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,19})(Ki|Mi|Gi)?")
+_SIZE_METAVAR = "SIZE"
 _COUNT = re.compile(r"[0-9]{1,19}")
 
 
@@ -36,12 +37,13 @@ class _Flag(NamedTuple):
     most: int
     example: str
     help: str
-    is_size: bool = False
+    metavar: str = "N"
+    """What stands for the value in `--help`; SIZE: it may have a unit."""
 
     @property
-    def metavar(self) -> str:
-        """What stands for the value in `--help`."""
-        return "SIZE" if self.is_size else "N"
+    def is_size(self) -> bool:
+        """Tell whether the value may have a unit."""
+        return self.metavar == _SIZE_METAVAR
 
 
 _DEFAULT = Limits()
@@ -49,7 +51,9 @@ _FLAGS = {
     "limit_entries": _Flag(
         1, ENTRIES_MOST, "1000000", "Entries held, deleted ones included until they are collected.  [default: 1000000]"
     ),
-    "limit_bytes": _Flag(BYTES_LEAST, BYTES_MOST, "1Gi", "Key and value bytes held.  [default: 1Gi]", is_size=True),
+    "limit_bytes": _Flag(
+        BYTES_LEAST, BYTES_MOST, "1Gi", "Key and value bytes held.  [default: 1Gi]", metavar=_SIZE_METAVAR
+    ),
     "limit_key_bytes": _Flag(
         1, _DEFAULT.wire_key_bytes_max, "512", "Longest key that clients may use, bytes.  [default: 1024]"
     ),
@@ -58,20 +62,21 @@ _FLAGS = {
         _DEFAULT.wire_value_bytes_max,
         "64Ki",
         "Longest value that clients may write.  [default: 1Mi]",
-        is_size=True,
+        metavar=_SIZE_METAVAR,
     ),
     "compact_log_bytes": _Flag(
         COMPACT_LOG_BYTES_LEAST,
         COMPACT_LOG_BYTES_MOST,
         "32Mi",
         "The log behind the last snapshot may be folded from this size on.  [default: 32Mi]",
-        is_size=True,
+        metavar=_SIZE_METAVAR,
     ),
     "compact_age": _Flag(
         1,
         COMPACT_AGE_SECONDS_MOST,
         "3600",
         "Seconds after which it is folded whatever its size, if it holds anything.  [default: 3600]",
+        metavar="SECONDS",
     ),
 }
 _WHY = {
