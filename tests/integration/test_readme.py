@@ -55,12 +55,20 @@ def run(block: str, base: int, folder: Path) -> str:
 
 
 def test_the_first_steps_work_as_written(base_port: int, tmp_path: Path) -> None:
-    (block,) = [block for block in BLOCKS if "curl -X PUT" in block]
+    (block,) = [block for block in BLOCKS if "kv/greeting" in block]
     assert fetch(base_port, "PUT", "/v1/kv/greeting", b"earlier").status == 201
     eventually(lambda: fetch(base_port + 20, "GET", "/v1/kv/greeting").status == 200, 20, "the key is on member 2")
     out = run(block, base_port, tmp_path)
     assert "converged" in out
     eventually(lambda: fetch(base_port + 20, "GET", "/v1/kv/greeting").body == b"hello", 20, "the value is on member 2")
+
+
+def test_a_value_that_expires_is_read_on_another_member(base_port: int, tmp_path: Path) -> None:
+    (block,) = [block for block in BLOCKS if "ttl=" in block]
+    write, read = block.strip().splitlines()
+    run(write, base_port, tmp_path)
+    eventually(lambda: fetch(base_port + 20, "GET", "/v1/kv/flags/beta").status == 200, 20, "the key is on member 2")
+    assert '"expires_at"' in run(read, base_port, tmp_path)
 
 
 def test_the_demonstration_writes_the_list_on_one_member_and_reads_it_on_another(
