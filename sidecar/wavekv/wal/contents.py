@@ -4,11 +4,10 @@ The caller holds the directory's lock. A torn tail was never acknowledged and is
 in what was durable is refused, because a start heals it and a reader cannot.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
-from wavekv.core.packed import pack
+from wavekv.core.loading import loader_over
 from wavekv.core.standing import Standing
 from wavekv.errors import Corruption, ForeignDirectory, StorageError
 from wavekv.snapshot.files import newest
@@ -18,28 +17,17 @@ from wavekv.wal.crate import find_crate_files
 from wavekv.wal.directory import IDENTITY, Identity, decode_identity
 from wavekv.wal.reading import NOTHING, Folded, read_log
 
+_CHANGES = 1
+"""Changes remembered while reading: nobody asks for them."""
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """Packed entries by key, in no order, and the standing of the same moment."""
 
     identity: Identity
-    packed: dict[str, bytes] = field(default_factory=dict)
-    standing: Standing = field(default_factory=Standing)
-
-    def apply(self, op: Op) -> None:
-        """Fold one operation of the log."""
-        match op:
-            case Set(entry) | SetExpiring(entry):
-                self.packed[entry.key] = pack(entry)
-                self.standing.stored(entry.origin, entry.seq)
-            case Clear(key):
-                self.packed.pop(key, None)
-            case Batch(ops):
-                for one in ops:
-                    self.apply(one)
-            case _:
-                self.standing.apply(op)
+    packed: dict[str, bytes]
+    standing: Standing
 
 
 def read_directory(path: Path) -> Contents:
@@ -52,17 +40,19 @@ def read_directory(path: Path) -> Contents:
         OSError: a file cannot be read.
     """
     identity = read_identity(path)
-    contents, behind = Contents(identity), NOTHING
+    image, behind = None, NOTHING
     held = newest(path)
     if held is not None:
         head, image = load(held.path)
         if head.node_id != identity.node_id:
             raise ForeignDirectory(f"{held.path} is of node {head.node_id}, not of node {identity.node_id}")
-        contents, behind = Contents(identity, image.packed, image.standing), Folded(held.number, head.position)
-    log = read_log(path, identity.node_id, contents.apply, behind=behind)
+        behind = Folded(held.number, head.position)
+    loader = loader_over(_CHANGES, image)
+    log = read_log(path, identity.node_id, loader.apply, stored=loader.stored, behind=behind)
     if log.corrupt is not None:
         raise Corruption(f"the log in {path} is damaged ({log.cause}); start the member so that it heals, then stop it")
-    return contents
+    store = loader.store()
+    return Contents(identity, store.packed, store.standing)
 
 
 def read_identity(path: Path) -> Identity:
