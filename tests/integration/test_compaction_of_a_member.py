@@ -1,13 +1,16 @@
 """A running member folds its log, goes on, and starts from what came of it; and is told to by its operator."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.governed import GovernedCluster
-from tests.integration.member_process import Cluster, MemberProcess, eventually
+from tests.integration.member_process import ROOT, Cluster, MemberProcess, eventually
 from wavekv.wal.crate import find_crate_files, read_crate
 
 
@@ -29,6 +32,13 @@ def compact(governed: GovernedCluster) -> None:
 def fill(member: MemberProcess, numbers: range) -> None:
     for number in numbers:
         assert member.put(f"key/{number:03}", b"%d" % number).status in (200, 201)
+
+
+def verified(member: MemberProcess) -> int:
+    """Return the exit code of `wavekv wal verify` over the stopped member's directory."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "sidecar")}
+    command = [sys.executable, "-m", "wavekv", "wal", "verify", str(member.data_dir)]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
 def names(member: MemberProcess, pattern: str) -> list[str]:
@@ -65,10 +75,12 @@ def test_the_last_but_one_generation_stays_and_a_broken_newest_snapshot_costs_no
     assert names(member, "*.spare") == ["00000002.spare"], "the first one has become segment 4"
     fill(member, range(30, 35))
     assert member.terminate() == 0
+    assert verified(member) == 0
     newest = member.data_dir / "00000003.snapshot"
     spoiled = bytearray(newest.read_bytes())
     spoiled[len(spoiled) // 2] ^= 4
     newest.write_bytes(spoiled)
+    assert verified(member) == 4
     member.start().wait_ready()
     status = member.status()
     assert (status["recovery"]["damage"], status["recovery"]["snapshot_entries"]) == ("snapshot", 20)

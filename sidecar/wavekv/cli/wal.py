@@ -16,10 +16,13 @@ from wavekv.cli.progress import bar
 from wavekv.core import ops
 from wavekv.core.codec.records import Header
 from wavekv.core.types import Entry
-from wavekv.errors import BadHeader, Corruption, NewerVersion, StorageError
+from wavekv.errors import BadHeader, Corruption, NewerVersion, SnapshotDamaged, StorageError
+from wavekv.snapshot.blocks import Progress
+from wavekv.snapshot.files import snapshots
+from wavekv.snapshot.reading import check
 from wavekv.wal.crate import crate_header, crate_node_id, find_crate_files
 from wavekv.wal.directory import IDENTITY, decode_identity
-from wavekv.wal.reading import Replayed, read_log, replay_segment
+from wavekv.wal.reading import NOTHING, Folded, Replayed, read_log, replay_segment
 from wavekv.wal.segment import Cause, Damage, Reader, read_header, segment_number
 
 _VALUE_SHOWN_MAX = 32
@@ -77,18 +80,22 @@ def dump(file: Path, as_json: bool) -> int:
 @wal.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def verify(path: Path) -> int:
-    """Check a log file, or all segments of a data directory; exit code 4 on corruption.
+    """Check a log file, or all snapshots and segments of a data directory; exit code 4 on corruption.
 
     Logs of the original system, node_{id}.wal, are checked as well.
     """
     file = _single_log(path)
-    with bar("verifying"):
-        log = _replayed_directory(path) if file is None else _replayed_file(file)
+    broken: list[SnapshotDamaged] = []
+    with bar("verifying") as progress:
+        log = _replayed_directory(path, broken, progress) if file is None else _replayed_file(file)
     sequences = log.sequences
     click.echo(f"{path}: {log.records} records in {log.groups} groups")
     click.echo(f"sequences: {sequences.gaps} gaps, {sequences.duplicates} repeated, {sequences.disorder} out of order")
+    for snapshot in broken:
+        click.echo(f"corruption: {snapshot.detail}")
     if log.corrupt is not None:
         click.echo(f"corruption: {log.corrupt.cause}; what lies behind it was durable once")
+    if broken or log.corrupt is not None:
         return EXIT_CORRUPT
     if log.unused is not None:
         click.echo(f"torn tail: {log.unused.name} ends inside its header; nothing was ever written to it")
@@ -197,7 +204,8 @@ def _replayed_file(file: Path) -> Replayed:
     return log
 
 
-def _replayed_directory(directory: Path) -> Replayed:
+def _replayed_directory(directory: Path, broken: list[SnapshotDamaged], progress: Progress) -> Replayed:
+    """Check every snapshot, `broken` gets those that do not hold, and all of the log behind the oldest that does."""
     identity = directory / IDENTITY
     if not identity.exists() and not any(segment_number(file.name) for file in directory.iterdir()):
         raise StorageError(
@@ -206,7 +214,13 @@ def _replayed_directory(directory: Path) -> Replayed:
         )
     node_id = decode_identity(_read(identity), str(identity)).node_id if identity.exists() else None
     try:
-        return read_log(directory, node_id, lambda _: None)
+        behind = NOTHING
+        for number, path in reversed(snapshots(directory)):
+            try:
+                behind = Folded(number, check(path, progress).head.position)
+            except SnapshotDamaged as error:
+                broken.append(error)
+        return read_log(directory, node_id, lambda _: None, behind=behind)
     except OSError as error:
         raise StorageError(f"cannot read {error.filename}: {error.strerror}") from error
 
