@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -47,19 +48,20 @@ class Worker(Protocol):
 
 
 async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
-    """Run the real worker; it is killed when this is closed early."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "wavekv.compaction", *arguments, "--parent", str(os.getpid())),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        limit=_LINE_BYTES_MAX,
+    """Run the real worker; it is killed when this is closed early.
+
+    It is started from a thread by `subprocess`, which uses vfork: the loop's own way forks, and copying the page tables
+    of a large store would hold every request up for milliseconds.
+    """
+    command = [sys.executable, "-m", "wavekv.compaction", *arguments, "--parent", str(os.getpid())]
+    process = await asyncio.to_thread(
+        subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert process.stdout is not None, "it was asked for"
     other = ""
     told = False
     try:
-        while line := await process.stdout.readline():
+        while line := await asyncio.to_thread(process.stdout.readline, _LINE_BYTES_MAX):
             try:
                 fields = json.loads(line)
             except ValueError:
@@ -67,13 +69,13 @@ async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
                 continue
             told = "done" not in fields
             yield fields
-        code = await process.wait()
+        code = await asyncio.to_thread(process.wait)
         if not told:
             yield {"error": "worker_failed", "detail": f"the compaction process ended with code {code}: {other}"}
     finally:
-        if process.returncode is None:
+        if process.poll() is None:
             process.kill()
-            await process.wait()
+            process.wait()
 
 
 @dataclass(slots=True)
