@@ -1,22 +1,26 @@
 """Group commit: who shares a sync, who is woken when, and what a full or failed disk does."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from tests.fakes.cluster import MemoryMember
+from tests.fakes.cluster import LIMITS, MemoryMember
 from tests.fakes.syncing import HeldSyncing
+from wavekv.config import Limits
 from wavekv.core.ops import Set
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed
+from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed, TooManyWaiting, WaveKVError
+from wavekv.runtime import committer
 from wavekv.runtime.committer import DRAIN_POLLS_MAX, Committer
 
 
 class Bench:
     """A replica, a held disk, and the committer between them."""
 
-    def __init__(self) -> None:
-        self.replica = MemoryMember(0, ("m0",)).replica
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.replica = MemoryMember(0, ("m0",), limits).replica
         self.disk = HeldSyncing()
         self.shown: list[Group] = []
         self.committer = Committer(self.replica, self.disk, self.shown.append)
@@ -171,3 +175,75 @@ async def test_a_refusal_is_told_at_once_where_nothing_is_staged() -> None:
     bench.disk.release()
     with pytest.raises(PreconditionFailed):
         await bench.committer.refuse(PreconditionFailed("a holds a value"))
+
+
+async def test_behind_a_slow_disk_writes_queue_up_to_their_bound_and_reads_go_on() -> None:
+    bench = Bench(replace(LIMITS, waiting_writes_max=4))
+    known = bench.put("known")
+    await bench.until_busy()
+    bench.disk.release()
+    await known
+    writes = [bench.put("a")]
+    await bench.until_busy()
+    writes += [bench.put(key) for key in "bcd"]
+    for _ in range(3):
+        with pytest.raises(TooManyWaiting):
+            bench.put("e")
+    entry = bench.replica.store.get("known", 100)
+    assert entry is not None
+    assert bench.replica.store.get("a", 100) is None, "what is not durable is not shown"
+    bench.disk.release()
+    await writes[0]
+    await bench.until_busy()
+    assert bench.keys()[1:] == [["a"], ["b", "c", "d"]]
+    writes.append(bench.put("e"))
+    bench.disk.release()
+    await asyncio.gather(*writes[:4])
+    await bench.until_busy()
+    bench.disk.release()
+    await writes[4]
+    assert bench.replica.waiting == 0
+
+
+class Room:
+    """Looks for room when told, and finds what the test wants."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[WaveKVError | None], None]] = []
+
+    def __call__(self, done: Callable[[WaveKVError | None], None]) -> None:
+        self.asked.append(done)
+
+
+async def test_on_a_full_disk_values_are_refused_unstaged_and_deletes_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "ROOM_SECONDS", 0)
+    bench, room = Bench(), Room()
+    bench.committer = Committer(bench.replica, bench.disk, bench.shown.append, room)
+    known = bench.put("known")
+    await bench.until_busy()
+    bench.disk.release()
+    await known
+    refused = bench.put("big")
+    await bench.until_busy()
+    bench.disk.release(DiskFull("no room"))
+    with pytest.raises(DiskFull):
+        await refused
+    with pytest.raises(DiskFull):
+        bench.put("another")
+    deleted = bench.committer.durable(bench.replica.delete("known", 200).ticket)
+    await bench.until_busy()
+    bench.disk.release()
+    await deleted
+    assert bench.replica.store.get("known", 300) is None
+    assert len(room.asked) == 1
+    room.asked.pop()(DiskFull("still none"))
+    while not room.asked:
+        await asyncio.sleep(0)
+    assert bench.replica.full is not None
+    room.asked.pop()(None)
+    while bench.replica.full is not None:
+        await asyncio.sleep(0)
+    taken = bench.put("another")
+    await bench.until_busy()
+    bench.disk.release()
+    await taken
