@@ -96,12 +96,20 @@ def _facts(answer: Mapping[str, Any]) -> Table:
         "phase": [said("phase"), *healing, f"up {duration(field(answer, 'uptime_seconds'))}"],
         "converged": [convergence(answer), *_since(answer)],
         "entries": [f"{said('store', 'live')} live", f"{said('store', 'entries')} held", sized("store", "bytes")],
+        "ephemeral": [f"{said('ephemeral', 'live')} live", sized("ephemeral", "bytes")],
+        "watches": [f"{said('watches', 'open')} open", f"{said('watches', 'cut')} cut as slow readers"],
         "log": [
+            *(["the volume is full: values are refused"] if field(answer, "disk_full") else []),
             f"{said('log', 'segments')} segments",
             f"{sized('log', 'used_bytes')} used",
             f"{sized('log', 'allocated_bytes')} allocated",
         ],
-        "recovery": [f"{said('recovery', 'records')} records in {took}", f"damage: {_text(damage or 'none')}"],
+        "snapshot": _snapshot(answer),
+        "recovery": [
+            f"{said('recovery', 'snapshot_entries')} entries of a snapshot and {said('recovery', 'records')} records "
+            f"in {took}",
+            f"damage: {_text(damage or 'none')}",
+        ],
         "membership": [f"{_text(count)} members", f"epoch {said('membership', 'epoch')}"],
         "refused": _counts(field(answer, "refused")),
     }
@@ -109,6 +117,15 @@ def _facts(answer: Mapping[str, Any]) -> Table:
     for label, parts in rows.items():
         table.add_row(label, ", ".join(parts))
     return table
+
+
+def _snapshot(answer: Mapping[str, Any]) -> list[str]:
+    number = field(answer, "log", "snapshot")
+    parts = [f"number {number}, {size(field(answer, 'log', 'snapshot_bytes'))}"] if number else ["none yet"]
+    if field(answer, "compaction", "running"):
+        parts.append(f"the next one is {100 * (field(answer, 'compaction', 'progress') or 0):.0f} % made")
+    error = field(answer, "compaction", "error")
+    return [*parts, f"the last try failed: {error}"] if error else parts
 
 
 def _counts(refused: Any) -> list[str]:
