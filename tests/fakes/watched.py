@@ -97,6 +97,8 @@ class Client:
         self.token: str | None = None
         self.synced = False
         self.told: list[Change] = []
+        self.history: list[tuple[str, dict[str, bytes | None]]] = []
+        """Each token with the state behind it."""
         self.reading: asyncio.Task[Sequence[Change]] | None = None
 
     async def read(self) -> list[str]:
@@ -136,6 +138,8 @@ class Client:
                 self.state[change.key] = change.entry.value
             else:
                 self.state.pop(change.key, None)
+            if change.token is not None:
+                self.history.append((change.token, dict(self.state)))
 
     def close(self) -> None:
         self.subscription.close()
