@@ -36,7 +36,7 @@ class Limits:
     waiting_writes_max: int = 16_384
     """Local writes staged and not yet durable; the next one is answered 429."""
     waiting_bytes_max: int = 64 << 20
-    """Value bytes of local writes staged and not yet durable, one value more at most; over it 429."""
+    """Value bytes of local writes staged and not yet durable, one value or batch more at most; over it 429."""
     origins_max: int = 262_144
     """Origins in a context; those of further ones are not adopted. Far below what a message may list."""
     dots_max: int = 65_536

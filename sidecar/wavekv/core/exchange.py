@@ -104,7 +104,7 @@ class Round:
         """
         replica = self._replica
         _check_sender(replica, answer, now_ms)
-        merged = replica.merge(answer.entries, now_ms)
+        merged = replica.merge(answer.entries, now_ms, sender=sender_of(answer))
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
         self._first = self._first or answer
@@ -158,7 +158,7 @@ def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
         PeerError: the sender is refused; nothing is merged.
     """
     _check_sender(replica, request, now_ms)
-    merged = replica.merge(request.entries, now_ms)
+    merged = replica.merge(request.entries, now_ms, sender=sender_of(request))
     replica.reports.hear(request, now_ms)
     whole = request.page is None and request.resume_from is None and not request.push_only
     fits = _sane_floor(replica, request, now_ms) and request.since in (0, replica.identity.inc)
@@ -204,7 +204,7 @@ def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
         PeerError: the sender is refused; nothing is merged.
     """
     _check_sender(replica, message, now_ms)
-    merged = replica.merge(message.entries, now_ms, pushed=True)
+    merged = replica.merge(message.entries, now_ms, sender=sender_of(message), pushed=True)
     if message.dots and not merged.refused:
         merged.ticket = replica.cover(dict(message.dots))
     return merged

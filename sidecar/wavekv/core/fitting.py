@@ -7,7 +7,7 @@ converge with the others.
 from collections.abc import Sequence
 
 from wavekv.config import Limits
-from wavekv.core.types import Entry
+from wavekv.core.types import Entry, beats
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import BatchTooLarge, LimitReached
 
@@ -45,15 +45,21 @@ def check_batch(writes: Sequence[Put | Delete], limits: Limits) -> None:
 
 
 def merge_refusal(
-    entry: Entry, limits: Limits, *, keys: int, size_bytes: int, new_key: bool, now_ms: int
+    entry: Entry, held: Entry | None, limits: Limits, *, keys: int, size_bytes: int, now_ms: int
 ) -> str | None:
-    """Return the code of why another member's entry does not fit; None: it does. Exactly at a limit is fine."""
+    """Return the code of why another member's entry does not fit over `held`; None: it does, or it loses.
+
+    Exactly at a limit is fine.
+    """
     if len(entry.key) > limits.wire_key_bytes_max or len(entry.key.encode()) > limits.wire_key_bytes_max:
         return "key_too_large"
     if entry.value is not None and len(entry.value) > limits.wire_value_bytes_max:
         return "value_too_large"
     if entry.timestamp > now_ms + limits.future_ms_max:
         return "future_timestamp"
-    if new_key and (keys >= limits.entries_max or size_bytes >= limits.bytes_max):
+    if held is None:
+        return "limit_reached" if keys >= limits.entries_max or size_bytes >= limits.bytes_max else None
+    growth_bytes = len(entry.value or b"") - len(held.value or b"")
+    if growth_bytes > 0 and size_bytes + growth_bytes > limits.bytes_max and beats(entry, held):
         return "limit_reached"
     return None

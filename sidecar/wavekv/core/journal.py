@@ -1,8 +1,10 @@
 """The losers of concurrent writes, remembered for `explain`: which stamp lost to which, never the value.
 
 Last-writer-wins drops them without a word to their writers; here is the word. A loser is a write that this member saw
-lose while nobody can have known of it: one that arrives behind a greater stamp, and a local one that is overwritten
-before any other member reported it. The newest are kept; all are counted.
+lose while the winner need not have known of it: one of another process that arrives behind a greater stamp, and one of
+this process that is overwritten by an entry from a member that had not reported it. So one that travelled far may stand
+here although its winner knew it, and one may be missing whose winner was first heard of from a third member. Losses
+count once they are durable. The newest are kept; all are counted.
 """
 
 from collections import deque

@@ -97,7 +97,6 @@ class Replica:
         self._ticket = 0
         self._in_flight: Group | None = None
         self._ops: list[Op] = []
-        self._origins: set[int] = set()
         self._heeded = membership.admission()
         self._reset_staged()
         self._ops.append(Process(identity.inc, 0, self.healing))
@@ -115,6 +114,9 @@ class Replica:
         self._held_keys = len(self.store.entries)
         self._held_bytes = self.store.size_bytes
         self._waiting = self._waiting_bytes = 0
+        self._out_writes = self._out_bytes = 0
+        self._losses: list[tuple[Entry, Entry, int]] = []
+        self._out_losses: list[tuple[Entry, Entry, int]] = []
         mine = process.inc == self.identity.inc
         self.healing = process.healing if mine else bool(self.membership.others())
         if self.healing:
@@ -143,6 +145,8 @@ class Replica:
             return None
         self._in_flight = Group(tuple(self._ops), self._next_seq, self._ticket)
         self._ops.clear()
+        self._out_writes, self._out_bytes = self._waiting, self._waiting_bytes
+        self._out_losses, self._losses = self._losses, []
         return self._in_flight
 
     def advance(self, group: Group) -> None:
@@ -154,15 +158,16 @@ class Replica:
             self.store.apply(op)
         for entry in group.stored():
             self._unstage(entry)
+        self._waiting -= self._out_writes
+        self._waiting_bytes -= self._out_bytes
+        for loss in self._out_losses:
+            self.journal.lost(*loss)
         self.durable_ticket = group.ticket
 
     def _unstage(self, entry: Entry) -> None:
         self._staged_dots.pop(entry.dot, None)
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
-        if entry.origin in self._origins:
-            self._waiting -= 1
-            self._waiting_bytes -= len(entry.value or b"")
 
     def abandon(self) -> None:
         """Forget all that is staged: its group is not on disk. Whoever waits for a ticket has to be told at once.
@@ -238,7 +243,7 @@ class Replica:
             UnavailableError, CratePeers: as for `put`.
         """
         check_batch(writes, self.limits)
-        self._check_writable()
+        self._check_writable(len(writes))
         planned = self._plan(writes, now_ms)
         staged: list[Staged | None] = []
         ops: list[Set | SetExpiring] = []
@@ -250,7 +255,7 @@ class Replica:
             entry = self._local_entry(one, held, now_ms)
             self._note_entry(entry, held)
             ops.append(storing(entry))
-            staged.append(Staged(0, entry, one.live))
+            staged.append(Staged(0, entry, held if one.live is not None else None))
         return StagedBatch(self._stage(Batch(tuple(ops))) if ops else self._ticket, staged)
 
     def _plan(self, writes: Sequence[Put | Delete], now_ms: int) -> list[Planned | None]:
@@ -262,7 +267,7 @@ class Replica:
             try:
                 one = decide(write, ahead.get(write.key) or self._held(write.key), self._expiry_now(now_ms))
             except PreconditionFailed as refusal:
-                raise PreconditionFailed(f"operation {place}: {refusal.detail}", refusal.etag, place) from refusal
+                raise self._refused_in_batch(refusal, place, write.key, ahead, now_ms) from refusal
             planned.append(one)
             if one is not None:
                 self._check_expiry(one.expires_at)
@@ -273,17 +278,28 @@ class Replica:
                 ahead[one.key] = Entry(one.key, one.value, now_ms, 0, 0, one.expires_at)
         return planned
 
+    def _refused_in_batch(
+        self, refusal: PreconditionFailed, place: int, key: str, ahead: dict[str, Entry], now_ms: int
+    ) -> PreconditionFailed:
+        """Say which operation failed; a placeholder's tag is nobody's: what is there stays as the batch found it."""
+        if key not in ahead:
+            return PreconditionFailed(f"operation {place}: {refusal.detail}", refusal.etag, place)
+        held = self._held(key)
+        etag = held.etag if held is not None and held.alive(self._expiry_now(now_ms)) else None
+        detail = f"operation {place}: its condition does not hold behind the earlier operations on its key"
+        return PreconditionFailed(detail, etag, place)
+
     def _held(self, key: str) -> Entry | None:
         return self._entries.get(key) or self.store.entries.get(key)
 
     def _expiry_now(self, now_ms: int) -> int:
         """R11: within a process the expiry clock does not run backwards."""
-        return max(now_ms, self.store.clock_ms)
+        return self.store.expiry_now(now_ms)
 
-    def _check_writable(self) -> None:
+    def _check_writable(self, count: int = 1) -> None:
         if self.writable is not None:
             raise self.writable.with_traceback(None)  # one object, raised often: it must not gather frames
-        if self._waiting >= self.limits.waiting_writes_max:
+        if self._waiting + count > self.limits.waiting_writes_max:
             raise TooManyWaiting(f"{self._waiting} writes wait for the disk; try again")
         if self._waiting_bytes >= self.limits.waiting_bytes_max:
             raise TooManyWaiting(f"{self._waiting_bytes} bytes wait for the disk; try again")
@@ -321,7 +337,6 @@ class Replica:
             origin = self._rng.random_u32() & U32_MAX
             origin = None if origin == self.identity.node_id else origin
         self._origin, self._next_seq = origin, 1
-        self._origins.add(origin)
         self._ops.append(Process(self.identity.inc, origin, self.healing))
 
     def _stage_entry(self, entry: Entry, held: Entry | None) -> int:
@@ -338,8 +353,11 @@ class Replica:
 
     # ---- R2, R4: other members' entries ----------------------------------------------------------------------------
 
-    def merge(self, entries: Sequence[Entry], now_ms: int, *, pushed: bool = False) -> Merged:
-        """Stage what wins of `entries`, and the dots of all of them; refusals are counted, the rest is taken."""
+    def merge(self, entries: Sequence[Entry], now_ms: int, *, sender: str = "", pushed: bool = False) -> Merged:
+        """Stage what wins of `entries`, and the dots of all of them; refusals are counted, the rest is taken.
+
+        `sender` is who sent them, as reports know it; `pushed`: in a push.
+        """
         merged = Merged()
         losers = Context()
         for entry in entries:
@@ -348,8 +366,8 @@ class Replica:
             if code is not None:
                 merged.refused[code] += 1
             elif held is not None and beats(entry, held):
-                if self._unknown_elsewhere(held):
-                    self.journal.lost(held, entry, now_ms)
+                if self._unknown_to(sender, held):
+                    self._losses.append((held, entry, now_ms))
                 self._stage_entry(entry, held)
                 merged.stored += 1
             elif held is None and self._dot_of_another_key(entry):
@@ -363,15 +381,17 @@ class Replica:
             else:
                 losers.add_range(entry.origin, entry.seq, entry.seq)
                 self._covered.add(entry.origin, entry.seq)
-                self.journal.lost(entry, held, now_ms)
+                if entry.origin != held.origin:  # a process knows what it wrote before
+                    self._losses.append((entry, held, now_ms))
         self._stage_covers(losers)
         self.refused.update(merged.refused)
         merged.ticket = self._ticket
         return merged
 
-    def _unknown_elsewhere(self, held: Entry) -> bool:
-        """A write of this process that no other member has reported: whoever overwrote it cannot have seen it."""
-        return held.origin == self._origin and not self.reports.any_covers(*held.dot)
+    def _unknown_to(self, sender: str, held: Entry) -> bool:
+        """A write of this process that the sender has not reported: who overwrote it cannot have seen it."""
+        report = self.reports.of(sender)
+        return held.origin == self._origin and (report is None or not report.context.covers(*held.dot))
 
     def _dot_of_another_key(self, entry: Entry) -> bool:
         """Only crate nodes give two keys one dot; that one key covers it says nothing of the other."""
@@ -390,7 +410,7 @@ class Replica:
         if self.full is not None and entry.value is not None:
             return self.full.code
         keys, size = self._held_keys, self._held_bytes
-        return merge_refusal(entry, limits, keys=keys, size_bytes=size, new_key=held is None, now_ms=now_ms)
+        return merge_refusal(entry, held, limits, keys=keys, size_bytes=size, now_ms=now_ms)
 
     def _claims_mine(self, origin: int, seq: int) -> bool:
         """A sequence of ours that we never issued."""

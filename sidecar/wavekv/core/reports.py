@@ -93,10 +93,6 @@ class Reports:
         """Return the last report of `name`."""
         return self._by_name.get(name)
 
-    def any_covers(self, origin: int, seq: int) -> bool:
-        """Tell whether any report covers the dot."""
-        return any(report.context.covers(origin, seq) for report in self._by_name.values())
-
     def heard(self) -> dict[str, Report]:
         """Return all reports by name."""
         return dict(self._by_name)

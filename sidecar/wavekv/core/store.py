@@ -87,7 +87,8 @@ class Store:
         self._calendar = Calendar()
         for expires_at, place in image.expiring:
             key = image.keys[place]
-            if self.packed[key][KIND_AT] & HAS_VALUE:
+            held = self.packed.get(key)  # a replay behind the image may have changed or cleared it
+            if held is not None and held[KIND_AT] == (HAS_VALUE | HAS_EXPIRY) and expiry_of(held) == expires_at:
                 self._calendar.add(key, expires_at)
         self._expired: dict[str, None] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=changes_max)
@@ -289,8 +290,13 @@ class Store:
             return None
         entry = unpack(key, packed)
         if entry.expires_at is not None:
-            now_ms = max(now_ms, self.clock_ms)
+            now_ms = self.expiry_now(now_ms)
         return entry if entry.alive(now_ms) else None
+
+    def expiry_now(self, now_ms: int) -> int:
+        """Move the expiry clock on to `now_ms`, and return it: what was judged expired once stays so."""
+        self.clock_ms = max(self.clock_ms, now_ms)
+        return self.clock_ms
 
     def expires(self, key: str, expires_at: int) -> None:
         """Note when a held key expires that `image` did not tell of."""
@@ -302,15 +308,14 @@ class Store:
 
     def take_expired(self, now_ms: int, count_max: int) -> list[str]:
         """Move the expiry clock on; return up to `count_max` keys that it passed, each once."""
-        self.clock_ms = max(self.clock_ms, now_ms)
-        due = self._calendar.take_due(self.clock_ms, count_max)
+        due = self._calendar.take_due(self.expiry_now(now_ms), count_max)
         self._expired.update(dict.fromkeys(due))
         return due
 
     def list(self, prefix: str, after: str | None, limit: int, now_ms: int) -> Page:
         """Return up to `limit` live entries with `prefix` behind `after`, in key order."""
         start = max(prefix, after) if after is not None else prefix
-        now_ms = max(now_ms, self.clock_ms)
+        now_ms = self.expiry_now(now_ms)
         found: list[Entry] = []
         for key in self._keys.behind(start, inclusive=after is None or start != after):
             if not key.startswith(prefix):

@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed, Stopping, WaveKVError
+from wavekv.errors import DiskFailed, DiskFull, RequestError, Stopping, WaveKVError
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +84,11 @@ class Committer:
             self._schedule()
         return waiter
 
-    async def refuse(self, refusal: PreconditionFailed) -> NoReturn:
-        """Raise `refusal` once it is true for good: it may speak of a value that is on its way to the disk (G5).
+    async def refuse(self, refusal: RequestError) -> NoReturn:
+        """Raise `refusal` once it is true for good: it may speak of a write that is on its way to the disk (G5).
 
         Raises:
-            PreconditionFailed: `refusal`.
+            RequestError: `refusal`.
             DiskFull, DiskFailed: as `durable`; what the refusal was decided on does not hold.
         """
         await self.durable(self._replica.last_ticket)

@@ -62,14 +62,17 @@ class Engine:
         keep_epoch: Callable[[], Awaitable[None]],
         status: Callable[[], Mapping[str, Any]],
         find_room: FindRoom | None = None,
+        token_suffix: str = "",
     ) -> None:
+        """Put a store to work; `token_suffix` tells its watches' tokens from those of the member's other store."""
         self.replica = replica
         self._clock = clock
         self._observer = observer
         self._keep_epoch = keep_epoch
         self.committer = Committer(replica, syncing, self._durable, find_room)
         identity = replica.identity
-        self.watches = WatchHub(replica.store, clock, limits, identity.uuid.hex(), identity.inc)
+        log_name = identity.uuid.hex() + token_suffix
+        self.watches = WatchHub(replica.store, clock, limits, log_name, identity.inc)
         self.values = LocalKeyValues(replica, self.committer, self.watches, clock, status)
         self.gossip = Gossip(
             replica,
@@ -88,13 +91,29 @@ class Engine:
         self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1)
         self.gossip.durable(group)
 
+    async def start(self) -> None:
+        """Make durable that this process runs; and expire what is past already, before anybody watches.
+
+        A restart finds every entry that ever expired and was not overwritten. A watch that resumes hears of these among
+        what it missed; told as news they would flood all the others.
+        """
+        await self.committer.durable(self.replica.last_ticket)
+        more = True
+        while more:
+            more = self._expire_some()
+            await asyncio.sleep(0)
+
     async def expire(self) -> None:
         """Tell watchers of expired keys as time goes by, until cancelled."""
-        store = self.replica.store
         while True:
-            due = store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
-            self.watches.expired(due)
-            await asyncio.sleep(0 if len(due) == _EXPIRED_PER_TICK_MAX else _EXPIRY_SECONDS)
+            more = self._expire_some()
+            await asyncio.sleep(0 if more else _EXPIRY_SECONDS)
+
+    def _expire_some(self) -> bool:
+        """Tell of a few keys that expired; tell whether more may have."""
+        due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
+        self.watches.expired(due)
+        return len(due) == _EXPIRED_PER_TICK_MAX
 
     # ---- what the peer plane calls ---------------------------------------------------------------------------------
 

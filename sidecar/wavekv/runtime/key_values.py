@@ -11,7 +11,7 @@ from wavekv.core.replica import Replica
 from wavekv.core.steps import Staged
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import PreconditionFailed
+from wavekv.errors import KeyNotFound, PreconditionFailed
 from wavekv.ports import Clock, Listing, Written
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.watching import Subscription, WatchHub
@@ -53,7 +53,7 @@ class LocalKeyValues:
         """Store a tombstone; return when it is durable. Raises as `Replica.delete` and `Committer.durable`."""
         try:
             staged = self._replica.delete(key, self._clock.now_ms(), condition)
-        except PreconditionFailed as refusal:
+        except (KeyNotFound, PreconditionFailed) as refusal:
             await self._committer.refuse(refusal)
         return await self._written(staged)
 
@@ -61,7 +61,7 @@ class LocalKeyValues:
         """Store the live value with another expiry. Raises as `Replica.expire` and `Committer.durable`."""
         try:
             staged = self._replica.expire(key, expires_at, self._clock.now_ms(), condition)
-        except PreconditionFailed as refusal:
+        except (KeyNotFound, PreconditionFailed) as refusal:
             await self._committer.refuse(refusal)
         return await self._written(staged)
 
@@ -97,7 +97,7 @@ class LocalKeyValues:
         others = self._replica.membership.others()
         return {
             "key": key,
-            "held": None if held is None else _facts(held, max(self._clock.now_ms(), self._store.clock_ms)),
+            "held": None if held is None else _facts(held, self._store.expiry_now(self._clock.now_ms())),
             "losers": [
                 {
                     "etag": loss.etag,

@@ -73,7 +73,11 @@ class Member:
             parts.replica, parts.syncer, parts.transport, on_round=self._round_ended, find_room=self._find_room
         )
         self.ephemeral = self._engine(
-            parts.ephemeral, MemorySyncing(), parts.ephemeral_transport, on_round=lambda _: None
+            parts.ephemeral,
+            MemorySyncing(),
+            parts.ephemeral_transport,
+            on_round=lambda _: None,
+            token_suffix="e",  # noqa: S106 - of a watch, nothing secret
         )
         self._engines = (self.persistent, self.ephemeral)
         self.compactor = parts.compactor
@@ -105,6 +109,7 @@ class Member:
         *,
         on_round: Callable[[Link], None],
         find_room: FindRoom | None = None,
+        token_suffix: str = "",
     ) -> Engine:
         parts = self._parts
         return Engine(
@@ -120,6 +125,7 @@ class Member:
             keep_epoch=self._keep_epoch,
             status=self.status,
             find_room=find_room,
+            token_suffix=token_suffix,
         )
 
     def _find_room(self, done: Done) -> None:
@@ -135,7 +141,7 @@ class Member:
     async def start(self) -> None:
         """Log that this process runs, before any message of it leaves (R7)."""
         for engine in self._engines:
-            await engine.committer.durable(engine.replica.last_ticket)
+            await engine.start()
 
     def gossip(self) -> None:
         """Begin to talk to the peers; call once the sockets are open."""

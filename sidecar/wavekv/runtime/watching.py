@@ -1,10 +1,12 @@
 """Watches: what is held, then every change, without a gap, to thousands of watchers (G9).
 
-A new watch is registered before its first page is read. While pages are told, only changes of keys that were told
-already wait; the others are read with their page. A token is a position in this member's log with the node's uuid and
-the number of the process that wrote there: a log that was rolled back and went on otherwise has another process at that
-position, so its tokens have expired instead of leaving something out. Resuming tells what each changed key holds now,
-not every value in between.
+A watch is registered before its first page is read. While pages are told, only changes of keys that were told already
+wait; the others are read with their page. A watch that resumes holds the names of what it missed, never the values, and
+takes them in pages as well: neither thousands that resume at once nor one that missed much is a burden.
+
+A token is a position in this member's log with the node's uuid and the number of the process that wrote there: a log
+that was rolled back and went on otherwise has another process at that position, so its tokens have expired instead of
+leaving something out. Resuming tells what each changed key holds now, not every value in between.
 
 A change looks up its key and those prefixes of it that have the length of a watched one; who hears it is woken a few at
 a time, so that a write which interests thousands does not hold the loop up.
@@ -13,6 +15,7 @@ a time, so that a write which interests thousands does not hold the loop up.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final, Literal
 
 from wavekv.config import Limits
@@ -54,6 +57,8 @@ class WatchHub:
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> "Subscription":
         """Open a watch. Raises as `ports.KeyValues.watch`."""
+        if self._stopping:
+            raise _stopping()
         if self.count >= self._limits.watchers_max:
             raise TooManyWatchers(f"{self.count} watches are open; close some, or try again")
         missed = None if since is None else self._missed(since)
@@ -61,7 +66,7 @@ class WatchHub:
             self, selector, prefix=prefix, store=self._store, clock=self._clock, limits=self._limits
         )
         if missed is not None:
-            subscription.resume([change for change in missed if subscription.selects(change.key)], self.token())
+            subscription.resume(key for key in missed if subscription.selects(key))
         book = self._by_prefix if prefix else self._by_key
         book.setdefault(selector, {})[subscription] = None
         if prefix:
@@ -90,7 +95,7 @@ class WatchHub:
         for book in (self._by_key, self._by_prefix):
             for watchers in book.values():
                 for subscription in watchers:
-                    subscription.end(Stopping("the member is stopping; resume on its successor"))
+                    subscription.end(_stopping())
 
     # ---- tokens ----------------------------------------------------------------------------------------------------
 
@@ -98,8 +103,8 @@ class WatchHub:
         """Return the token that resumes behind `position`, by default behind all there is."""
         return f"{self._node}-{self._inc}-{self._store.position if position is None else position}"
 
-    def _missed(self, token: str) -> list[Change]:
-        """Return what changed behind `token`.
+    def _missed(self, token: str) -> dict[str, None]:
+        """Return the keys that changed behind `token`, those that changed longest ago first.
 
         Raises:
             InvalidParameter: it is no token.
@@ -116,14 +121,15 @@ class WatchHub:
         if keys is None or position < self._expired_from:
             raise WatchExpired("the token is another member's, or too old; watch anew without one")
         expired = [key for at, key in self._expired if at >= position]
-        return [self._now(key) for key in dict.fromkeys([*reversed(keys), *expired])]
+        return dict.fromkeys([*reversed(keys), *expired])
 
-    def _now(self, key: str) -> Change:
+    def now(self, key: str) -> Change:
+        """Return what `key` holds now, as a change without a token."""
         entry = self._store.entries.get(key)
         if entry is None or entry.value is None:
             return Change("delete", key, entry, None)
-        now_ms = max(self._clock.now_ms(), self._store.clock_ms)
-        return Change("put" if entry.alive(now_ms) else "expire", key, entry, None)
+        alive = entry.alive(self._store.expiry_now(self._clock.now_ms()))
+        return Change("put" if alive else "expire", key, entry, None)
 
     # ---- what happens ----------------------------------------------------------------------------------------------
 
@@ -134,12 +140,12 @@ class WatchHub:
         for at, op in enumerate(ops, start=position):
             if isinstance(op, Batch):
                 for one in op.ops[:-1]:
-                    self._tell(one, None)  # only its end can be resumed behind: a batch is one record
+                    self._tell(one, at - 1)  # a batch is one record: what resumes within it is told it whole
                 self._tell(op.ops[-1], at)
             elif isinstance(op, Set | SetExpiring | Clear):
                 self._tell(op, at)
 
-    def _tell(self, op: Set | SetExpiring | Clear, position: int | None) -> None:
+    def _tell(self, op: Set | SetExpiring | Clear, position: int) -> None:
         if isinstance(op, Clear):
             return  # a collected delete was told when it was made
         entry = op.entry
@@ -151,16 +157,14 @@ class WatchHub:
             if len(self._expired) == EXPIRED_REMEMBERED:
                 self._expired_from = self._expired[0][0] + 1
             self._expired.append((self._store.position, key))
-            self._dispatch(key, "expire", self._store.entries.get(key), None)
+            self._dispatch(key, "expire", self._store.entries.get(key), self._store.position)
 
-    def _dispatch(
-        self, key: str, kind: Literal["put", "delete", "expire"], entry: Entry | None, position: int | None
-    ) -> None:
+    def _dispatch(self, key: str, kind: Literal["put", "delete", "expire"], entry: Entry | None, position: int) -> None:
         watchers = [self._by_key.get(key)]
         watchers += [self._by_prefix.get(key[:length]) for length in self._prefix_lengths if length <= len(key)]
         if not any(watchers):
             return
-        change = Change(kind, key, entry, None if position is None else self.token(position))
+        change = Change(kind, key, entry, self.token(position))
         for book in watchers:
             for subscription in book or ():
                 if subscription.add(change):
@@ -179,6 +183,10 @@ class WatchHub:
             asyncio.get_running_loop().call_soon(self._wake_some)
 
 
+def _stopping() -> Stopping:
+    return Stopping("the member is stopping; resume on its successor")
+
+
 class Subscription:
     """One watcher; implements `ports.Watch`."""
 
@@ -195,6 +203,8 @@ class Subscription:
         self._waiting_bytes = 0
         self._told: str | None = ""
         """The last key told of what is held; None once all is told."""
+        self._missed: dict[str, None] | None = None
+        """What a resumed watch missed and was not told yet; None once all is told."""
         self._woken = False
         self._news: asyncio.Future[None] | None = None
         self._end: SlowReader | Stopping | None = None
@@ -203,15 +213,13 @@ class Subscription:
         """Tell whether the watch is about `key`."""
         return key.startswith(self.selector) if self.prefix else key == self.selector
 
-    def resume(self, missed: list[Change], token: str) -> None:
-        """Tell `missed` instead of what is held; `token` resumes behind it."""
-        self._told = None
-        self._waiting.extend(missed)
-        self._waiting.append(Change("synced", "", None, token))
+    def resume(self, missed: Iterable[str]) -> None:
+        """Tell of these keys instead of what is held."""
+        self._told, self._missed = None, dict.fromkeys(missed)
 
     def add(self, change: Change) -> bool:
         """Let `change` wait; tell whether the watcher has to be woken for it."""
-        if self._end is not None or (self._told is not None and change.key > self._told):
+        if self._end is not None or self._will_tell(change.key):
             return False
         full = len(self._waiting) >= self._limits.watch_waiting_max
         if full or self._waiting_bytes >= self._limits.watch_waiting_bytes_max:
@@ -220,6 +228,12 @@ class Subscription:
         self._waiting.append(change)
         self._waiting_bytes += entry_bytes(change.entry) if change.entry is not None else len(change.key)
         return self._asks()
+
+    def _will_tell(self, key: str) -> bool:
+        """Tell whether a page to come has what `key` holds then."""
+        if self._missed is not None:
+            return key in self._missed
+        return self._told is not None and key > self._told
 
     def end(self, why: SlowReader | Stopping) -> bool:
         """End the watch; tell whether the watcher has to be woken for it."""
@@ -246,6 +260,8 @@ class Subscription:
                 raise self._end
             if self._told is not None:
                 return self._page(self._told)
+            if self._missed is not None:
+                return self._missed_page(self._missed)
             if self._waiting:
                 return self._take()
             self._woken = False
@@ -263,7 +279,7 @@ class Subscription:
 
     def _page(self, told: str) -> list[Change]:
         """Return the next of what is held; with the last page what changed meanwhile, and `synced`."""
-        changes = [Change(kind, key, entry, None) for kind, key, entry, _ in self._take()]
+        changes = self._take_untold()
         now_ms = self._clock.now_ms()
         if self.prefix:
             page = self._store.list(self.selector, told or None, PAGE_ENTRIES, now_ms)
@@ -277,6 +293,22 @@ class Subscription:
             return changes
         self._told = None
         return [*changes, Change("synced", "", None, self._hub.token())]
+
+    def _missed_page(self, missed: dict[str, None]) -> list[Change]:
+        """Return the next of what was missed; with the last page what changed meanwhile, and `synced`."""
+        changes = self._take_untold()
+        page = list(islice(missed, PAGE_ENTRIES))
+        changes += map(self._hub.now, page)
+        for key in page:
+            del missed[key]
+        if missed:
+            return changes
+        self._missed = None
+        return [*changes, Change("synced", "", None, self._hub.token())]
+
+    def _take_untold(self) -> list[Change]:
+        """Take what waits, without tokens: behind them is more than what pages have yet to tell."""
+        return [Change(kind, key, entry, None) for kind, key, entry, _ in self._take()]
 
     def close(self) -> None:
         """Forget the watcher."""

@@ -1,0 +1,73 @@
+"""The calendar of expiries and the order of keys, against models so plain that they cannot be wrong."""
+
+from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavekv.core import ordered
+from wavekv.core.expiry import TICK_MS, Calendar
+from wavekv.core.ordered import KeyOrder
+
+CALENDAR_KEYS = st.sampled_from("abcdef")
+TIMES = st.integers(-2 * TICK_MS, 8 * TICK_MS)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("expires"), CALENDAR_KEYS, TIMES),
+        st.tuples(st.just("stays"), CALENDAR_KEYS, st.just(0)),
+        st.tuples(st.just("due"), st.integers(0, 4), TIMES),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_the_calendar_tells_each_expiry_once_in_order_and_within_a_tick(
+    steps: list[tuple[str, str | int, int]],
+) -> None:
+    calendar, model = Calendar(), dict[str, int]()
+    for kind, what, at in steps:
+        if kind == "due":
+            assert isinstance(what, int)
+            due = calendar.take_due(at, what)
+            ripe = {key for key, expires_at in model.items() if (expires_at // TICK_MS + 1) * TICK_MS - 1 <= at}
+            ticks = [model[key] // TICK_MS for key in due]
+            assert len(set(due)) == len(due) == min(what, len(ripe))
+            assert set(due) <= ripe
+            assert ticks == sorted(ticks)
+            assert all(model[key] // TICK_MS >= ticks[-1] for key in ripe - set(due) if ticks)
+            for key in due:
+                del model[key]
+        else:
+            assert isinstance(what, str)
+            if what in model:
+                calendar.remove(what, model.pop(what))
+            if kind == "expires":
+                model[what] = at
+                calendar.add(what, at)
+    assert len(calendar) == len(model)
+    assert sorted(calendar.take_due(10**9, 100)) == sorted(model)
+
+
+KEYS = st.text("ab\u00e9\U0001f600", min_size=1, max_size=3)
+
+
+@given(st.lists(KEYS, unique=True), st.lists(KEYS, max_size=80), st.lists(st.tuples(KEYS, st.booleans()), max_size=10))
+def test_the_order_of_keys_is_that_of_a_sorted_list(
+    first: list[str], toggled: list[str], asked: list[tuple[str, bool]]
+) -> None:
+    with patch.object(ordered, "BLOCK_MAX", 4):
+        model = sorted(first)
+        order = KeyOrder(model)
+        for key in toggled:
+            if key in model:
+                model.remove(key)
+                order.remove(key)
+            else:
+                model = sorted([*model, key])
+                order.insert(key)
+            assert (list(order), len(order)) == (model, len(model))
+        for start, inclusive in asked:
+            expected = [key for key in model if key > start or (inclusive and key == start)]
+            assert list(order.behind(start, inclusive=inclusive)) == expected
+    assert [key.encode() for key in order] == sorted(key.encode() for key in model), "the order of UTF-8 bytes"
