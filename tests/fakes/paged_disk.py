@@ -55,8 +55,8 @@ class PagedDisk(OsDisk):
     """Files under `root`, which is empty at first; `rng` decides what is not decided by the caller's faults.
 
     Attributes:
-        cut_in: the call, counted from 1, in place of which the power goes, or the process; None: it stays. A write there
-            is done in part. Until `kill` or `power_loss` every later call fails too, so no clean-up runs.
+        cut_in: the call, counted from 1, in place of which the power goes, or the process; None: it stays. A write
+            there is done in part. Until `kill` or `power_loss` every later call fails too, so no clean-up runs.
         room: bytes that are left on the volume, None: enough.
         failing_syncs: so many syncs of files from now fail with `failing_code`.
     """
@@ -198,7 +198,7 @@ class PagedDisk(OsDisk):
                 path.write_bytes(self._settle(file, choose))
 
     def forget_clean(self) -> None:
-        """Drop from the cache the pages that a failed sync left clean; they read as they are on disk. No file is open."""
+        """Drop from the cache the pages that a failed sync left clean; they read as they are on disk."""
         assert not self._open, "only between two processes"
         for path, file in self._names.items():
             if file is not None and file.lost:

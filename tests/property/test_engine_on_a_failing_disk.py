@@ -1,7 +1,7 @@
-"""Whatever happens to process, machine and disk, the engine comes back with all it acknowledged and nothing by halves.
+"""Whatever happens to process and disk, the engine comes back with all it acknowledged and with nothing by halves.
 
-A member over `PagedDisk` against a dict: writes, batches, conditions, expiry, compactions; stops, kills, power losses at
-any call, a full disk, failed syncs, a rotten snapshot. `WAVEKV_ENGINE_EXAMPLES` sets how many lives it leads.
+A member over `PagedDisk` against a dict: writes, batches, conditions, expiry, compactions; stops, kills, power losses
+at any call, a full disk, failed syncs, a rotten snapshot. `WAVEKV_ENGINE_EXAMPLES` sets how many lives it leads.
 """
 
 import errno
