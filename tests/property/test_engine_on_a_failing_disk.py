@@ -50,6 +50,7 @@ TROUBLES: st.SearchStrategy[Trouble] = st.one_of(
     st.tuples(st.just("power"), st.integers(1, 30)),
     st.tuples(st.sampled_from(("EIO", "ENOSPC")), st.just(1)),
 )
+ENDS = ("power", "kill", "stop")
 WORKER_TROUBLES = st.tuples(st.sampled_from(("worker", "power")), st.integers(1, 80))
 EXAMPLES = int(os.environ.get("WAVEKV_ENGINE_EXAMPLES", "100"))
 STEPS = 30
@@ -197,7 +198,7 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
             self.fallen()
         self.check()
 
-    @rule(kind=st.sampled_from(("power", "kill", "stop")), trouble=TROUBLES)
+    @rule(kind=st.sampled_from(ENDS), trouble=TROUBLES)
     def restart(self, kind: str, trouble: Trouble) -> None:
         """End the process, and perhaps have trouble while the next one starts."""
         if kind == "power":
@@ -227,8 +228,8 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
         return 0 if found is None else found.number
 
     @precondition(lambda self: self.falls_back)
-    @rule(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-    def the_newest_snapshot_rots(self, place: float, bit: int) -> None:
+    @rule(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), then=st.sampled_from((*ENDS, "go on")))
+    def the_newest_snapshot_rots(self, place: float, bit: int, then: str) -> None:
         """One bit of it; its magic and version, whose change is refused by name, aside.
 
         A compaction removes what a broken base would fall back to, once it has found the base whole; one that did not
@@ -238,6 +239,8 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
         size = path.stat().st_size
         self.disk.flip(path, 8 + int(place * (size - 8)), bit)
         self.falls_back = False
+        if then in ENDS:
+            self.restart(then, ("none", 0))
 
     # ---- the checks --------------------------------------------------------------------------------------------
 
