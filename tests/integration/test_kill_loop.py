@@ -1,4 +1,4 @@
-"""A few rounds of `make kill-loop`: a member killed under load holds all that it acknowledged, and no half of a batch."""
+"""A few rounds of `make kill-loop`: a member that is killed under load holds all it acknowledged, batches whole."""
 
 from pathlib import Path
 
