@@ -28,11 +28,10 @@ test: $(INSTALLED) ## Run the checks, then every test that needs no cluster (pyt
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e" $(ARGS) || status=1; \
 	exit $$status
 
-check: $(INSTALLED) ## Run linter, formatter check, types and import contracts; change nothing.
-	@$(BIN)/ruff check
-	@$(BIN)/ruff format --check
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
+check: $(INSTALLED) ## Run linter, formatter check, types and import contracts, all of them; change nothing.
+	@failed=""; for tool in "ruff check" "ruff format --check" mypy "lint-imports --no-logo"; do \
+		$(BIN)/$$tool || failed="$$failed, $$tool"; \
+	done; test -z "$$failed" || { echo "make check: failed: $${failed#, }" >&2; exit 1; }
 
 fmt: $(INSTALLED) ## Format the code and apply the linter's safe fixes.
 	@$(BIN)/ruff check --fix --quiet

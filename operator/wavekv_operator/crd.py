@@ -14,8 +14,19 @@ from typing import Any
 
 import yaml
 
-from wavekv_operator import names
-from wavekv_operator.spec import REPLICAS_MAX, RESOURCES, Cluster, Manifest, MemberOptions, Storage
+from wavekv_operator import amounts, names
+from wavekv_operator.spec import (
+    LEAST,
+    LIMIT_FIELDS,
+    MOST,
+    REPLICAS_MAX,
+    RESOURCES,
+    Cluster,
+    Manifest,
+    MemberLimits,
+    MemberOptions,
+    Storage,
+)
 
 Schema = dict[str, Any]
 
@@ -143,6 +154,7 @@ def _spec() -> Schema:
         storage=_storage(),
         resources=_member_resources(),
         member=_member_options(),
+        limits=_limits(),
         disruptionBudget={
             **_object(
                 "The PodDisruptionBudget: at most one member is evicted at a time. One replica has none.",
@@ -203,12 +215,12 @@ def _storage() -> Schema:
 
 
 def _member_resources() -> Schema:
-    amounts = {"type": "object", "additionalProperties": QUANTITY}
+    quantities = {"type": "object", "additionalProperties": QUANTITY}
     return {
         **_object(
             "What the member's container asks for. All keys and values are held in memory.",
-            requests={**amounts, "description": "Reserved for the member."},
-            limits={**amounts, "description": "Most it may use; over the memory limit it is killed and recovers."},
+            requests={**quantities, "description": "Reserved for the member."},
+            limits={**quantities, "description": "Most it may use; over the memory limit it is killed and recovers."},
         ),
         "default": RESOURCES,
     }
@@ -237,6 +249,57 @@ def _member_options() -> Schema:
             logFormat=_one_of("Form of the log's lines.", ("json", "text"), default.log_format),
         ),
         "default": {},
+    }
+
+
+def _limits() -> Schema:
+    return {
+        **_object(
+            "How much each member takes. Writes are refused at 90 % of entries and bytes, merges at 100 %. "
+            "All of it is held in memory: about 1.8 times the bytes and 60 MiB.",
+            **{
+                LIMIT_FIELDS["entries"]: _count_limit(
+                    "entries", "Entries held, deleted ones included until they are collected."
+                ),
+                LIMIT_FIELDS["size_bytes"]: _size_limit("size_bytes", "Bytes of all keys and values, for example 1Gi."),
+                LIMIT_FIELDS["key_bytes"]: _count_limit("key_bytes", "Longest key that clients may use, in bytes."),
+                LIMIT_FIELDS["value_bytes"]: _size_limit(
+                    "value_bytes", "Longest value that clients may write, for example 64Ki."
+                ),
+            },
+        ),
+        "default": {},
+    }
+
+
+def _count_limit(attribute: str, description: str) -> Schema:
+    return {
+        "description": description,
+        "type": "integer",
+        "format": "int32",
+        "minimum": getattr(LEAST, attribute),
+        "maximum": getattr(MOST, attribute),
+        "default": getattr(MemberLimits(), attribute),
+    }
+
+
+def _size_limit(attribute: str, description: str) -> Schema:
+    least, most = getattr(LEAST, attribute), getattr(MOST, attribute)
+    bounds = f"{amounts.shown(least)} … {amounts.shown(most)}"
+    return {
+        "description": description,
+        **INT_OR_STRING,
+        "pattern": amounts.PATTERN,
+        "default": amounts.shown(getattr(MemberLimits(), attribute)),
+        "x-kubernetes-validations": [
+            {
+                # Not string(self): the cost of reading what that returns is unknown, and the rule would be refused.
+                "rule": f"type(self) == int ? self >= {least} && self <= {most} : "
+                f"quantity(self).compareTo(quantity('{least}')) >= 0 && "
+                f"quantity(self).compareTo(quantity('{most}')) <= 0",
+                "message": f"spec.limits.{LIMIT_FIELDS[attribute]} has to be in {bounds}",
+            }
+        ],
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wavekv_operator import names
+from wavekv_operator.amounts import whole_amount
 from wavekv_operator.errors import InvalidSpec
 
 Manifest = dict[str, Any]
@@ -40,6 +41,23 @@ class MemberOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberLimits:
+    """How much each member takes: entries, and bytes of all of them, of one key, of one value."""
+
+    entries: int = 1_000_000
+    size_bytes: int = 1 << 30
+    key_bytes: int = 1024
+    value_bytes: int = 1 << 20
+
+
+LIMIT_FIELDS = {"entries": "entries", "size_bytes": "bytes", "key_bytes": "keyBytes", "value_bytes": "valueBytes"}
+"""The field of `spec.limits` behind each attribute."""
+LEAST = MemberLimits(entries=1, size_bytes=1 << 20, key_bytes=1, value_bytes=1)
+MOST = MemberLimits(entries=10_000_000, size_bytes=64 << 30, key_bytes=1024, value_bytes=1 << 20)
+"""The bounds of these limits, which are the member's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """One WaveKVCluster as it is wanted."""
 
@@ -53,6 +71,7 @@ class Cluster:
     storage: Storage = Storage()
     resources: Mapping[str, Any] = field(default_factory=lambda: RESOURCES)
     options: MemberOptions = MemberOptions()
+    limits: MemberLimits = MemberLimits()
     disruption_budget: bool = True
     template: Mapping[str, Any] | None = None
     paused: bool = False
@@ -112,6 +131,7 @@ def read_cluster(manifest: Manifest) -> Cluster:
             log_level=member.get("logLevel", default_options.log_level),
             log_format=member.get("logFormat", default_options.log_format),
         ),
+        limits=_limits(spec.get("limits") or {}),
         disruption_budget=(spec.get("disruptionBudget") or {}).get("enabled", True),
         template=spec.get("template"),
         paused=annotations.get(names.PAUSED_ANNOTATION) == "true",
@@ -119,6 +139,18 @@ def read_cluster(manifest: Manifest) -> Cluster:
         prevented=_is_true(manifest, "ScaleDownPrevented"),
         manifest=manifest,
     )
+
+
+def _limits(given: Mapping[str, Any]) -> MemberLimits:
+    """Read the limits as plain numbers, so that another spelling of the same amount rolls nothing."""
+    read = {}
+    for attribute, name in LIMIT_FIELDS.items():
+        least, most = getattr(LEAST, attribute), getattr(MOST, attribute)
+        value = whole_amount(given[name]) if name in given else getattr(MemberLimits(), attribute)
+        if value is None or not least <= value <= most:
+            raise InvalidSpec(f"spec.limits.{name}", f"has to be a whole amount in {least} … {most}")
+        read[attribute] = value
+    return MemberLimits(**read)
 
 
 def _is_true(manifest: Manifest, condition: str) -> bool:

@@ -16,10 +16,15 @@ FsyncMode = Literal["thread", "inline", "adaptive"]
 class Limits:
     """Named bounds. Over any of them: a clear refusal, never a crash, never silent loss."""
 
-    key_bytes_max: int = 1024
-    """Longest key, UTF-8 bytes; the crate's wire limit, so a longer one could not travel."""
-    value_bytes_max: int = 1 << 20
-    """Longest value, bytes; the crate's wire limit."""
+    wire_key_bytes_max: int = 1024
+    """Longest key that is merged, UTF-8 bytes; the crate's wire limit, so a longer one could not travel."""
+    wire_value_bytes_max: int = 1 << 20
+    """Longest value that is merged, bytes; the crate's wire limit."""
+    key_bytes_max: int = wire_key_bytes_max
+    """Longest key a client may use. A smaller one than the wire's binds clients alone: a member that refused what
+    another one took under a larger limit would never converge with it."""
+    value_bytes_max: int = wire_value_bytes_max
+    """Longest value a client may write, bytes; the same holds for it."""
     entries_max: int = 1_000_000
     """Entries held, tombstones included. Local writes of new keys stop at `local_fill_ratio_max` of it."""
     bytes_max: int = 1 << 30
@@ -86,6 +91,20 @@ class Limits:
     """Key and value bytes of these events, one event more at most."""
     journal_entries_max: int = 10_000
     """Losers of concurrent writes remembered for `explain`, the newest."""
+
+
+ENTRIES_MOST = 10_000_000
+"""Most that `entries_max` may be set to: some gigabytes of memory for the smallest entries, and a replay of minutes."""
+BYTES_LEAST = 1 << 20
+"""Least that `bytes_max` may be set to: one longest value."""
+BYTES_MOST = 64 << 30
+"""Most that `bytes_max` may be set to; all of it is held in memory."""
+COMPACT_LOG_BYTES_LEAST = 1 << 20
+"""Least that the log may have to reach before it is folded: below it, folding costs more than the log does."""
+COMPACT_LOG_BYTES_MOST = BYTES_MOST
+"""Most that it may have to reach."""
+COMPACT_AGE_SECONDS_MOST = 31_536_000
+"""Longest age of a log that is not folded, a year."""
 
 
 @dataclass(frozen=True, slots=True)

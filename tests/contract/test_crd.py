@@ -34,6 +34,10 @@ OTHER: dict[str, Any] = {
     "member.fsyncMode": "inline",
     "member.logLevel": "debug",
     "member.logFormat": "text",
+    "limits.entries": 10,
+    "limits.bytes": "2Gi",
+    "limits.keyBytes": 100,
+    "limits.valueBytes": 1000,
     "disruptionBudget.enabled": False,
     "template": {"spec": {"containers": [{"name": "app", "image": "app:1"}]}},
 }

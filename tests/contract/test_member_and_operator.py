@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 
 from wavekv import config
 from wavekv.cli.root import cli
@@ -14,7 +15,7 @@ from wavekv.runtime.epoch_file import parse_document
 from wavekv_operator import names
 from wavekv_operator.membership import Document
 from wavekv_operator.resources.pod import member_container, pod_template
-from wavekv_operator.spec import REPLICAS_MAX, Cluster, read_cluster
+from wavekv_operator.spec import LEAST, LIMIT_FIELDS, MOST, REPLICAS_MAX, Cluster, MemberLimits, read_cluster
 
 
 def cluster(**spec: Any) -> Cluster:
@@ -90,3 +91,20 @@ def test_options_default_to_the_members_own() -> None:
     assert options.gossip_interval_ms == member.interval_ms
     assert options.fsync_mode == config.WalSettings().fsync_mode
     assert U32_MAX < 2**63, "node ids fit the status's int64"
+
+
+def test_limits_default_to_the_members_own_and_have_its_bounds() -> None:
+    member = config.Limits()
+    usual = MemberLimits(member.entries_max, member.bytes_max, member.key_bytes_max, member.value_bytes_max)
+    assert MemberLimits() == usual
+    assert (LEAST.size_bytes, MOST.size_bytes) == (config.BYTES_LEAST, config.BYTES_MOST)
+    assert MOST.entries == config.ENTRIES_MOST
+    assert (MOST.key_bytes, MOST.value_bytes) == (member.wire_key_bytes_max, member.wire_value_bytes_max)
+
+
+@pytest.mark.parametrize("bound", [LEAST, MOST])
+def test_the_member_takes_limits_at_the_bounds_of_the_definition(bound: MemberLimits) -> None:
+    given = {name: getattr(bound, attribute) for attribute, name in LIMIT_FIELDS.items()}
+    limits = settings_from(parsed(limits=given)).limits
+    read = MemberLimits(limits.entries_max, limits.bytes_max, limits.key_bytes_max, limits.value_bytes_max)
+    assert read == bound

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from wavekv_operator import names
-from wavekv_operator.spec import Cluster, Manifest
+from wavekv_operator.spec import Cluster, Manifest, MemberLimits
 
 _APPLICATION_ENV = {"WAVEKV_URL": f"http://127.0.0.1:{names.HTTP_PORT}", "WAVEKV_SOCKET": names.SOCKET}
 _STARTUP_SECONDS_MAX = 1800
@@ -60,6 +60,7 @@ def member_container(cluster: Cluster, image: str, pull_policy: str | None) -> M
         "--fsync-mode": options.fsync_mode,
         "--log-level": options.log_level,
         "--log-format": options.log_format,
+        **_limit_flags(cluster.limits),
     }
     container: Manifest = {
         "name": names.CONTAINER,
@@ -94,6 +95,18 @@ def member_container(cluster: Cluster, image: str, pull_policy: str | None) -> M
     if pull_policy is not None:
         container["imagePullPolicy"] = pull_policy
     return container
+
+
+def _limit_flags(limits: MemberLimits) -> dict[str, str]:
+    """Return flags for what is not the default: so no cluster rolls because the operator learned of a limit."""
+    default = MemberLimits()
+    wanted = {
+        "--limit-entries": (limits.entries, default.entries),
+        "--limit-bytes": (limits.size_bytes, default.size_bytes),
+        "--limit-key-bytes": (limits.key_bytes, default.key_bytes),
+        "--limit-value-bytes": (limits.value_bytes, default.value_bytes),
+    }
+    return {flag: str(value) for flag, (value, usual) in wanted.items() if value != usual}
 
 
 def _probe(path: str, period_seconds: int, failures: int, timeout_seconds: int) -> Manifest:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from wavekv.cli.engine_settings import EngineFlags, engine_arguments
 from wavekv.cli.export import whole_file
 from wavekv.errors import DirectoryUnusable, PortTaken, UsageError
 
@@ -63,8 +64,10 @@ def plan_members(count: int, base_port: int, data_dir: Path) -> tuple[MemberPlan
     )
 
 
-def serve_arguments(member: MemberPlan, members: Sequence[MemberPlan], cluster_id: str) -> list[str]:
-    """Return the arguments of `wavekv` that run `member` among `members`."""
+def serve_arguments(
+    member: MemberPlan, members: Sequence[MemberPlan], cluster_id: str, engine: EngineFlags
+) -> list[str]:
+    """Return the arguments of `wavekv` that run `member` among `members`, with what `engine` was given."""
     arguments = ["serve", "--name", member.name, "--data-dir", str(member.data_dir), "--cluster-id", cluster_id]
     arguments += ["--listen", f"{HOST}:{member.port}", "--resp-listen", f"{HOST}:{member.resp_port}"]
     arguments += ["--peer-listen", f"{HOST}:{member.peer_port}", "--metrics-listen", f"{HOST}:{member.metrics_port}"]
@@ -72,7 +75,7 @@ def serve_arguments(member: MemberPlan, members: Sequence[MemberPlan], cluster_i
     for peer in members:
         if peer is not member:
             arguments += ["--peer", f"{peer.name}=http://{HOST}:{peer.peer_port}"]
-    return arguments
+    return arguments + engine_arguments(engine)
 
 
 def clean_environment() -> dict[str, str]:

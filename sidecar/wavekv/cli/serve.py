@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from wavekv.cli.engine_settings import engine_options
 from wavekv.cli.logs import set_up_logging
 from wavekv.cli.serve_settings import ServeFlags, settings_from
 from wavekv.config import FsyncMode
@@ -89,6 +90,7 @@ _PATH = click.Path(path_type=Path)
     type=click.Choice(get_args(FsyncMode)),
     help="Sync on a thread of its own, in the event loop, or whichever is fast.  [default: thread]",
 )
+@engine_options(environment=True)
 @click.option(
     "--log-format", envvar="WAVEKV_LOG_FORMAT", type=click.Choice(["text", "json"]), default="text", show_default=True
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from wavekv.cli.engine_settings import EngineFlags, compaction_from, limits_from
 from wavekv.config import (
     Address,
     FsyncMode,
@@ -38,8 +39,8 @@ SOCKET_PATH_BYTES_MAX = 107
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 
-@dataclass(frozen=True, slots=True)
-class ServeFlags:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeFlags(EngineFlags):
     """The flags of `serve` as they were given; None or empty where they were not."""
 
     data_dir: Path
@@ -91,6 +92,8 @@ def settings_from(flags: ServeFlags) -> MemberSettings:
         discover_dns=flags.discover_dns,
         tls=tls,
         insecure_peers=flags.insecure_peers,
+        limits=limits_from(flags),
+        compaction=compaction_from(flags),
         gossip=_gossip(flags.gossip_interval_ms),
         wal=WalSettings(fsync_mode=flags.fsync_mode or default.wal.fsync_mode),
     )

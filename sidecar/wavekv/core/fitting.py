@@ -47,10 +47,13 @@ def check_batch(writes: Sequence[Put | Delete], limits: Limits) -> None:
 def merge_refusal(
     entry: Entry, limits: Limits, *, keys: int, size_bytes: int, new_key: bool, now_ms: int
 ) -> str | None:
-    """Return the code of why another member's entry does not fit; None: it does. Exactly at a limit is fine."""
-    if len(entry.key) > limits.key_bytes_max or len(entry.key.encode()) > limits.key_bytes_max:
+    """Return the code of why another member's entry does not fit; None: it does. Exactly at a limit is fine.
+
+    The limits on what travels are the original system's; smaller ones are for clients.
+    """
+    if len(entry.key) > limits.wire_key_bytes_max or len(entry.key.encode()) > limits.wire_key_bytes_max:
         return "key_too_large"
-    if entry.value is not None and len(entry.value) > limits.value_bytes_max:
+    if entry.value is not None and len(entry.value) > limits.wire_value_bytes_max:
         return "value_too_large"
     if entry.timestamp > now_ms + limits.future_ms_max:
         return "future_timestamp"

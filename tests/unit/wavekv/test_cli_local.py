@@ -1,17 +1,20 @@
 """The plan and the words of `wavekv local`: ports, cluster id, table and lines."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from wavekv.__main__ import run
+from wavekv.cli.engine_settings import EngineFlags
 from wavekv.cli.local_plan import cluster_id_of, plan_members, serve_arguments
 from wavekv.cli.local_view import Lines, greeting, table
 from wavekv.cli.serve import serve
 from wavekv.cli.serve_settings import ServeFlags, settings_from
 from wavekv.cli.supervisor import Supervised, last_lines
-from wavekv.config import Address, MemberSettings, PeerAddress
+from wavekv.config import Address, CompactionSettings, Limits, MemberSettings, PeerAddress
 from wavekv.errors import DirectoryUnusable, UsageError
 
 
@@ -42,12 +45,30 @@ def test_ports_end_at_65535() -> None:
 
 def test_serve_takes_the_arguments_and_knows_the_others_as_peers(tmp_path: Path) -> None:
     plans = plan_members(3, 7070, tmp_path)
-    settings = settings_of(serve_arguments(plans[1], plans, "0123456789abcdef0123456789abcdef"))
+    settings = settings_of(serve_arguments(plans[1], plans, "0123456789abcdef0123456789abcdef", EngineFlags()))
     assert settings.name == "m1"
     assert settings.insecure_peers
     assert settings.peer_listen == Address("127.0.0.1", 7082)
     assert settings.metrics_listen == Address("127.0.0.1", 7083)
     assert settings.peers == (PeerAddress("m0", "http://127.0.0.1:7072"), PeerAddress("m2", "http://127.0.0.1:7092"))
+
+
+def test_limits_and_compaction_are_handed_on_to_every_member(tmp_path: Path) -> None:
+    plans = plan_members(2, 7070, tmp_path)
+    given = EngineFlags(limit_entries="10", limit_bytes="2Mi", limit_key_bytes="3", compact_age="60")
+    for plan in plans:
+        settings = settings_of(serve_arguments(plan, plans, "0123456789abcdef0123456789abcdef", given))
+        assert settings.limits == replace(Limits(), entries_max=10, bytes_max=2 << 20, key_bytes_max=3)
+        assert settings.compaction == replace(CompactionSettings(), age_ms_max=60_000)
+
+
+@pytest.mark.parametrize("flag", ["--limit-bytes", "--compact-log-bytes"])
+def test_a_limit_that_is_none_is_told_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert run(["local", "--data-dir", str(tmp_path / "d"), flag, "1Ki"]) == 2
+    assert f"{flag} 1Ki is outside 1Mi" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_folder_keeps_its_cluster_id(tmp_path: Path) -> None:

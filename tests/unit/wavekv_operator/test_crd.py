@@ -100,6 +100,22 @@ def test_limits_are_in_the_schema() -> None:
     assert (interval["minimum"], interval["maximum"]) == (50, 60_000)
 
 
+def test_the_bounds_of_the_members_limits_are_in_the_schema() -> None:
+    limits = spec_fields()["limits"]["properties"]
+    assert limits.keys() == {"entries", "bytes", "keyBytes", "valueBytes"}
+    counts = {name: (limits[name]["minimum"], limits[name]["maximum"]) for name in ("entries", "keyBytes")}
+    assert counts == {"entries": (1, 10_000_000), "keyBytes": (1, 1024)}
+    rules = {name: limits[name]["x-kubernetes-validations"][0] for name in ("bytes", "valueBytes")}
+    for name, least, most in (("bytes", 1 << 20, 64 << 30), ("valueBytes", 1, 1 << 20)):
+        assert f"self >= {least} && self <= {most} :" in rules[name]["rule"]
+        assert (
+            f"compareTo(quantity('{least}')) >= 0 && quantity(self).compareTo(quantity('{most}')) <= 0"
+            in rules[name]["rule"]
+        )
+    assert rules["bytes"]["message"].endswith("1Mi … 64Gi")
+    assert (limits["bytes"]["default"], limits["valueBytes"]["default"]) == ("1Gi", "1Mi")
+
+
 @pytest.mark.parametrize(
     ("amount", "kept"),
     [
@@ -122,7 +138,7 @@ def test_amounts_are_kubernetes_quantities(amount: str, kept: bool) -> None:
 
 def test_every_rule_names_its_field() -> None:
     rules = [(path, rule) for path, schema in nodes(root()) for rule in schema.get("x-kubernetes-validations", ())]
-    assert len(rules) == 5
+    assert len(rules) == 7
     for path, rule in rules:
         field = (path + rule.get("fieldPath", "")).lstrip(".")
         assert field, rule

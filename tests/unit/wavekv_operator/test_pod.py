@@ -62,6 +62,59 @@ def test_an_application_that_names_the_member_itself_keeps_its_words() -> None:
     assert [v["value"] for v in spec["containers"][0]["env"] if v["name"] == "WAVEKV_URL"] == ["http://[::1]:7070"]
 
 
+DEFAULT_ARGUMENTS = [
+    *("serve", "--data-dir", "/var/lib/wavekv/member", "--name", "$(POD_NAME)"),
+    *("--cluster-id", names.cluster_id("shop", "demo"), "--socket", "/run/wavekv/wavekv.sock"),
+    *("--membership", "/etc/wavekv/membership/membership.json", "--tls-cert", "/etc/wavekv/tls/tls.crt"),
+    *("--tls-key", "/etc/wavekv/tls/tls.key", "--tls-ca", "/etc/wavekv/tls/ca.crt", "--gossip-interval-ms", "1000"),
+    *("--fsync-mode", "thread", "--log-level", "info", "--log-format", "json"),
+]
+"""What clusters run with that were made before there were limits: another list would roll all of them."""
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        None,
+        {},
+        {"entries": 1_000_000, "bytes": "1Gi", "keyBytes": 1024, "valueBytes": "1Mi"},
+        {"bytes": "1024Mi", "valueBytes": 1 << 20},
+        {"bytes": 1 << 30, "valueBytes": "1024Ki"},
+    ],
+)
+def test_limits_at_their_defaults_however_spelled_roll_no_cluster(limits: dict[str, Any] | None) -> None:
+    wanted = cluster() if limits is None else cluster(limits=limits)
+    arguments = member_of(pod_template(wanted, "wavekv:1", None)["spec"])["args"]
+    assert arguments == DEFAULT_ARGUMENTS
+
+
+def test_limits_that_differ_reach_the_member_as_numbers_behind_its_other_flags() -> None:
+    wanted = cluster(limits={"entries": 7, "bytes": "2Gi", "keyBytes": 100, "valueBytes": "64k"})
+    arguments = member_of(pod_template(wanted, "wavekv:1", None)["spec"])["args"]
+    limits = ["--limit-entries", "7", "--limit-bytes", "2147483648"]
+    assert arguments[-8:] == [*limits, "--limit-key-bytes", "100", "--limit-value-bytes", "64000"]
+
+
+@pytest.mark.parametrize(
+    ("field", "taken", "refused"),
+    [
+        ("entries", (1, 10_000_000), (0, 10_000_001, True, None)),
+        ("bytes", ("1Mi", "64Gi", 1 << 20, 64 << 30), ("1023Ki", (1 << 20) - 1, (64 << 30) + 1, "65Gi", "1.5Gi", "")),
+        ("keyBytes", (1, 1024), (0, 1025)),
+        ("valueBytes", (1, "1Mi", "1k"), (0, -1, "1025Ki", (1 << 20) + 1, "1m")),
+    ],
+)
+def test_a_limit_is_read_at_its_bounds_and_refused_by_name_beyond(
+    field: str, taken: tuple[Any, ...], refused: tuple[Any, ...]
+) -> None:
+    for value in taken:
+        assert cluster(limits={field: value}).limits is not None
+    for value in refused:
+        with pytest.raises(InvalidSpec) as caught:
+            cluster(limits={field: value})
+        assert caught.value.path == f"spec.limits.{field}"
+
+
 def test_the_members_container_is_hardened() -> None:
     security = member_of(pod())["securityContext"]
     assert security == {

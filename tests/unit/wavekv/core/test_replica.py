@@ -335,3 +335,9 @@ def test_origins_above_the_bound_are_not_adopted_and_are_counted() -> None:
     member.commit()
     assert member.store.context.acks == {5: 9, 6: 1}
     assert member.replica.refused == {"too_many_origins": 1}
+
+
+def test_a_smaller_limit_for_clients_refuses_nothing_that_another_member_took() -> None:
+    member = alone(key_bytes_max=1, value_bytes_max=1)
+    merged = member.replica.merge([entry("k" * 1024, b"v" * 2**20, 100)], 100)
+    assert (merged.stored, merged.refused.total()) == (1, 0)
