@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -47,18 +48,15 @@ class Worker(Protocol):
 
 async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
     """Run the real worker; it is killed when this is closed early."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "wavekv.compaction", *arguments, "--parent", str(os.getpid())),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        limit=_LINE_BYTES_MAX,
+    process = await _spawned([*("-m", "wavekv.compaction"), *arguments, "--parent", str(os.getpid())])
+    reader = asyncio.StreamReader(limit=_LINE_BYTES_MAX)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), process.stdout
     )
-    assert process.stdout is not None, "it was asked for"
     other = ""
     told = False
     try:
-        while line := await process.stdout.readline():
+        while line := await reader.readline():
             try:
                 fields = json.loads(line)
             except ValueError:
@@ -66,13 +64,47 @@ async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
                 continue
             told = "done" not in fields
             yield fields
-        code = await process.wait()
+        code = await asyncio.to_thread(process.wait)
         if not told:
             yield {"error": "worker_failed", "detail": f"the compaction process ended with code {code}: {other}"}
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        transport.close()
+        _end(process)
+
+
+async def _spawned(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start Python with `arguments` from a thread, which the standard library does without copying page tables.
+
+    The loop's own way forks: with a million keys it stood still for 50 to 200 ms (`bench/engine.py`, longest stall).
+    """
+    spawning = asyncio.get_running_loop().run_in_executor(None, _spawn, arguments)
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        spawning.add_done_callback(lambda spawned: _abandon(spawned.result()))
+        raise
+
+
+def _spawn(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        [sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    _end(process)
+    assert process.stdout is not None, "it was asked for"
+    process.stdout.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that still runs, and take its exit code."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 @dataclass(slots=True)
