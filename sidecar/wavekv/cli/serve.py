@@ -3,7 +3,9 @@
 This is the one place of the member that reads the environment, when the command runs and never at import.
 """
 
-from collections.abc import Sequence
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +28,21 @@ class _Words(click.ParamType[str]):
 
 
 _PATH = click.Path(path_type=Path)
+
+
+@contextmanager
+def _without_system_authorities() -> Iterator[None]:
+    """Load no certificates of the system inside the block.
+
+    aiohttp makes a TLS context with all of them when it is imported, an eighth of the imports of a start
+    (`bench/engine.py`). A member trusts the authority it is given and no other, and asks nobody but its peers.
+    """
+    load = ssl.SSLContext.load_default_certs
+    ssl.SSLContext.load_default_certs = lambda *_: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ssl.SSLContext.load_default_certs = load  # type: ignore[method-assign]
 
 
 @click.command(short_help="Run one member.")
@@ -109,7 +126,8 @@ def serve(log_format: str, log_level: str, **flags: Any) -> int:
     """
     settings = settings_from(ServeFlags(**flags))
     # Flags are checked before the engine is loaded: a mistyped one answers at once.
-    from wavekv.cli.process import run_member  # noqa: PLC0415
+    with _without_system_authorities():
+        from wavekv.cli.process import run_member  # noqa: PLC0415
 
     set_up_logging(log_format, log_level)
     return run_member(settings)

@@ -49,7 +49,7 @@ def merge_refusal(
 ) -> str | None:
     """Return the code of why another member's entry does not fit over `held`; None: it does, or it loses.
 
-    Exactly at a limit is fine.
+    Exactly at a limit is fine. The limits on what travels are the original system's; smaller ones are for clients.
     """
     if len(entry.key) > limits.wire_key_bytes_max or len(entry.key.encode()) > limits.wire_key_bytes_max:
         return "key_too_large"

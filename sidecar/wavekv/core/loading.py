@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from wavekv.core.context import Context
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring
-from wavekv.core.ordered import DotOrder
+from wavekv.core.ordered import DotOrder, ascending
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
     FACTS_BYTES,
@@ -238,7 +238,7 @@ class MendingLoader:
 def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int, tuple[tuple[int, int], ...]]]:
     """Return acks and ranges of the dots of one origin."""
     context = Context()
-    if seqs[-1] - seqs[0] + 1 == len(seqs) and all(map(int.__lt__, seqs, seqs[1:])):
+    if seqs[-1] - seqs[0] + 1 == len(seqs) and ascending(seqs):
         context.add_range(origin, seqs[0], seqs[-1])
     else:
         first = last = 0
@@ -254,7 +254,7 @@ def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int,
 
 def _order(packed: dict[str, bytes], origin: int, seqs: "array[int]", names: list[str], *, whole: bool) -> DotOrder:
     """Return the order of one origin's dots that are still held; `whole`: all are."""
-    if whole and all(map(int.__lt__, seqs, seqs[1:])):
+    if whole and ascending(seqs):
         return DotOrder(seqs, names)
     held: dict[int, str | tuple[str, ...]] = {}
     for seq, name in sorted(zip(seqs, names, strict=True)):

@@ -16,7 +16,7 @@ from wavekv.core.digest import Buckets, crate_digest
 from wavekv.core.expiry import Calendar
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring
-from wavekv.core.ordered import DotOrder, KeyOrder
+from wavekv.core.ordered import DotOrder, KeyOrder, ascending
 from wavekv.core.packed import (
     HAS_EXPIRY,
     HAS_VALUE,
@@ -84,6 +84,7 @@ class Store:
         """The expiry clock: the greatest time that expiry was judged by; it does not run backwards (R11)."""
         self._keys = KeyOrder(image.keys)
         self._dots = _dot_orders(image) if dots is None else dots
+        self._unfetched = list(self._dots.values())
         self._calendar = Calendar()
         for expires_at, place in image.expiring:
             key = image.keys[place]
@@ -175,14 +176,22 @@ class Store:
         self._unsettled = list(self.packed)
 
     def settle(self, count_max: int) -> bool:
-        """Take up to `count_max` postponed keys into the digest, as they were then; tell whether more are left."""
+        """Do a slice of what a start left to do; tell whether more is left.
+
+        It is up to `count_max` postponed keys for the digest, taken as they were then, or else one block of the order
+        by dot whose keys are to be fetched.
+        """
+        if not self._unsettled:
+            while self._unfetched and not self._unfetched[-1].fetch():
+                self._unfetched.pop()
+            return bool(self._unfetched)
         for _ in range(min(count_max, len(self._unsettled))):
             key = self._unsettled.pop()
             was = self._unsettled_was
             self.buckets.replace(key, None, was[key] if key in was else self.packed[key])
         if not self._unsettled:
             self._unsettled_was = {}
-        return bool(self._unsettled)
+        return bool(self._unsettled or self._unfetched)
 
     def digest(self) -> tuple[int, ...] | None:
         """Return the digest's sums; None while it is not settled."""
@@ -336,25 +345,21 @@ class Store:
 
 def _dot_orders(image: Image) -> dict[int, DotOrder]:
     """Return the order by dot that `image` carries; keys under one dot are neighbours there."""
-    parts: dict[int, tuple[array[int], list[str | tuple[str, ...]]]] = {}
-    name = image.keys.__getitem__
+    parts: dict[int, tuple[array[int], array[int]]] = {}
     for origin, seqs, places in image.dots:
-        known_seqs, names = parts.setdefault(origin, (array("Q"), []))
+        known_seqs, known_places = parts.setdefault(origin, (array("Q"), array("I")))
         known_seqs.extend(seqs)
-        names.extend(map(name, places))
-    return {origin: DotOrder(*_distinct(seqs, names)) for origin, (seqs, names) in parts.items()}
+        known_places.extend(places)
+    return {origin: _dot_order(seqs, places, image.keys) for origin, (seqs, places) in parts.items()}
 
 
-def _distinct(
-    seqs: "array[int]", names: list[str | tuple[str, ...]]
-) -> tuple["array[int]", list[str | tuple[str, ...]]]:
-    """Put the names of repeated sequences together."""
-    if len(set(seqs)) == len(seqs):
-        return seqs, names
+def _dot_order(seqs: "array[int]", places: "array[int]", keys: list[str]) -> DotOrder:
+    if ascending(seqs):
+        return DotOrder.over(seqs, places, keys)
     found: dict[int, str | tuple[str, ...]] = {}
-    for seq, name in zip(seqs, names, strict=True):
-        found[seq] = (*_as_keys(found[seq]), *_as_keys(name)) if seq in found else name
-    return array("Q", found), list(found.values())
+    for seq, place in zip(seqs, places, strict=True):
+        found[seq] = (*_as_keys(found[seq]), keys[place]) if seq in found else keys[place]
+    return DotOrder(array("Q", found), list(found.values()))
 
 
 def entry_bytes(entry: Entry) -> int:

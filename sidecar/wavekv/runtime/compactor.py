@@ -48,23 +48,20 @@ class Worker(Protocol):
 
 
 async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
-    """Run the real worker; it is killed when this is closed early.
-
-    It is started from a thread by `subprocess`, which uses vfork: the loop's own way forks, and copying the page tables
-    of a large store would hold every request up for milliseconds.
-    """
-    command = [sys.executable, "-m", "wavekv.compaction", *arguments, "--parent", str(os.getpid())]
-    process = await asyncio.to_thread(
-        subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    """Run the real worker; it is killed when this is closed early."""
+    process = await _spawned([*("-m", "wavekv.compaction"), *arguments, "--parent", str(os.getpid())])
+    reader = asyncio.StreamReader(limit=_LINE_BYTES_MAX)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), process.stdout
     )
-    assert process.stdout is not None, "it was asked for"
-    other = ""
+    line, other = b"", ""
     told = False
     try:
-        while line := await asyncio.to_thread(process.stdout.readline, _LINE_BYTES_MAX):
+        while not reader.at_eof():
             try:
+                line = await reader.readline()
                 fields = json.loads(line)
-            except ValueError:
+            except ValueError:  # no JSON, or longer than any line of the worker's own
                 other = line.decode(errors="replace").strip() or other
                 continue
             told = "done" not in fields
@@ -73,9 +70,43 @@ async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
         if not told:
             yield {"error": "worker_failed", "detail": f"the compaction process ended with code {code}: {other}"}
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        transport.close()
+        _end(process)
+
+
+async def _spawned(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start Python with `arguments` from a thread, which the standard library does without copying page tables.
+
+    The loop's own way forks: with a million keys it stood still for 50 to 200 ms (`bench/engine.py`, longest stall).
+    """
+    spawning = asyncio.get_running_loop().run_in_executor(None, _spawn, arguments)
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        spawning.add_done_callback(lambda spawned: _abandon(spawned.result()))
+        raise
+
+
+def _spawn(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        [sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    _end(process)
+    assert process.stdout is not None, "it was asked for"
+    process.stdout.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that still runs, and take its exit code."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 @dataclass(slots=True)

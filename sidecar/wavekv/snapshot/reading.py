@@ -101,7 +101,7 @@ def load(path: Path, progress: Progress | None = None) -> tuple[Head, Image]:
     """
     head = None
     image = Image()
-    dots = blocks = 0
+    dots = blocks = greatest = 0
     with path.open("rb") as file:
         for block in read_blocks(file, path, progress):
             blocks += 1
@@ -112,6 +112,7 @@ def load(path: Path, progress: Progress | None = None) -> tuple[Head, Image]:
             elif block.kind == DOTS:
                 parts = decoded(path, block, read_columns)
                 dots += sum(len(part.seqs) for part in parts)
+                greatest = max(greatest, *(max(part.places, default=0) for part in parts), 0)
                 image.dots.extend(parts)
             elif block.kind == EXPIRING:
                 image.expiring.extend(decoded(path, block, read_expiring))
@@ -121,6 +122,7 @@ def load(path: Path, progress: Progress | None = None) -> tuple[Head, Image]:
     tail = decoded(path, block, decode_tail)
     counts = (len(image.packed), len(image.keys), dots, blocks)
     _require(path, block, counts == (tail.entries, tail.entries, tail.entries, tail.blocks), "its counts do not hold")
+    _require(path, block, greatest < max(dots, 1), "a dot is of no entry")
     image.values, image.size_bytes, image.buckets = tail.values, tail.size_bytes, tail.buckets
     image.standing, image.position = tail.standing, head.position
     return head, image
