@@ -253,6 +253,7 @@ class SegmentedLog:
         A spare, which is zeros already, spares the zeroing to come.
         """
         descriptor = None
+        named = False
         try:
             spare = take_spare(self._path)
             draft = spare or path.with_name(f"{path.name}.tmp")
@@ -260,12 +261,14 @@ class SegmentedLog:
             write_all(self._disk, descriptor, header, 0)
             self._disk.sync(descriptor)
             self._disk.rename(draft, path)
+            named = True
             self._disk.sync_dir(self._path)
             allocated = max(os.fstat(descriptor).st_size, len(header))
         except OSError as error:
             if descriptor is not None:
                 self._disk.close(descriptor)
-            if is_full(error):
+            # With its successor named, the live segment is not the last one: a torn tail of it would be corruption.
+            if is_full(error) and not (named and self._descriptor is not None):
                 raise self._full(error) from error
             self._fail("create", error)
         return descriptor, allocated

@@ -40,6 +40,7 @@ def set_aside(directory: Path, disk: Disk) -> bool:
             disk.sync(descriptor)
         finally:
             disk.close(descriptor)
+        disk.sync_dir(directory)
     except OSError as error:
         if not is_full(error):
             raise

@@ -1,11 +1,13 @@
 """Appending: one group, one write, one sync; full and failed disks told apart."""
 
+import random
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.disk import BROKEN, FULL, FaultDisk, StillClock, SyncRecorder, fail_on
 from tests.fakes.log import NODE_ID, TIGHT, Operations, append_all, entry, opened, recovered, segments
+from tests.fakes.paged_disk import PagedDisk
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import decode_header
 from wavekv.core.ops import Clear, Op, Set, SetNextSeq
@@ -14,6 +16,7 @@ from wavekv.ports import Log, LogSize
 from wavekv.wal.directory import DataDirectory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import recover
+from wavekv.wal.reserve import RESERVE, RESERVE_BYTES, set_aside
 
 ROOMY = WalSettings(segment_bytes_max=1 << 16, preallocate_bytes=4096)
 
@@ -137,6 +140,30 @@ def test_a_full_disk_while_making_room_refuses_the_group_and_later_ones_go_on(tm
     found, ops = recovered(tmp_path)
     assert ops == [SetNextSeq(2), Clear("kept")]
     assert (found.damage, found.gaps) == (None, 0)
+
+
+def test_a_live_segment_whose_successor_may_have_its_name_is_not_appended_to(tmp_path: Path) -> None:
+    """As long as both are there a torn tail of the first would pass for corruption, which quarantines it."""
+    disk = FaultDisk()
+    with opened(tmp_path) as directory:
+        log = open_log(directory, disk)
+        log.append([Clear("first")], 1)
+        disk.before = fail_on("sync_dir", FULL)
+        with pytest.raises(DiskFailed):
+            log.close_segment()
+        with pytest.raises(DiskFailed):
+            log.append([Clear("later")], 2)
+        log.close()
+    found, ops = recovered(tmp_path)
+    assert ops == [SetNextSeq(1), Clear("first")]
+    assert found.damage is None
+
+
+def test_the_reserve_survives_a_power_loss(tmp_path: Path) -> None:
+    disk = PagedDisk(tmp_path, random.Random(1))
+    assert set_aside(tmp_path, disk)
+    disk.power_loss(lambda _count: 0)
+    assert (tmp_path / RESERVE).stat().st_size == RESERVE_BYTES
 
 
 def test_a_disk_that_fills_up_at_any_call_never_spoils_the_log(tmp_path: Path) -> None:
