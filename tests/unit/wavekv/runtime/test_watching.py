@@ -543,3 +543,15 @@ async def test_a_merged_value_that_has_expired_already_is_gone_with_the_next_tic
     told = await client.read()
     assert told[-1] == "expire k"
     assert client.state == world.live() == {}
+
+
+async def test_a_watcher_that_waits_is_woken_each_time() -> None:
+    world = Watched()
+    client = world.watch()
+    await client.read()
+    for key in keys(3):
+        waiting = client.wait()
+        await asyncio.sleep(0)
+        world.put(key)
+        assert [change.key for change in await asyncio.wait_for(waiting, 5)] == [key]
+    client.reading = None
