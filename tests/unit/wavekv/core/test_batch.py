@@ -152,6 +152,8 @@ def test_operations_and_bytes_of_a_batch_are_bounded_exactly(writes: list[Put | 
 
 def test_room_is_counted_over_the_operations_before_and_each_key_once() -> None:
     member = alone(entries_max=10)
+    with pytest.raises(LimitReached):
+        member.replica.batch([Put(f"k{number}", b"") for number in range(10)], 100)
     member.replica.batch([Put(f"k{number % 9}", b"") for number in range(20)], 100)
     with pytest.raises(LimitReached):
         member.replica.batch([Put("k0", b""), Put("k9", b"")], 100)
