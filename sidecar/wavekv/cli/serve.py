@@ -38,7 +38,7 @@ def _without_system_authorities() -> Iterator[None]:
     (`bench/engine.py`). A member trusts the authority it is given and no other, and asks nobody but its peers.
     """
     load = ssl.SSLContext.load_default_certs
-    ssl.SSLContext.load_default_certs = lambda *_: None  # type: ignore[assignment,method-assign]
+    ssl.SSLContext.load_default_certs = lambda *_: None  # type: ignore[method-assign]
     try:
         yield
     finally:
