@@ -137,3 +137,36 @@ def test_an_order_by_dot_is_a_sorted_map(steps: list[tuple[int, bool]]) -> None:
         assert list(order.behind(seq)) == [(s, k) for s, k in sorted(model.items()) if s > seq]
     if model:
         assert order.last == max(model)
+
+
+@given(st.integers(0, 1500), st.lists(st.tuples(st.integers(1, 1600), st.booleans()), max_size=60), st.integers(0, 4))
+def test_an_order_that_knows_places_says_what_one_with_names_says(
+    count: int, steps: list[tuple[int, bool]], fetched: int
+) -> None:
+    keys, seqs = [f"k{place:04}" for place in range(count)], array("Q", range(1, count + 1))
+    places = array("I", reversed(range(count)))
+    order, model = DotOrder.over(seqs, places, keys), DotOrder(seqs, keys[::-1])
+    for _ in range(fetched):
+        order.fetch()
+    for seq, adds in steps:
+        assert order.get(seq) == model.get(seq)
+        if adds:
+            order.set(seq, f"new{seq}")
+            model.set(seq, f"new{seq}")
+        elif model.get(seq) is not None:
+            order.remove(seq)
+            model.remove(seq)
+    assert [order.get(seq) for seq in range(1602)] == [model.get(seq) for seq in range(1602)]
+    while order.fetch():
+        pass
+    assert list(order.behind(0)) == list(model.behind(0))
+
+
+def test_what_a_start_postponed_is_done_slice_by_slice_and_then_over() -> None:
+    ops: list[Op] = [Set(Entry(f"k{seq}", b"v", 1, 1, seq)) for seq in range(1, 2001)]
+    store = Store(CHANGES_MAX, image_of(applied(ops)))
+    slices = 1
+    while store.settle(100):
+        slices += 1
+    assert slices == 4
+    assert [keys for _, keys in store.of_origin(1, 1998)] == [[ops[1998].entry], [ops[1999].entry]]

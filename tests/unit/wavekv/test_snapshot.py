@@ -159,6 +159,7 @@ def _set_of(place: int, **fields: Any) -> Callable[[list[tuple[int, Any]]], None
         lambda held: held.__setitem__(1, (ENTRIES, 7)),
         lambda held: held.__setitem__(2, (EXPIRING, [b"1234567", b"1234"])),
         lambda held: held.__setitem__(3, (DOTS, [1, b"12345678", b""])),
+        lambda held: held[3][1].__setitem__(2, b"\3\0\0\0\0\0\0\0"),  # a place behind the last entry
         lambda held: held.__setitem__(4, (TAIL, [])),
         _set_of(0, node_id=0),
         _set_of(0, uuid=b"short"),
