@@ -70,6 +70,22 @@ class DataDirectory:
     """Descriptor of the locked file."""
     converted: Conversion | None = None
     """How it became ours, where it was the original system's until now and no process has run on it."""
+    before: bytes | None = None
+    """What `IDENTITY` held before this start was counted; None: there was none, or it was made just now."""
+
+    def uncount(self, disk: Disk = OS_DISK) -> None:
+        """Take this start back: it is refused for what a newer or foreign program wrote, which stays as it was found.
+
+        Nothing was written under any origin yet, so the next start may have this one's number.
+
+        Raises:
+            DiskFull, DiskFailed: `IDENTITY` could not be written; the start stays counted, which harms nothing.
+        """
+        if self.before is not None:
+            try:
+                replace_file(disk, self.path / IDENTITY, self.before)
+            except OSError as error:
+                raise disk_error(error, f"write {self.path / IDENTITY}") from error
 
     @property
     def first_process(self) -> bool:
@@ -144,6 +160,7 @@ def open_directory(
             found = born
         finish_conversion(path, disk)
         converted = None if found.boot_count else read_conversion(path)
+        before = (path / IDENTITY).read_bytes() if found.boot_count else None
         identity = replace(found, cluster_id=found.cluster_id or cluster_id, boot_count=found.boot_count + 1)
         _keep(path, identity, disk)
     except OSError as error:
@@ -152,7 +169,7 @@ def open_directory(
     except BaseException:
         os.close(lock)
         raise
-    return DataDirectory(path, identity, is_new, lock, converted)
+    return DataDirectory(path, identity, is_new, lock, converted, before)
 
 
 def _keep(path: Path, identity: Identity, disk: Disk) -> None:

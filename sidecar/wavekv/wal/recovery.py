@@ -20,7 +20,7 @@ from typing import Final, Generic, Literal, TypeVar
 from wavekv.core.image import Image
 from wavekv.core.loading import Loader
 from wavekv.disk import OS_DISK, Disk, disk_error, is_full, write_all, write_synced
-from wavekv.errors import ForeignDirectory, SnapshotDamaged
+from wavekv.errors import BadHeader, ForeignDirectory, NewerVersion, SnapshotDamaged
 from wavekv.snapshot.files import Numbered, snapshot_number, snapshots, sweep
 from wavekv.snapshot.reading import load, read_head
 from wavekv.wal.directory import DataDirectory
@@ -88,6 +88,9 @@ def recover(
     """
     try:
         return _Recovery(directory, loader_over, disk, progress).run()
+    except (BadHeader, ForeignDirectory, NewerVersion):
+        directory.uncount(disk)
+        raise
     except OSError as error:
         raise disk_error(error, f"recover the log in {directory.path}") from error
 

@@ -189,17 +189,11 @@ def with_later_identity(path: Path) -> None:
 def test_what_a_newer_version_wrote_refuses_the_start_and_stays_as_it_was(
     compacted: Path, change: Callable[[Path], None]
 ) -> None:
-    """All but the count of starts, which is raised before the log is read."""
     change(compacted)
-    before, who = content(compacted), identity(compacted)
+    before = content(compacted)
     with pytest.raises(NewerVersion, match="newer"):
         start(compacted)
-    after = content(compacted)
-    counted = identity(compacted)
-    assert counted == {**who, "boot_count": counted["boot_count"]}
-    assert {**after, "IDENTITY": b""} == {**before, "IDENTITY": b""}
-    if change is with_later_identity:
-        assert after == before
+    assert content(compacted) == before
 
 
 def test_the_changes_above_are_what_refuses(compacted: Path) -> None:
