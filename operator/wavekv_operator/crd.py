@@ -256,7 +256,7 @@ def _limits() -> Schema:
     return {
         **_object(
             "How much each member takes. Writes are refused at 90 % of entries and bytes, merges at 100 %. "
-            "All of it is held in memory: plan 60 MiB, the bytes, and 450 bytes for each entry.",
+            "All of it is held in memory: plan 60 MiB, the bytes, and 250 bytes for each entry.",
             **{
                 LIMIT_FIELDS["entries"]: _count_limit(
                     "entries", "Entries held, deleted ones included until they are collected."
