@@ -6,7 +6,7 @@ first member has reported; a member that was drained and is covered leaves; memb
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -116,7 +116,7 @@ def next_document(
     """Return the document that should be in force (None: not known yet), and the member that is leaving."""
     if held is None:
         return _first(cluster, views, has_claims=has_claims, has_pods=has_pods), None
-    document = _taken_over(held, views)
+    document = _taken_over(cluster, held, views)
     leaving = _leaving(cluster, document, views)
     if document is not held:
         return document, leaving
@@ -143,17 +143,26 @@ def _newest(views: Mapping[str, MemberView]) -> MemberView | None:
     return max(informed, key=lambda view: (view.known, view.name), default=None)
 
 
-def _taken_over(held: Document, views: Mapping[str, MemberView]) -> Document:
+def _taken_over(cluster: Cluster, held: Document, views: Mapping[str, MemberView]) -> Document:
     """Return `held`, or what the members' newer epoch makes of it: volumes outlive the custom resource.
 
-    Their epoch of the same number may name others than `held` does, where the resource was made again in between.
+    Where the resource was made again in between, some may know an epoch of the same number that names others. Whoever
+    belongs to either then belongs to the next: the ones too many are drained, nobody leaves by the way.
     """
     newest = _newest(views)
     if newest is None or newest.known < held.epoch:
         return held
-    if newest.known == held.epoch and set(newest.members) == set(held.members):
+    if newest.known > held.epoch:
+        return _following(newest, views)
+    members = {*held.members, *(name for view in views.values() if view.known == held.epoch for name in view.members)}
+    agreed = all(set(view.members) == members for view in views.values() if view.known == held.epoch)
+    if agreed and members == set(held.members):
         return held
-    return _following(newest, views)
+    return _following(replace(newest, members=_in_order(cluster, members)), views)
+
+
+def _in_order(cluster: Cluster, members: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(members, key=lambda name: names.ordinal(cluster.name, name) or 0))
 
 
 def _following(newest: MemberView, views: Mapping[str, MemberView]) -> Document:
@@ -182,8 +191,8 @@ def _with_reporting(cluster: Cluster, document: Document, views: Mapping[str, Me
     if not new:
         return document
     epoch = document.epoch + 1
-    members = sorted({*document.members, *new}, key=lambda name: names.ordinal(cluster.name, name) or 0)
-    return Document(epoch, tuple(members), {**document.admitted, **dict.fromkeys(new, epoch)})
+    members = _in_order(cluster, {*document.members, *new})
+    return Document(epoch, members, {**document.admitted, **dict.fromkeys(new, epoch)})
 
 
 def _leaving(cluster: Cluster, document: Document, views: Mapping[str, MemberView]) -> ScaleDown | None:

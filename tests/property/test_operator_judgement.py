@@ -146,6 +146,8 @@ async def play(replicas: int, script: list[tuple[str, int]]) -> None:
 
 @given(replicas=st.integers(1, 4), script=st.lists(steps, max_size=14))
 @example(replicas=3, script=[("delete and make again", 2), ("scale", 1)])  # two epochs of one number
+@example(replicas=1, script=[("silence", 0), ("scale", 2), ("delete and make again", 2)])  # only one of them names both
+@example(replicas=1, script=[("silence", 0), ("scale", 2), ("delete and make again", 3)])  # the newest agrees
 @settings(max_examples=80)
 def test_any_story_ends_well_and_no_step_of_it_loses_anything(replicas: int, script: list[tuple[str, int]]) -> None:
     asyncio.run(play(replicas, script))
