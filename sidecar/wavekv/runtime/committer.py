@@ -51,9 +51,19 @@ class Committer:
         syncer: Syncing,
         on_durable: Callable[[Group], None],
         find_room: FindRoom | None = None,
+        pace: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Commit `replica` through `syncer`; `find_room` looks for room on a full disk."""
+        """Commit `replica` through `syncer`.
+
+        Args:
+            replica: What stages.
+            syncer: Where groups become durable.
+            on_durable: Told each group once it is visible.
+            find_room: Looks for room on a full disk.
+            pace: Seconds that the next group has to wait; what arrives meanwhile goes with it, up to its bounds.
+        """
         self._replica = replica
+        self._pace = pace
         self._find_room = find_room
         self._syncer = syncer
         self._on_durable = on_durable
@@ -107,10 +117,14 @@ class Committer:
             self._seen_ticket = ticket
             self._loop.call_soon(self._flush)
             return
-        self._scheduled = False
-        self._submit()
+        pause = self._pace()
+        if pause:
+            self._loop.call_later(pause, self._submit)
+        else:
+            self._submit()
 
     def _submit(self) -> None:
+        self._scheduled = False
         group = None if self.failed.done() else self._replica.ready()
         if group is not None:
             self._syncer.submit(group.ops, group.next_seq, lambda error: self._from_any_thread(group, error))

@@ -8,6 +8,9 @@ so nothing here forks, and the loop does no more than read its lines. Afterwards
 
 The last but one snapshot and the segments behind it stay until the next compaction: should the newest turn out broken,
 they say all that it said. With a share of a quarter that takes two and a half times the data, at most.
+
+Writers can outrun the process. Then it gets an ordinary priority, an older generation whose log has outgrown its share
+goes at once, and commits are paced, ever more the further the log is behind: it is the disk that is bounded.
 """
 
 import asyncio
@@ -35,6 +38,11 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1.0
 _BACKOFF_SECONDS: Final = 10.0
 _BACKOFF_SECONDS_MAX: Final = 600.0
+_PACED_FROM: Final = 2.0
+"""Times the size at which it is due that the log may reach before commits are paced, and the older generation kept."""
+_PACE_SECONDS: Final = 0.02
+"""A commit waits this long for each further such time."""
+_PACE_SECONDS_MAX: Final = 0.25
 _LINE_BYTES_MAX: Final = 1 << 16
 """Of the worker's output; its lines are a hundred bytes."""
 
@@ -189,11 +197,19 @@ class Compactor:
     def due(self) -> bool:
         """Tell whether the log has grown, or aged, enough."""
         size, settings = self._log.size(), self._settings
-        threshold = max(settings.log_bytes_min, int(size.snapshot_bytes * settings.log_share))
-        if size.used_bytes >= threshold:
+        if size.used_bytes >= self._due_bytes(size.snapshot_bytes):
             return True
         aged = self._clock.monotonic() - self._compacted_at >= settings.age_ms_max / 1000
         return aged and size.last_sequence > self._compacted_sequence and size.used_bytes > 0
+
+    def _due_bytes(self, snapshot_bytes: int) -> int:
+        return max(self._settings.log_bytes_min, int(snapshot_bytes * self._settings.log_share))
+
+    def pace(self) -> float:
+        """Return how many seconds a commit has to wait, so that the log cannot outgrow the disk."""
+        size = self._log.size()
+        behind = size.used_bytes / self._due_bytes(size.snapshot_bytes)
+        return min(max(behind - _PACED_FROM, 0.0) * _PACE_SECONDS, _PACE_SECONDS_MAX)
 
     async def compact(self) -> bool:
         """Fold all that is in the log now; tell whether that went well. A failure is logged, counted and retried."""
@@ -228,7 +244,7 @@ class Compactor:
         await asyncio.to_thread(self._before_first)
         sequence = self._log.size().last_sequence
         last = await self._with_the_log(self._log.close_segment)
-        base = self._log.size().snapshot
+        base, folded_bytes = self._log.size().snapshot, self._log.size().used_bytes
         if last <= base:
             return
         try:
@@ -241,9 +257,19 @@ class Compactor:
         await self._with_the_log(lambda: self._log.folded(last, int(made["file_bytes"])))
         self._compacted_at, self._compacted_sequence = self._clock.monotonic(), sequence
         log.info("snapshot %d: %d entries in %d bytes", last, made["entries"], made["file_bytes"])
-        if base:
-            await asyncio.to_thread(retire, self._path, base, self._disk, self._settings.spares_max)
+        kept = base
+        if folded_bytes > _PACED_FROM * self._due_bytes(int(made["file_bytes"])):
+            kept = last
+            await asyncio.to_thread(self._forget, base)
+        if kept:
+            await asyncio.to_thread(retire, self._path, kept, self._disk, self._settings.spares_max)
             await self._work(["spares"])
+
+    def _forget(self, base: int) -> None:
+        """Remove the older generation's snapshot: with its log it would take more than its share of the disk."""
+        if base:
+            self._disk.unlink(self._path / snapshot_name(base))
+            self._disk.sync_dir(self._path)
 
     async def _merge(self, base: int, last: int) -> Mapping[str, Any]:
         return await self._work(["merge", "--base", str(base), "--last", str(last)])
@@ -264,7 +290,8 @@ class Compactor:
         Raises:
             _WorkerRefusal: it failed.
         """
-        arguments = [*command, "--data-dir", str(self._path), "--nice", str(self._settings.nice)]
+        nice = 0 if self.pace() else self._settings.nice
+        arguments = [*command, "--data-dir", str(self._path), "--nice", str(nice)]
         last: Mapping[str, Any] = {"error": "worker_failed", "detail": "the compaction process told nothing"}
         async for fields in self._worker(arguments):
             last = fields

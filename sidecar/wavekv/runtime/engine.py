@@ -62,6 +62,7 @@ class Engine:
         keep_epoch: Callable[[], Awaitable[None]],
         status: Callable[[], Mapping[str, Any]],
         find_room: FindRoom | None = None,
+        pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
     ) -> None:
         """Put a store to work; `token_suffix` tells its watches' tokens from those of the member's other store."""
@@ -69,7 +70,7 @@ class Engine:
         self._clock = clock
         self._observer = observer
         self._keep_epoch = keep_epoch
-        self.committer = Committer(replica, syncing, self._durable, find_room)
+        self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
         log_name = identity.uuid.hex() + token_suffix
         self.watches = WatchHub(replica.store, clock, limits, log_name, identity.inc)

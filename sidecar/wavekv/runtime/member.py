@@ -70,7 +70,12 @@ class Member:
         self._replica = parts.replica
         self._clock = parts.clock
         self.persistent = self._engine(
-            parts.replica, parts.syncer, parts.transport, on_round=self._round_ended, find_room=self._find_room
+            parts.replica,
+            parts.syncer,
+            parts.transport,
+            on_round=self._round_ended,
+            find_room=self._find_room,
+            pace=parts.compactor.pace,
         )
         self.ephemeral = self._engine(
             parts.ephemeral,
@@ -109,6 +114,7 @@ class Member:
         *,
         on_round: Callable[[Link], None],
         find_room: FindRoom | None = None,
+        pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
     ) -> Engine:
         parts = self._parts
@@ -125,6 +131,7 @@ class Member:
             keep_epoch=self._keep_epoch,
             status=self.status,
             find_room=find_room,
+            pace=pace,
             token_suffix=token_suffix,
         )
 

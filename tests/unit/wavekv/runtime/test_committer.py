@@ -247,3 +247,22 @@ async def test_on_a_full_disk_values_are_refused_unstaged_and_deletes_go_on(monk
     await bench.until_busy()
     bench.disk.release()
     await taken
+
+
+async def test_a_paced_commit_takes_along_what_arrives_meanwhile() -> None:
+    bench, pauses = Bench(), iter([0.001, 0.0])
+    bench.committer = Committer(bench.replica, bench.disk, bench.shown.append, pace=lambda: next(pauses))
+    writes = [bench.put("a")]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not bench.disk.busy
+    writes.append(bench.put("b"))
+    while not bench.disk.busy:
+        await asyncio.sleep(0)
+    assert bench.keys() == [["a", "b"]]
+    bench.disk.release()
+    await asyncio.gather(*writes)
+    later = bench.put("c")
+    await bench.until_busy()
+    bench.disk.release()
+    await later

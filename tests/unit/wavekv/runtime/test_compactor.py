@@ -148,6 +148,27 @@ async def test_a_later_one_lets_the_segments_go_that_its_base_holds(bench: Bench
     assert sorted(file.name for file in bench.path.glob("*.wal")) == ["00000002.wal", "00000003.wal", "00000004.wal"]
 
 
+@pytest.mark.parametrize(
+    ("used", "seconds"), [(2000, 0.0), (2500, 0.01), (3000, 0.02), (12_000, 0.2), (14_500, 0.25), (99_000, 0.25)]
+)
+async def test_commits_are_paced_the_more_the_further_the_log_is_behind(
+    bench: Bench, used: int, seconds: float
+) -> None:
+    bench.log.now = LogSize(1, used, 4096, 20)
+    assert bench.compactor.pace() == pytest.approx(seconds)
+
+
+async def test_an_older_generation_whose_log_outgrew_its_share_goes_at_once(bench: Bench) -> None:
+    for number in (1, 2, 3, 4):
+        (bench.path / f"{number:08}.wal").touch()
+    (bench.path / snapshot_name(1)).touch()
+    bench.log.now = LogSize(3, 2001, 4096, 20, 1, 900)
+    bench.answers = [[MADE]]
+    assert await bench.compactor.compact()
+    assert [file.name for file in bench.path.glob("*.snapshot")] == ["00000003.snapshot"]
+    assert [file.name for file in bench.path.glob("*.wal")] == ["00000004.wal"]
+
+
 async def test_a_broken_base_is_put_aside_and_the_one_before_it_taken(bench: Bench) -> None:
     for number in (1, 2):
         (bench.path / snapshot_name(number)).touch()
