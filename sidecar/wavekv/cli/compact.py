@@ -19,7 +19,7 @@ from wavekv.disk import OS_DISK, disk_error
 from wavekv.errors import Corruption
 from wavekv.snapshot.files import newest
 from wavekv.snapshot.reading import check
-from wavekv.wal.contents import read_identity
+from wavekv.wal.contents import HEAL_FIRST, read_identity
 from wavekv.wal.directory import DataDirectory, allow_snapshots, lock_directory
 from wavekv.wal.reading import NOTHING, Folded, read_log
 from wavekv.wal.recovery import recover
@@ -59,7 +59,7 @@ def _compact(directory: DataDirectory) -> Merged | None:
             behind = Folded(base.number, check(base.path, progress).head.position)
     log = read_log(path, directory.identity.node_id, lambda _: None, behind=behind)
     if log.corrupt is not None:
-        raise Corruption(f"{path} is damaged ({log.cause}); start the member so that it heals, then stop it")
+        raise Corruption(f"{path} is damaged ({log.cause}); {HEAL_FIRST}")
     _, recovery = recover(directory, _Nothing)  # a torn tail is cut as a start would cut it
     segments = [number for file in path.iterdir() if (number := segment_number(file.name)) is not None]
     last = max(segments, default=0)

@@ -212,7 +212,7 @@ class _Process:
         if recovery.damage == "torn_tail":
             log.warning("the log ended in an unfinished write (%s); %d bytes cut", recovery.cause, recovery.cut_bytes)
         elif recovery.damage == "snapshot":
-            log.error("a snapshot was broken, an older one stood in for it: %s", recovery.cause)
+            log.error("a snapshot is damaged and set aside; older state and the log stood in: %s", recovery.cause)
         elif recovery.damage is not None:
             kept = ", ".join(str(path) for path in recovery.quarantined)
             log.error("the log is damaged (%s); the part behind it is kept in %s", recovery.cause, kept)

@@ -143,5 +143,6 @@ class Readiness:
         if membership.must_heal():
             return Starting("the volume is new, was damaged or admitted again, and heals from the other members first")
         if not self._greeted:
-            return Starting("waiting for a first exchange with a peer")
+            waits = self._gossip.links
+            return Starting("waiting for a first exchange with a peer" if waits else "the member is starting")
         return None

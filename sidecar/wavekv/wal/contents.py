@@ -17,6 +17,10 @@ from wavekv.wal.crate import find_crate_files
 from wavekv.wal.directory import IDENTITY, Identity, decode_identity
 from wavekv.wal.reading import NOTHING, Folded, read_log
 
+HEAL_FIRST = (
+    "start the member beside its peers so that it heals, then stop it. Without peers it starts with what lies before "
+    "the damage: copy the directory first"
+)
 _CHANGES = 1
 """Changes remembered while reading: nobody asks for them."""
 
@@ -50,7 +54,7 @@ def read_directory(path: Path) -> Contents:
     loader = loader_over(_CHANGES, image)
     log = read_log(path, identity.node_id, loader.apply, stored=loader.stored, behind=behind)
     if log.corrupt is not None:
-        raise Corruption(f"the log in {path} is damaged ({log.cause}); start the member so that it heals, then stop it")
+        raise Corruption(f"the log in {path} is damaged ({log.cause}); {HEAL_FIRST}")
     store = loader.store()
     return Contents(identity, store.packed, store.standing)
 
