@@ -162,7 +162,7 @@ def test_a_damaged_log_is_not_exported(tmp_path: Path, capsys: Captured) -> None
     data[60] ^= 1
     file.write_bytes(data)
     assert export(path, tmp_path / "out") == 4
-    assert "start the member so that it heals" in capsys.readouterr().err
+    assert "start the member beside its peers so that it heals" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
