@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from wavekv.cli.client import Client, Item
-from wavekv.cli.records import json_line
+from wavekv.cli.records import expiry, json_line
 from wavekv.cli.target import Target, of_store, targeted
 from wavekv.config import Limits
 from wavekv.errors import UsageError, ValueTooLarge
@@ -161,11 +161,6 @@ def list_keys(
                 last, count = item, count + 1
 
     asyncio.run(ask())
-
-
-def expiry(expires_at: int | None) -> dict[str, int]:
-    """Return the member of a JSON line that tells an expiry, none where there is none."""
-    return {} if expires_at is None else {"expires_at": expires_at}
 
 
 def _row(item: Item) -> str:
