@@ -166,7 +166,12 @@ def list_keys(
 def _row(item: Item) -> str:
     if item.value is None:
         return visible(item.key)
-    return f"{visible(item.key)}\t{visible(item.value.decode(errors='backslashreplace'))}"
+    return f"{visible(item.key)}\t{visible_value(item.value)}"
+
+
+def visible_value(value: bytes) -> str:
+    """Return `value` on one line; bytes that are not text are escaped too."""
+    return visible(value.decode(errors="backslashreplace"))
 
 
 def visible(text: str) -> str:
