@@ -189,12 +189,20 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise StorageError(f"cannot read {file}: {error.strerror}") from error
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: OSError) -> StorageError:
+    """Return the error for a named file that cannot be read."""
+    if isinstance(error, IsADirectoryError):
+        return StorageError(f"{file} is a directory: name a file in it, or check all of it: wavekv wal verify {file}")
+    return StorageError(f"cannot read {file}: {error.strerror}")
 
 
 def _header(data: bytes, file: Path) -> Header:
     node_id = crate_node_id(file.name)
-    header = read_header(data, str(file)) if node_id is None else crate_header(data, file, node_id)
+    # Whoever names a file may have meant another: no advice to move this one away.
+    header = read_header(data, str(file), "") if node_id is None else crate_header(data, file, node_id, "")
     if header is None:
         raise BadHeader(f"{file} ends inside its header: nothing was ever written to it")
     return header

@@ -94,6 +94,23 @@ def test_a_missing_file_exits_1_and_is_named(command: str, capsys: pytest.Captur
     assert "cannot read nowhere.wal: No such file" in err
 
 
+@pytest.mark.parametrize("command", ["dump", "verify"])
+@pytest.mark.parametrize("name", ["a.txt", "node_1.wal"])
+def test_a_named_file_that_is_no_log_is_told_by_its_bytes_and_not_to_be_moved(
+    name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"hello there")
+    code, lines, err = wavekv(command, tmp_path / name, capsys=capsys)
+    assert (code, lines) == (4, [])
+    assert "it has b'o th' at byte 4, where a log has WKVL [" in err
+
+
+def test_a_dump_of_a_directory_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = wavekv("dump", tmp_path, capsys=capsys)
+    assert code == 1
+    assert f"is a directory: name a file in it, or check all of it: wavekv wal verify {tmp_path} [" in err
+
+
 def test_dump_for_people_shows_each_operation_and_cuts_long_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
