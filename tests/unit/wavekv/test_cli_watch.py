@@ -173,6 +173,25 @@ async def test_a_value_is_put_with_a_time_to_live_and_shown_with_it(
     assert "invalid_parameter" in capsys.readouterr().err
 
 
+async def test_a_put_that_wants_no_value_there_says_which_is(http: Plane, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await ran(http, "put", "a\n", "v", "--if-absent") == 0
+    etag = http.store.entries["a\n"].etag
+    capsys.readouterr()
+    assert await ran(http, "put", "a\n", "w", "--if-absent") == 1
+    said = f"wavekv: a\\n holds a value already (etag {etag}) [precondition_failed]\n"
+    assert capsys.readouterr() == ("", said)
+    assert await ran(http, "put", "a\n", "w", "--if-match", "1.1.1") == 1
+    assert "If-Match does not hold" in capsys.readouterr().err
+
+
+async def test_an_absent_key_is_told_in_the_same_words_by_get_and_delete(
+    http: Plane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("get", "delete"):
+        assert await ran(http, command, "k") == 1
+        assert capsys.readouterr() == ("", "wavekv: there is no key 'k' [not_found]\n")
+
+
 async def test_the_ephemeral_store_is_named_by_a_flag(http: Plane, capsys: pytest.CaptureFixture[str]) -> None:
     assert await ran(http, "put", "k", "v", "--ephemeral") == 0
     assert not http.store.entries

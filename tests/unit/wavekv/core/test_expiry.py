@@ -136,8 +136,10 @@ def test_expire_works_on_a_staged_value_and_none_makes_it_stay() -> None:
     assert member.store.entries["k"].expires_at is None
     assert member.store.take_expired(10_000, 10) == []
     member.replica.delete("k", 10_000)
-    with pytest.raises(KeyNotFound):
+    with pytest.raises(KeyNotFound, match="^there is no key 'k'$"):
         member.replica.expire("k", 20_000, 10_000)
+    with pytest.raises(KeyNotFound, match="^there is no key 'k'$"):
+        member.replica.delete("k", 10_000)
 
 
 def test_the_count_of_live_values_follows_each_expiry_once() -> None:
