@@ -400,14 +400,18 @@ class MemberUnreachable(WaveKVError):
 
 
 class RefusedByMember(WaveKVError):
-    """A refusal that the command line got from a member: code and status are the answer's, whatever its version."""
+    """A refusal that the command line got from a member: code and status are the answer's, whatever its version.
+
+    `etag` is the entity tag that came with it, without quotes, empty where none did.
+    """
 
     code = "refused"
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(self, status: int, code: str, detail: str, etag: str = "") -> None:
         super().__init__(detail)
         self.answer_status = status
         self.answer_code = code
+        self.etag = etag
 
     @property
     def named(self) -> str:

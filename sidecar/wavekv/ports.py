@@ -239,6 +239,10 @@ class KeyValues(Protocol):
         """Return the number of live entries."""
         ...
 
+    def expiring(self) -> int:
+        """Return how many of the live entries will expire."""
+        ...
+
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> Watch:
         """Watch the key `selector`, or all keys that start with it; `since` is the token to resume behind.
 

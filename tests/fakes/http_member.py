@@ -29,6 +29,8 @@ class HttpMember:
 
     def __init__(self, fault: Callable[[str, str, int], Fault] | None = None, socket: str | None = None) -> None:
         self.entries: dict[str, bytes] = {}
+        self.expiring: dict[str, int] = {}
+        self.ttls: list[tuple[str, str | None]] = []
         self.puts: Counter[str] = Counter()
         self.written: list[tuple[str, bytes]] = []
         self.gets: Counter[str] = Counter()
@@ -87,8 +89,9 @@ class HttpMember:
         page = [self._item(key, query.get("keys_only") == "true") for key in keys[:limit]]
         return web.json_response({"entries": page, "next": keys[limit - 1] if len(keys) > limit else None})
 
-    def _item(self, key: str, bare: bool) -> dict[str, str]:
-        item = {"key": key, "etag": self._etag(key)}
+    def _item(self, key: str, bare: bool) -> dict[str, Any]:
+        item: dict[str, Any] = {"key": key, "etag": self._etag(key)}
+        item |= {"expires_at": self.expiring[key]} if key in self.expiring else {}
         return item if bare else item | {"value": base64.b64encode(self.entries[key]).decode()}
 
     def _etag(self, key: str) -> str:
@@ -122,11 +125,14 @@ class HttpMember:
         if request.method == "DELETE":
             del self.entries[key]
             return web.Response(headers=headers)
+        headers |= {"Wavekv-Expires-At": str(self.expiring[key])} if key in self.expiring else {}
         return web.Response(body=self.entries[key], headers=headers)
 
     def _put(self, request: web.Request, key: str, value: bytes, fault: Fault) -> web.Response:
         found = key in self.entries
         self.entries[key] = value
+        self.ttls.append((key, request.query.get("ttl")))
+        self.expiring.pop(key, None)
         self.puts[key] += 1
         self.written.append((key, value))
         if fault == CUT_AFTER:

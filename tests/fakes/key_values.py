@@ -259,6 +259,10 @@ class FakeKeyValues:
         now_ms = self.clock.now_ms()
         return sum(entry.alive(now_ms) for entry in self.entries.values())
 
+    def expiring(self) -> int:
+        now_ms = self.clock.now_ms()
+        return sum(entry.alive(now_ms) and entry.expires_at is not None for entry in self.entries.values())
+
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> FakeWatch:
         self._fail()
         if len(self.watches) >= self.limits.watchers_max:

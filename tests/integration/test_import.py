@@ -73,6 +73,51 @@ def test_export_and_import_carry_any_value_over(tmp_path: Path) -> None:
         assert sink.entries == entries
 
 
+def test_an_expiry_is_carried_over_as_the_time_that_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    expires_at = time.time_ns() // 1_000_000 + 3_600_000
+    with HttpMember() as source, HttpMember() as sink:
+        source.entries = {"a": b"1", "b": b"2"}
+        source.expiring = {"a": expires_at}
+        assert run(["export", str(path), "--url", source.url]) == 0
+        assert json.loads(path.read_text().splitlines()[0]) == {"key": "a", "value": "1", "expires_at": expires_at}
+        assert import_(sink, path) == 0
+        ttls = dict(sink.ttls)
+    assert ttls["b"] is None
+    assert 3500 < float(ttls["a"] or 0) <= 3600
+
+
+def test_what_has_expired_is_left_out_and_counted_and_a_ttl_is_sent_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some.jsonl"
+    lines = [{"expires_at": 1}, {"ttl": 1.5}, {"ttl": "keep"}, {"etag": "1.2.3"}]
+    path.write_text("".join(json.dumps({"key": f"k{i}", "value": ""} | more) + "\n" for i, more in enumerate(lines)))
+    with HttpMember() as member:
+        assert import_(member, path) == 1
+        assert sorted(member.ttls) == [("k1", "1.5"), ("k2", "keep")]
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["expired"], facts["imported"], facts["refused"]) == (1, 2, {"malformed": 1})
+    assert "line 4 refused" in err
+
+
+@pytest.mark.parametrize(("held", "puts"), [(None, 1), (-1001, 1), (-1, 0), (1, 0), (61_000, 1)])
+def test_a_doubtful_record_is_put_again_unless_the_member_holds_its_expiry_too(
+    tmp_path: Path, held: int | None, puts: int
+) -> None:
+    path = tmp_path / "one.jsonl"
+    expires_at = time.time_ns() // 1_000_000 + 3_600_000
+    path.write_text(json.dumps({"key": "k", "value": "v", "expires_at": expires_at}))
+    with HttpMember(lambda method, key, number: Problem(507, "disk_full") if number == 1 else None) as member:
+        assert import_(member, path) == 1
+        assert state_of(path).exists()
+        member.entries["k"] = b"v"
+        member.expiring = {} if held is None else {"k": expires_at + held}
+        assert import_(member, path) == 0
+        assert member.puts["k"] == puts
+
+
 def test_records_of_one_key_keep_their_order_and_are_never_under_way_together(tmp_path: Path) -> None:
     path = tmp_path / "same.csv"
     rows = [f"k{number % 7},{number}" for number in range(2000)]

@@ -201,11 +201,19 @@ def test_an_unwritable_directory_is_refused(member: MemberProcess, unwritable: P
     assert not log.exists()
 
 
-@pytest.mark.parametrize("plane", ["http", "resp", "peer", "metrics"])
-def test_a_taken_port_is_refused_by_its_number(member: MemberProcess, plane: str) -> None:
+@pytest.mark.parametrize(
+    ("plane", "flag"),
+    [
+        ("http", "--listen"),
+        ("resp", "--resp-listen"),
+        ("peer", "--peer-listen"),
+        ("metrics", "--metrics-listen"),
+    ],
+)
+def test_a_taken_port_is_refused_by_its_number_and_flag(member: MemberProcess, plane: str, flag: str) -> None:
     port = getattr(member, plane)
     with socket.create_server(("127.0.0.1", port)):
-        assert str(port) in refused(member, EXIT_REFUSED, "port_taken")
+        assert f"{flag} 127.0.0.1:{port} is taken" in refused(member, EXIT_REFUSED, "port_taken")
 
 
 @pytest.mark.parametrize(

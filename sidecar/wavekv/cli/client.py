@@ -172,7 +172,7 @@ class Client:
         except aiohttp.ClientError as error:
             raise self._stranger() from error
         if not response.ok or response.status >= 300:
-            raise refusal(response.status, body)
+            raise refusal(response.status, body, _etag(response.headers))
         return response.status, response.headers, body
 
     def _object(self, body: bytes) -> dict[str, Any]:
@@ -200,14 +200,14 @@ def unreachable(target: Target, error: Exception) -> MemberUnreachable:
     )
 
 
-def refusal(status: int, body: bytes) -> RefusedByMember:
+def refusal(status: int, body: bytes, etag: str = "") -> RefusedByMember:
     """Return the error for a problem document (RFC 9457), or for whatever a stranger sent instead."""
     try:
         problem = json.loads(body)
         code, detail = problem["code"], problem["detail"]
     except (ValueError, KeyError, TypeError):
         code, detail = f"http_{status}", f"the answer was HTTP {status}"
-    return RefusedByMember(status, str(code), str(detail))
+    return RefusedByMember(status, str(code), str(detail), etag)
 
 
 def _etag(headers: Mapping[str, str]) -> str:

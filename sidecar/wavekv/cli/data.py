@@ -14,10 +14,10 @@ from typing import Any
 import click
 
 from wavekv.cli.client import Client, Item
-from wavekv.cli.records import json_line
+from wavekv.cli.records import expiry, json_line
 from wavekv.cli.target import Target, of_store, targeted
 from wavekv.config import Limits
-from wavekv.errors import UsageError, ValueTooLarge
+from wavekv.errors import PreconditionFailed, RefusedByMember, UsageError, ValueTooLarge
 
 
 def as_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,7 +50,11 @@ def get(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
 @click.option("--file", type=click.Path(path_type=Path), help="Take the value from this file.")
 @click.option("--if-absent", is_flag=True, help="Only if the key holds no value.")
 @click.option("--if-match", metavar="ETAG", help="Only over the value with this entity tag, as get --json shows it.")
-@click.option("--ttl", metavar="SECONDS", help="Let it expire; keep: as what is there does. Without: never.")
+@click.option(
+    "--ttl",
+    metavar="SECONDS",
+    help="Expire after this many seconds, or `keep` the expiry that is there.  [default: never]",
+)
 @as_json_option
 @of_store
 @targeted
@@ -73,7 +77,13 @@ def put(  # noqa: PLR0917 - one argument for each option
 
     async def ask() -> None:
         async with Client(target, ephemeral=ephemeral) as client:
-            stored = await client.put(key, content, conditions, ttl)
+            try:
+                stored = await client.put(key, content, conditions, ttl)
+            except RefusedByMember as error:
+                if not if_absent or if_match is not None or error.answer_code != PreconditionFailed.code:
+                    raise
+                detail = f"{visible(key)} holds a value already (etag {error.etag})"
+                raise RefusedByMember(error.answer_status, error.answer_code, detail, error.etag) from error
         if as_json:
             click.echo(json.dumps({"key": key, "etag": stored.etag, "created": stored.created}, ensure_ascii=False))
         else:
@@ -163,15 +173,15 @@ def list_keys(
     asyncio.run(ask())
 
 
-def expiry(expires_at: int | None) -> dict[str, int]:
-    """Return the member of a JSON line that tells an expiry, none where there is none."""
-    return {} if expires_at is None else {"expires_at": expires_at}
-
-
 def _row(item: Item) -> str:
     if item.value is None:
         return visible(item.key)
-    return f"{visible(item.key)}\t{visible(item.value.decode(errors='backslashreplace'))}"
+    return f"{visible(item.key)}\t{visible_value(item.value)}"
+
+
+def visible_value(value: bytes) -> str:
+    """Return `value` on one line; bytes that are not text are escaped too."""
+    return visible(value.decode(errors="backslashreplace"))
 
 
 def visible(text: str) -> str:

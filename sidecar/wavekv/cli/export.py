@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wavekv.cli.client import Client
 from wavekv.cli.crate_export import export_crate
-from wavekv.cli.records import json_line
+from wavekv.cli.records import expiry, json_line
 from wavekv.cli.status import field
 from wavekv.cli.target import Target, targeted
 from wavekv.core.types import U32_MAX
@@ -45,7 +45,8 @@ def export(
 ) -> None:
     """Write all entries to FILE (- or nothing: stdout), one JSON object a line.
 
-    Each has "key" and "value", or "value_base64" where the value is not UTF-8. `wavekv import` reads it back.
+    Each has "key" and "value", or "value_base64" where the value is not UTF-8, and "expires_at" (milliseconds since
+    1970) where it expires. `wavekv import` reads it back.
 
     With --format crate and --data-dir, FILE is a new or empty directory that a node of the original system opens, of
     version 1.0.0 or 2.x; tombstones and acknowledgements are in it.
@@ -96,7 +97,7 @@ async def _write(target: Target, prefix: str, output: BinaryIO) -> int:
             task = progress.add_task("exporting", total=total)
             async for item in client.items(prefix):
                 assert item.value is not None, "values were asked for"
-                output.write(json_line(item.key, item.value).encode() + b"\n")
+                output.write(json_line(item.key, item.value, **expiry(item.expires_at)).encode() + b"\n")
                 count += 1
                 if count % 1000 == 0:
                     progress.update(task, completed=count)

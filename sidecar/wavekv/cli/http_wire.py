@@ -20,10 +20,20 @@ BODY_BYTES_MAX = 16 << 20
 
 
 class Answer(NamedTuple):
-    """A status and a whole body."""
+    """A status, a whole body, and when the value in it expires (ms since 1970), None: never."""
 
     status: int
     body: bytes
+    expires_at: int | None = None
+
+
+class _Head(NamedTuple):
+    """What is kept of an answer's head: `start` and `end` are where its body lies in what was received."""
+
+    status: int
+    start: int
+    end: int
+    expires_at: int | None
 
 
 class WireCut(Exception):
@@ -38,7 +48,7 @@ class Wire(asyncio.Protocol):
         self._host = f" HTTP/1.1\r\nHost: {target.authority}\r\n".encode()
         self._received = bytearray()
         self._answer: asyncio.Future[Answer] | None = None
-        self._head: tuple[int, int, int] | None = None
+        self._head: _Head | None = None
         self.closed = False
 
     @classmethod
@@ -63,15 +73,16 @@ class Wire(asyncio.Protocol):
         """Ask for the value of `key`. Raises as `put`."""
         return await self._request(b"GET " + key_path(key).encode() + self._host + b"\r\n")
 
-    async def put(self, key: str, value: bytes) -> Answer:
-        """Store `value`.
+    async def put(self, key: str, value: bytes, ttl: str | None = None) -> Answer:
+        """Store `value`; `ttl` is the parameter, in characters that a query may hold as they are.
 
         Raises:
             WireCut: the connection ended first.
             MemberUnreachable: no answer in time, or one that cannot be understood.
         """
+        path = key_path(key) if ttl is None else f"{key_path(key)}?ttl={ttl}"
         length = b"Content-Length: %d\r\n\r\n" % len(value)
-        return await self._request(b"PUT " + key_path(key).encode() + self._host + length + value)
+        return await self._request(b"PUT " + path.encode() + self._host + length + value)
 
     async def _request(self, message: bytes) -> Answer:
         if self.closed:
@@ -113,17 +124,17 @@ class Wire(asyncio.Protocol):
             self._head = self._parse_head()
             if self._head is None:
                 return
-        status, start, end = self._head
+        status, start, end, expires_at = self._head
         if len(self._received) < end:
             return
         body = bytes(self._received[start:end])
         del self._received[:end]
         self._head = None
         if status >= 200 and self._answer is not None and not self._answer.done():
-            self._answer.set_result(Answer(status, body))
+            self._answer.set_result(Answer(status, body, expires_at))
 
-    def _parse_head(self) -> tuple[int, int, int] | None:
-        """Return status, where the body starts and where it ends; None until the head is there."""
+    def _parse_head(self) -> _Head | None:
+        """Return the head; None until it is there."""
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             if len(self._received) > HEAD_BYTES_MAX:
@@ -131,7 +142,7 @@ class Wire(asyncio.Protocol):
             return None
         first, *lines = bytes(self._received[:end]).split(b"\r\n")
         parts = first.split(b" ", 2)
-        length = 0
+        length, expires_at = 0, None
         if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
             self._stranger()
             return None
@@ -143,9 +154,11 @@ class Wire(asyncio.Protocol):
             elif name in (b"content-length", b"transfer-encoding"):
                 self._stranger()
                 return None
+            elif name == b"wavekv-expires-at" and text.isdigit():
+                expires_at = int(text)
             elif name == b"connection" and text.lower() == b"close":
                 self.closed = True
-        return int(parts[1]), end + 4, end + 4 + length
+        return _Head(int(parts[1]), end + 4, end + 4 + length, expires_at)
 
     def _stranger(self) -> None:
         if self._answer is not None and not self._answer.done():

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from wavekv.cli.import_ledger import ALREADY_THERE, IMPORTED, REFUSED, SUPERSEDED, Ledger
+from wavekv.cli.import_ledger import ALREADY_THERE, EXPIRED, IMPORTED, REFUSED, SUPERSEDED, Ledger
 from wavekv.cli.import_reader import Refusal
 
 LINE_SECONDS = 5.0
@@ -57,6 +57,7 @@ def summary(counts: Mapping[str, int], done: int, resumed_at: int, seconds: floa
         "imported": counts.get(IMPORTED, 0),
         "already_there": counts.get(ALREADY_THERE, 0),
         "superseded": counts.get(SUPERSEDED, 0),
+        "expired": counts.get(EXPIRED, 0),
         "skipped": {"blank": counts.get("blank", 0), "comment": counts.get("comment", 0)},
         "refused": refused,
         "resumed_at": resumed_at,
@@ -78,4 +79,6 @@ def summary_text(facts: Mapping[str, Any]) -> str:
     ]
     if facts["superseded"]:
         lines.insert(3, f"superseded by a later record {facts['superseded']:,}")
+    if facts["expired"]:
+        lines.insert(3, f"expired before they could be stored {facts['expired']:,}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from wavekv.errors import UsageError
 IMPORTED = "imported"
 ALREADY_THERE = "already_there"
 SUPERSEDED = "superseded"
+EXPIRED = "expired"
 REFUSED = "refused."
 """Begins the counts of refusals; the code follows."""
 

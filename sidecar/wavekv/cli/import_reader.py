@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Protocol
 
-from wavekv.cli.records import from_base64, parse_json_line
+from wavekv.cli.records import Parsed, from_base64, parse_json_line
 from wavekv.config import Limits
 from wavekv.core.types import parse_key
 from wavekv.errors import InvalidKey, UsageError, ValueTooLarge, WaveKVError
@@ -38,11 +38,13 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
-    """What is to be stored, and the line it began on (from 1)."""
+    """What is to be stored, and the line it began on (from 1); when it expires as in `Parsed`."""
 
     line: int
     key: str
     value: bytes
+    expires_at: int | None = None
+    ttl: str | None = None
 
 
 class Skipped(NamedTuple):
@@ -94,7 +96,7 @@ def units(source: BinaryIO, reading: Reading) -> Iterator[Unit]:
     """
     if reading.style == "csv":
         return _csv(source, reading)
-    return _by_line(source, reading, _json_record if reading.style == "jsonl" else _line_record)
+    return _by_line(source, reading, parse_json_line if reading.style == "jsonl" else _line_record)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes | None]:
@@ -108,7 +110,7 @@ def _lines(source: BinaryIO) -> Iterator[bytes | None]:
         line = source.readline(LINE_BYTES_MAX + 1)
 
 
-def _by_line(source: BinaryIO, reading: Reading, parse: Callable[[bytes], tuple[str, bytes]]) -> Iterator[Unit]:
+def _by_line(source: BinaryIO, reading: Reading, parse: Callable[[bytes], Parsed]) -> Iterator[Unit]:
     comment = reading.comment_prefix.encode() if reading.style == "lines" else b""
     for number, line in enumerate(_lines(source), 1):
         if line is None:
@@ -121,24 +123,20 @@ def _by_line(source: BinaryIO, reading: Reading, parse: Callable[[bytes], tuple[
             yield _checked(number, reading, lambda text=text: parse(text))  # type: ignore[misc]
 
 
-def _json_record(line: bytes) -> tuple[str, bytes]:
-    return parse_json_line(line)
+def _line_record(line: bytes) -> Parsed:
+    return Parsed(line.decode("utf-8", "surrogateescape"), line)
 
 
-def _line_record(line: bytes) -> tuple[str, bytes]:
-    return line.decode("utf-8", "surrogateescape"), line
-
-
-def _checked(line: int, reading: Reading, parse: Callable[[], tuple[str, bytes]]) -> Record | Refusal:
+def _checked(line: int, reading: Reading, parse: Callable[[], Parsed]) -> Record | Refusal:
     try:
-        key, value = parse()
+        key, value, expires_at, ttl = parse()
         key = parse_key(_raw(reading.key_prefix + key), reading.key_bytes_max)
         if len(value) > reading.value_bytes_max:
             raise ValueTooLarge(f"the value has {len(value)} bytes; at most {reading.value_bytes_max} are allowed")
     except WaveKVError as error:
         code = error.code if isinstance(error, InvalidKey | ValueTooLarge) else "malformed"
         return Refusal(line, code, error.detail)
-    return Record(line, key, value)
+    return Record(line, key, value, expires_at, ttl)
 
 
 def _raw(text: str) -> bytes:
@@ -204,7 +202,7 @@ def _header(rows: "_Rows") -> list[str]:
     return header
 
 
-def _csv_record(fields: dict[str, str]) -> tuple[str, bytes]:
+def _csv_record(fields: dict[str, str]) -> Parsed:
     if "value_base64" in fields:
-        return fields["key"], from_base64(fields["value_base64"])
-    return fields["key"], fields["value"].encode("utf-8", "surrogateescape")
+        return Parsed(fields["key"], from_base64(fields["value_base64"]))
+    return Parsed(fields["key"], fields["value"].encode("utf-8", "surrogateescape"))

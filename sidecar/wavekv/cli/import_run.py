@@ -5,12 +5,15 @@
 - At most `window_units` units are begun beyond the last saved statement. After a kill exactly these are in doubt; each
   is compared with the member first and put only if it differs. Of several doubtful records with one key only the last
   counts, because an earlier one would overwrite what is already right.
+- An expiry is sent as the time that is left when its put is sent; one that is over is not sent at all. A doubtful
+  record with a time to live is put again, since that counts from the put.
 - A connection cut while a put was under way leaves that put in doubt; it is compared the same way.
 - What the member refuses for the record's own fault is counted; what says "not now" is tried again for a bounded
   time; anything else ends the import, with what was done saved.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -21,7 +24,7 @@ from zlib import crc32
 
 from wavekv.cli.client import refusal
 from wavekv.cli.http_wire import Answer, Wire, WireCut
-from wavekv.cli.import_ledger import ALREADY_THERE, IMPORTED, SUPERSEDED, Ledger, Outcome
+from wavekv.cli.import_ledger import ALREADY_THERE, EXPIRED, IMPORTED, SUPERSEDED, Ledger, Outcome
 from wavekv.cli.import_reader import Record, Refusal, Skipped, Unit
 from wavekv.cli.target import Target
 from wavekv.errors import MemberUnreachable, RefusedByMember, UsageError, WaveKVError
@@ -29,6 +32,8 @@ from wavekv.errors import MemberUnreachable, RefusedByMember, UsageError, WaveKV
 STORED = (200, 201, 204)
 RECORDS_FAULT = (400, 409, 412, 413)
 NOT_NOW = (429, 503)
+EXPIRY_APART_MS_MAX = 1000
+"""What a record's expiry and the member's may differ by and still be the same: the way of the put takes a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +141,21 @@ class Import:
         while True:
             try:
                 wire = await lane.wire()
-                answer = await wire.get(record.key) if doubtful else await wire.put(record.key, record.value)
+                left_ms = _left_ms(record)
+                if left_ms == 0:
+                    return EXPIRED
+                if doubtful:
+                    answer = await wire.get(record.key)
+                else:
+                    ttl = record.ttl if left_ms is None else f"{left_ms // 1000}.{left_ms % 1000:03}"
+                    answer = await wire.put(record.key, record.value, ttl)
             except WireCut as cut:
                 doubtful, cuts = True, cuts + 1
                 if cuts > self._pace.cuts_max:
                     raise MemberUnreachable(f"the member at {self._target} cut {cuts} connections in a row") from cut
                 continue
             if doubtful and answer.status in (200, 404):
-                if answer.status == 200 and answer.body == record.value:
+                if answer.status == 200 and _holds(answer, record):
                     return ALREADY_THERE if resumed else IMPORTED
                 doubtful = False
             elif answer.status in STORED:
@@ -151,7 +163,7 @@ class Import:
             elif answer.status in NOT_NOW:
                 give_up = give_up or now() + self._pace.retry_seconds_max
                 if now() + pause > give_up:
-                    raise refusal(*answer)
+                    raise refusal(answer.status, answer.body)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, self._pace.pause_seconds_max)
             else:
@@ -164,15 +176,29 @@ def _fault(record: Record, answer: Answer) -> Refusal:
     Raises:
         RefusedByMember: the fault is not the record's.
     """
-    error: RefusedByMember = refusal(*answer)
+    error: RefusedByMember = refusal(answer.status, answer.body)
     if answer.status not in RECORDS_FAULT:
         raise error
     return Refusal(record.line, error.named, error.detail)
 
 
 def last_of_keys(window: Iterable[tuple[int, Unit]]) -> dict[str, int]:
-    """Return for each key among the numbered units of `window` the number of its last record."""
-    return {unit.key: number for number, unit in window if isinstance(unit, Record)}
+    """Return for each key among the numbered units of `window` the number of its last record that is not expired."""
+    return {unit.key: number for number, unit in window if isinstance(unit, Record) and _left_ms(unit) != 0}
+
+
+def _left_ms(record: Record) -> int | None:
+    """Return how long `record` has until the expiry it names, 0 when that is over; None where it names none."""
+    return None if record.expires_at is None else max(0, record.expires_at - time.time_ns() // 1_000_000)
+
+
+def _holds(answer: Answer, record: Record) -> bool:
+    """Tell whether the member's value is what putting `record` would leave."""
+    if answer.body != record.value or record.ttl is not None:
+        return False
+    if answer.expires_at is None or record.expires_at is None:
+        return answer.expires_at == record.expires_at
+    return abs(answer.expires_at - record.expires_at) <= EXPIRY_APART_MS_MAX
 
 
 class _Lane:

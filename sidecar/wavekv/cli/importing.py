@@ -56,7 +56,9 @@ class Options:
 def import_file(*, target: Target, file: str, style: Style | None, as_json: bool, **given: Any) -> None:
     """Load FILE (- for stdin) into the member.
 
-    jsonl: an object a line with "key" and "value" or "value_base64", as `wavekv export` writes. csv: a header with
+    jsonl: an object a line with "key" and "value" or "value_base64", as `wavekv export` writes, and with
+    "expires_at" (milliseconds since 1970) or "ttl" (seconds from the import) where it expires; what has expired is left
+    out. csv: a header with
     the columns key and value or value_base64. lines: each line is a key and its value the same bytes.
 
     An interrupted import goes on where it was when the same command is run again; of stdin it does not. Exit code 1

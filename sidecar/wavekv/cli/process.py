@@ -130,7 +130,7 @@ class _Process:
         document = read_document(settings.membership) if settings.membership else None
         certificates = Certificates(settings.tls) if settings.tls else None
         health = HealthServer(self._current_phase, self._metrics)
-        await health.start(open_tcp(settings.metrics_listen))
+        await health.start(open_tcp(settings.metrics_listen, "--metrics-listen"))
         stack.push_async_callback(health.stop)
 
         directory = await asyncio.to_thread(  # what is taken over from the original system may be long
@@ -280,7 +280,7 @@ class _Process:
             admin = AdminApi(member)
             stores = {"persistent": member.persistent, "ephemeral": member.ephemeral}
             service = PeerService(stores, directory.identity.cluster_id, server_tls, settings.limits, admin.handle)
-            await service.start(open_tcp(settings.peer_listen))
+            await service.start(open_tcp(settings.peer_listen, "--peer-listen"))
             stack.push_async_callback(service.stop)
         if certificates is not None:
             watching = asyncio.get_running_loop().create_task(certificates.watch())
@@ -288,10 +288,10 @@ class _Process:
         values = member.persistent.values
         http = HttpApi(values, member.ephemeral.values, settings.limits, self._metrics, self._clock)
         path = settings.socket or directory.path / "wavekv.sock"
-        await http.start([*open_loopback(settings.listen), open_unix(path, settings.socket_mode)])
+        await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
         resp = RespServer(values, settings.limits, self._metrics, self._clock)
-        await resp.start(open_loopback(settings.resp_listen))
+        await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 
 

@@ -1,14 +1,34 @@
 """One record as a JSON line: what `export` writes, `import` reads and `--json` prints.
 
-A value that is UTF-8 stays readable as `value`; any other travels as `value_base64`. Never both.
+A value that is UTF-8 stays readable as `value`; any other travels as `value_base64`. Never both. When it expires stands
+as `expires_at`, or, to be read alone, as `ttl` counted from the import.
 """
 
 import base64
 import binascii
 import json
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
 
+from wavekv.config import Limits
 from wavekv.errors import InvalidParameter
+from wavekv.http_api.expiry import expiry_of_number
+
+_FIELDS: Final = ("key", "value", "value_base64", "expires_at", "ttl")
+
+
+class Parsed(NamedTuple):
+    """What a line says. At most one of the two is there: when it expires (ms since 1970), or a parameter `ttl`."""
+
+    key: str
+    value: bytes
+    expires_at: int | None = None
+    ttl: str | None = None
+
+
+def expiry(expires_at: int | None) -> dict[str, int]:
+    """Return the member of a JSON line that tells an expiry, none where there is none."""
+    return {} if expires_at is None else {"expires_at": expires_at}
 
 
 def json_line(key: str, value: bytes | None, **more: Any) -> str:
@@ -22,11 +42,12 @@ def json_line(key: str, value: bytes | None, **more: Any) -> str:
     return json.dumps(record | more, ensure_ascii=False, separators=(",", ":"))
 
 
-def parse_json_line(line: bytes) -> tuple[str, bytes]:
-    """Return key and value of one line; members of other names are passed over.
+def parse_json_line(line: bytes) -> Parsed:
+    """Return what one line says.
 
     Raises:
-        InvalidParameter: not an object with a key and exactly one of value and value_base64, all strings.
+        InvalidParameter: not an object with a key and exactly one of value and value_base64, all strings; an expiry
+            that cannot be one; a field of another name, which could have meant something to its writer.
     """
     try:
         record = json.loads(line)
@@ -34,11 +55,30 @@ def parse_json_line(line: bytes) -> tuple[str, bytes]:
         raise InvalidParameter(f"not JSON: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("key"), str):
         raise InvalidParameter('not an object with a string "key"')
+    unknown = [name for name in record if name not in _FIELDS]
+    if unknown:
+        raise InvalidParameter(f"the field {json.dumps(unknown[0][:80])} is unknown; known are {', '.join(_FIELDS)}")
     named = [name for name in ("value", "value_base64") if name in record]
     if len(named) != 1 or not isinstance(record[named[0]], str):
         raise InvalidParameter('exactly one of "value" and "value_base64" has to be there, as a string')
     text = record[named[0]]
-    return record["key"], from_base64(text) if named == ["value_base64"] else _utf8(text)
+    value = from_base64(text) if named == ["value_base64"] else _utf8(text)
+    return Parsed(record["key"], value, *_expiry(record))
+
+
+def _expiry(record: dict[str, Any]) -> tuple[int | None, str | None]:
+    if "expires_at" in record:
+        expires_at = record["expires_at"]
+        if "ttl" in record:
+            raise InvalidParameter("expires_at and ttl exclude each other; give one")
+        if type(expires_at) is not int or expires_at < 0:
+            raise InvalidParameter("expires_at has to be a whole number of milliseconds since 1970")
+        return expires_at, None
+    if "ttl" not in record:
+        return None, None
+    ttl = record["ttl"]
+    expiry_of_number(ttl, 0, Limits().ttl_ms_max)
+    return None, ttl if isinstance(ttl, str) else format(Decimal(str(ttl)), "f")
 
 
 def from_base64(text: str) -> bytes:

@@ -8,22 +8,26 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from wavekv.cli.progress import bar
-from wavekv.cli.wal import describe, words
+from wavekv.cli.wal import describe, unreadable, words
+from wavekv.core.codec.crate_snapshot import MAGIC as CRATE_MAGIC
 from wavekv.core.codec.crate_snapshot import CrateSnapshot, decode_crate_snapshot
 from wavekv.core.ops import storing
 from wavekv.core.packed import unpack
 from wavekv.core.types import Entry
-from wavekv.errors import StorageError
+from wavekv.errors import BadHeader, SnapshotDamaged
 from wavekv.snapshot.blocks import MAGIC
 from wavekv.snapshot.files import snapshot_number
 from wavekv.snapshot.reading import Ends, check, entries
 from wavekv.snapshot.verification import verify as verify_native
 from wavekv.wal.crate import crate_node_id
+
+_BEGINNING_BYTES: Final = 64
+"""Where a snapshot of the original system has its magic, in each form it comes in."""
 
 
 @click.group()
@@ -77,7 +81,14 @@ def _native_facts(ends: Ends) -> dict[str, Any]:
 
 
 def _crate(file: Path) -> CrateSnapshot:
-    return decode_crate_snapshot(file.read_bytes(), str(file), crate_node_id(file.name))
+    data = file.read_bytes()
+    try:
+        return decode_crate_snapshot(data, str(file), crate_node_id(file.name))
+    except (BadHeader, SnapshotDamaged) as error:
+        if CRATE_MAGIC in data[:_BEGINNING_BYTES]:
+            raise
+        neither = f"it begins neither with {MAGIC.decode()} nor as one of the original system"
+        raise BadHeader(f"{file} is not a snapshot: {neither}") from error
 
 
 def _crate_facts(found: CrateSnapshot) -> dict[str, Any]:
@@ -100,4 +111,4 @@ def _readable(file: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise  # whoever reads what is printed went away
     except OSError as error:
-        raise StorageError(f"cannot read {file}: {error.strerror}") from error
+        raise unreadable(file, error) from error

@@ -86,10 +86,12 @@ def verify(path: Path) -> int:
     """
     file = _single_log(path)
     broken: list[SnapshotDamaged] = []
+    sound: list[str] = []
     with bar("verifying") as progress:
-        log = _replayed_directory(path, broken, progress) if file is None else _replayed_file(file)
+        log = _replayed_directory(path, sound, broken, progress) if file is None else _replayed_file(file)
     sequences = log.sequences
-    click.echo(f"{path}: {log.records} records in {log.groups} groups")
+    checked = f"{'; '.join(sound)}; behind {'it' if len(sound) == 1 else 'the oldest'} " if sound else ""
+    click.echo(f"{path}: {checked}{log.records} records in {log.groups} groups")
     click.echo(f"sequences: {sequences.gaps} gaps, {sequences.duplicates} repeated, {sequences.disorder} out of order")
     for snapshot in broken:
         click.echo(f"corruption: {snapshot.detail}")
@@ -187,12 +189,20 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise StorageError(f"cannot read {file}: {error.strerror}") from error
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: OSError) -> StorageError:
+    """Return the error for a named file that cannot be read."""
+    if isinstance(error, IsADirectoryError):
+        return StorageError(f"{file} is a directory: name a file in it, or check all of it: wavekv wal verify {file}")
+    return StorageError(f"cannot read {file}: {error.strerror}")
 
 
 def _header(data: bytes, file: Path) -> Header:
     node_id = crate_node_id(file.name)
-    header = read_header(data, str(file)) if node_id is None else crate_header(data, file, node_id)
+    # Whoever names a file may have meant another: no advice to move this one away.
+    header = read_header(data, str(file), "") if node_id is None else crate_header(data, file, node_id, "")
     if header is None:
         raise BadHeader(f"{file} ends inside its header: nothing was ever written to it")
     return header
@@ -204,8 +214,13 @@ def _replayed_file(file: Path) -> Replayed:
     return log
 
 
-def _replayed_directory(directory: Path, broken: list[SnapshotDamaged], progress: Progress) -> Replayed:
-    """Check every snapshot, `broken` gets those that do not hold, and all of the log behind the oldest that does."""
+def _replayed_directory(
+    directory: Path, sound: list[str], broken: list[SnapshotDamaged], progress: Progress
+) -> Replayed:
+    """Check every snapshot and all of the log behind the oldest that holds.
+
+    `sound` gets a description of each that does, newest first, `broken` what is wrong with each that does not.
+    """
     identity = directory / IDENTITY
     if not identity.exists() and not any(segment_number(file.name) for file in directory.iterdir()):
         raise StorageError(
@@ -217,7 +232,9 @@ def _replayed_directory(directory: Path, broken: list[SnapshotDamaged], progress
         behind = NOTHING
         for number, path in reversed(snapshots(directory)):
             try:
-                behind = Folded(number, check(path, progress).head.position)
+                ends = check(path, progress)
+                behind = Folded(number, ends.head.position)
+                sound.append(f"snapshot {number} with {ends.tail.entries} entries")
             except SnapshotDamaged as error:
                 broken.append(error)
         return read_log(directory, node_id, lambda _: None, behind=behind)

@@ -5,15 +5,18 @@ everything anew. Only the first connection may fail the command; later ones are 
 """
 
 import asyncio
+import base64
+import binascii
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Final, cast
 
 import click
 
 from wavekv.cli.client import Client
-from wavekv.cli.data import as_json_option, visible
+from wavekv.cli.data import as_json_option, visible, visible_value
 from wavekv.cli.events import Event
 from wavekv.cli.target import Target, of_store, targeted
 from wavekv.errors import MemberUnreachable, RefusedByMember, UsageError
@@ -42,20 +45,23 @@ def watch(
 
     async def follow() -> None:
         async with Client(target, ephemeral=ephemeral) as client:
-            await Follower(client, query, since, lambda event: _show(event, as_json), asyncio.sleep).run()
+            await Follower(client, query, since, partial(show_event, as_json), asyncio.sleep).run()
 
     asyncio.run(follow())
 
 
 class Follower:
-    """One watch over all its connections. `show` gets each event, `pause` waits the seconds it is given."""
+    """One watch over all its connections.
+
+    `show` gets each event and whether its connection resumed behind a token; `pause` waits the seconds it is given.
+    """
 
     def __init__(
         self,
         client: Client,
         query: dict[str, str],
         since: str | None,
-        show: Callable[[Event], None],
+        show: Callable[[Event, bool], None],
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
         self._client = client
@@ -94,7 +100,8 @@ class Follower:
 
     async def _connection(self) -> str:
         """Show the events of one connection; return why it ended."""
-        since = {} if self._token is None else {"since": self._token}
+        resumed = self._token is not None
+        since = {"since": self._token} if self._token is not None else {}
         stream = cast("AsyncGenerator[Event, None]", self._client.events(self._query | since))
         async with aclosing(stream) as events:
             async for event in events:
@@ -103,20 +110,33 @@ class Follower:
                 if event.kind in _ENDS:
                     return str(event.data.get("detail", event.kind))
                 self._token = event.token or self._token
-                self._show(event)
+                self._show(event, resumed)
         return "the stream ended"
 
 
-def _show(event: Event, as_json: bool) -> None:
+def show_event(as_json: bool, event: Event, resumed: bool) -> None:
+    """Print one event; `resumed` says that its connection went on behind a token."""
     if as_json:
         token = {} if event.token is None else {"token": event.token}
         click.echo(json.dumps({"event": event.kind, **event.data, **token}, ensure_ascii=False, separators=(",", ":")))
     elif event.kind == "synced":
-        _remark("this is what is held; changes follow")
+        _remark("caught up; changes follow" if resumed else "this is what is held; changes follow")
     else:
-        value = event.data.get("value", event.data.get("value_base64"))
+        value = _value(event)
         parts = [event.kind, visible(str(event.data.get("key", "")))]
-        click.echo("\t".join(parts if value is None else [*parts, visible(str(value))]))
+        click.echo("\t".join(parts if value is None else [*parts, value]))
+
+
+def _value(event: Event) -> str | None:
+    """Return the event's value as `list` shows one, None where it has none."""
+    encoded = event.data.get("value_base64")
+    if isinstance(encoded, str):
+        try:
+            return visible_value(base64.b64decode(encoded, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise MemberUnreachable("what answers is not a WaveKV member: a value of it is not base64") from error
+    value = event.data.get("value")
+    return None if value is None else visible(str(value))
 
 
 def _remark(text: str) -> None:

@@ -12,14 +12,15 @@ TICK_MS = 100
 class Calendar:
     """Keys by the tick of their expiry."""
 
-    __slots__ = ("_keys", "_ticks")
+    __slots__ = ("_count", "_keys", "_ticks")
 
     def __init__(self) -> None:
         self._keys: dict[int, dict[str, None]] = {}
         self._ticks: list[int] = []
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._keys.values()))
+        return self._count
 
     def add(self, key: str, expires_at: int) -> None:
         """Note that `key` expires at `expires_at` (ms)."""
@@ -28,12 +29,14 @@ class Calendar:
         if keys is None:
             keys = self._keys[tick] = {}
             heappush(self._ticks, tick)
+        self._count += key not in keys
         keys[key] = None
 
     def remove(self, key: str, expires_at: int) -> None:
         """Forget what `add` noted, if it did not come yet."""
         keys = self._keys.get(expires_at // TICK_MS)
         if keys is not None:
+            self._count -= key in keys
             keys.pop(key, None)
             if not keys:
                 del self._keys[expires_at // TICK_MS]
@@ -55,6 +58,7 @@ class Calendar:
             keys = self._keys.get(tick, {})
             while keys and len(due) < count_max:
                 due.append(keys.popitem()[0])
+                self._count -= 1
             if not keys:
                 self._keys.pop(tick, None)
                 heappop(self._ticks)

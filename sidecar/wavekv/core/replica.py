@@ -209,7 +209,7 @@ class Replica:
         held = self._held(key)
         if held is None or held.value is None or not held.alive(self._expiry_now(now_ms)):
             condition.check(None)
-            raise KeyNotFound(f"{key!r} holds no value")
+            raise KeyNotFound(f"there is no key {key!r}")
         return self._put(Put(key, held.value, expires_at, condition), now_ms)
 
     def _put(self, write: Put, now_ms: int) -> Staged:
@@ -231,7 +231,7 @@ class Replica:
         self._check_writable()
         planned = decide(Delete(key, condition), self._held(key), self._expiry_now(now_ms))
         if planned is None:
-            raise KeyNotFound(f"{key!r} holds no value")
+            raise KeyNotFound(f"there is no key {key!r}")
         return self._write(planned, now_ms)
 
     def batch(self, writes: Sequence[Put | Delete], now_ms: int) -> StagedBatch:

@@ -315,6 +315,10 @@ class Store:
         """Return how many values are held that the expiry clock has not passed, within a tick of it."""
         return self.values - len(self._expired)
 
+    def expiring(self) -> int:
+        """Return how many of the `live` will expire."""
+        return len(self._calendar)
+
     def take_expired(self, now_ms: int, count_max: int) -> list[str]:
         """Move the expiry clock on; return up to `count_max` keys that it passed, each once."""
         due = self._calendar.take_due(self.expiry_now(now_ms), count_max)

@@ -44,6 +44,7 @@ _ALL: Final = (1, -1, 1)
 COMMANDS: Final[Mapping[bytes, Command]] = {
     b"PING": Command("ping", 1, 2, False, service.ping),
     b"ECHO": Command("other", 2, 2, False, service.echo),
+    b"AUTH": Command("other", 2, 3, False, service.auth),
     b"QUIT": Command("quit", 1, None, False, service.leave),
     b"HELLO": Command("hello", 1, None, False, service.hello),
     b"SELECT": Command("other", 2, 2, False, service.select),
@@ -60,6 +61,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"PSETEX": Command("put", 4, 4, False, strings.setex, _ONE),
     b"MSET": Command("batch", 3, None, False, strings.mset, (1, -1, 2)),
     b"EXISTS": Command("get", 2, None, True, keyspace.exists, _ALL),
+    b"TYPE": Command("get", 2, 2, True, keyspace.type_, _ONE),
     b"DEL": Command("delete", 2, None, False, keyspace.delete, _ALL),
     b"UNLINK": Command("delete", 2, None, False, keyspace.delete, _ALL),
     b"SCAN": Command("list", 2, None, True, keyspace.scan),
@@ -91,7 +93,7 @@ def refuse_transaction(session: Session, words: list[bytes]) -> bytes | None:
     session.refusing = name not in {b"EXEC", b"DISCARD"}
     if session.refusing:
         return replies.error("ERR not run: the transaction it belongs to was refused")
-    return replies.OK if name == b"DISCARD" else replies.error("EXECABORT Transaction discarded: none was begun")
+    return replies.OK if name == b"DISCARD" else replies.error("EXECABORT Transaction discarded: MULTI was refused")
 
 
 def unknown(words: list[bytes]) -> bytes:

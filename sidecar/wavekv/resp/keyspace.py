@@ -1,4 +1,4 @@
-"""The commands on keys: EXISTS, DEL, SCAN, KEYS, DBSIZE.
+"""The commands on keys: EXISTS, TYPE, DEL, SCAN, KEYS, DBSIZE.
 
 SCAN goes in key order: its cursor stands for the last key told, so a key that is there from the first call to the last
 is told exactly once, whatever comes and goes meanwhile. Patterns are a prefix and `*`, or a whole key: any other would
@@ -27,6 +27,11 @@ class _Pattern(NamedTuple):
 def exists(session: Session, words: list[bytes]) -> Reply:
     """EXISTS key…; a key named twice counts twice."""
     return replies.integer(sum(session.store.get(session.key(word)) is not None for word in words[1:]))
+
+
+def type_(session: Session, words: list[bytes]) -> Reply:
+    """TYPE key; every value is a string."""
+    return b"+none\r\n" if session.store.get(session.key(words[1])) is None else b"+string\r\n"
 
 
 def delete(session: Session, words: list[bytes]) -> Reply:

@@ -24,6 +24,11 @@ def echo(session: Session, words: list[bytes]) -> Reply:
     return replies.bulk(words[1])
 
 
+def auth(session: Session, words: list[bytes]) -> Reply:
+    """AUTH [user] password; there are no users."""
+    raise Refused("ERR this member has no users")
+
+
 def leave(session: Session, words: list[bytes]) -> Reply:
     """QUIT."""
     session.ends = True
@@ -153,7 +158,7 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
         },
         "Clients": {"connected_clients": len(shared.sessions), "maxclients": shared.limits.resp_connections_max},
         "Replication": {"role": "master", "connected_slaves": 0},
-        "Keyspace": {"db0": f"keys={count},avg_ttl=0"} if count else {},
+        "Keyspace": {"db0": f"keys={count},expires={shared.store.expiring()},avg_ttl=0"} if count else {},
     }
 
 

@@ -86,6 +86,10 @@ class LocalKeyValues:
         """Return the number of live entries."""
         return self._store.live()
 
+    def expiring(self) -> int:
+        """Return how many of the live entries will expire."""
+        return self._store.expiring()
+
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> Subscription:
         """Open a watch. Raises as `WatchHub.watch`."""
         return self._watches.watch(selector, prefix=prefix, since=since)

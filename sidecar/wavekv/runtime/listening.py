@@ -48,8 +48,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def open_loopback(addresses: Sequence[Address]) -> list[socket.socket]:
+def open_loopback(addresses: Sequence[Address], flag: str = "") -> list[socket.socket]:
     """Return a listening socket for each address; an IPv6 one that this machine lacks is skipped.
+
+    `flag` is the one that gave the addresses, for whoever has to give others.
 
     Raises:
         UsageError: an address is not loopback, or none of them exists here.
@@ -61,7 +63,7 @@ def open_loopback(addresses: Sequence[Address]) -> list[socket.socket]:
     try:
         for address in addresses:
             try:
-                opened.append(open_tcp(address))
+                opened.append(open_tcp(address, flag))
             except AddressUnavailable as error:
                 if ":" not in address.host:
                     raise
@@ -76,8 +78,8 @@ def open_loopback(addresses: Sequence[Address]) -> list[socket.socket]:
     return opened
 
 
-def open_tcp(address: Address) -> socket.socket:
-    """Return a bound, listening, non-blocking socket. Port 0 lets the kernel choose.
+def open_tcp(address: Address, flag: str = "") -> socket.socket:
+    """Return a bound, listening, non-blocking socket. Port 0 lets the kernel choose; `flag` as in `open_loopback`.
 
     Raises:
         PortTaken: another program listens there.
@@ -102,14 +104,14 @@ def open_tcp(address: Address) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _tcp_refusal(address, error) from error
+        raise _tcp_refusal(address, flag, error) from error
     listener.setblocking(False)
     return listener
 
 
-def _tcp_refusal(address: Address, error: OSError) -> UsageError:
+def _tcp_refusal(address: Address, flag: str, error: OSError) -> UsageError:
     if error.errno == errno.EADDRINUSE:
-        return PortTaken(f"{address} is taken by another program; stop it or choose another port")
+        return PortTaken(f"{flag} {address} is taken; stop what listens there, or give another".lstrip())
     if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
         return AddressUnavailable(f"cannot listen on {address}: this machine does not have the address")
     return UsageError(f"cannot listen on {address}: {error.strerror}")

@@ -33,7 +33,7 @@ from wavekv.core.ops import (
 )
 from wavekv.core.types import I64_MIN, U32_MAX, U64_MAX, Entry
 from wavekv.errors import ForeignDirectory, NewerVersion, SnapshotDamaged
-from wavekv.wal.segment import Cause, Sequences, read_header, replay
+from wavekv.wal.segment import MEND, Cause, Sequences, read_header, replay
 
 _NAME: Final = re.compile(r"node_(0|[1-9]\d{0,9})\.(wal|snapshot|snapshot\.bak|wal\.tmp|snapshot\.tmp)")
 
@@ -224,14 +224,16 @@ def _read_log(file: Path, state: CrateState) -> None:
         state.damage = told if state.damage is None else f"{state.damage}; {told}"
 
 
-def crate_header(data: bytes, file: Path, node_id: int) -> Header | None:
+def crate_header(data: bytes, file: Path, node_id: int, mend: str = MEND) -> Header | None:
     """Return the header of a node's log; None if the file ends inside it, so that nothing was ever acknowledged.
+
+    `mend` as in `read_header`.
 
     Raises:
         BadHeader, NewerVersion: as `read_header`.
         ForeignDirectory: it is another node's.
     """
-    header = read_header(data, str(file))
+    header = read_header(data, str(file), mend)
     if header is not None and header.node_id != node_id:
         raise ForeignDirectory(f"{file} is of node {header.node_id}, not of node {node_id}; move it away")
     return header

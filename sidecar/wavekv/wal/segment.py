@@ -40,6 +40,9 @@ _GROUP_START = re.compile(
 _u32_at = struct.Struct("<I").unpack_from
 
 
+MEND: Final = "; move it away or restore it from a copy"
+"""What to do about a file of a data directory that is no log."""
+
 SEQUENCE_TRUSTED_MAX: Final = 2**63
 """No log comes near it; a record beyond it has a flipped bit."""
 
@@ -118,8 +121,10 @@ class Located(NamedTuple):
     record: Record
 
 
-def read_header(data: bytes, name: str) -> Header | None:
+def read_header(data: bytes, name: str, mend: str = MEND) -> Header | None:
     """Return the header of segment `name`; None if the file ends before its header does, so was never used.
+
+    `mend` ends the text about a file that is no log.
 
     Raises:
         BadHeader: not a log file.
@@ -130,7 +135,7 @@ def read_header(data: bytes, name: str) -> Header | None:
     except TruncatedError:
         return None
     except InvalidError as error:
-        raise BadHeader(f"{name} is not a log segment: {error}; move it away or restore it from a copy") from error
+        raise BadHeader(f"{name} is not a log segment: {error}{mend}") from error
     if header.version > VERSION:
         raise NewerVersion(f"{name} has log format {header.version}, this version reads {VERSION}; start a newer one")
     if header.version != VERSION:

@@ -81,6 +81,16 @@ def test_a_line_over_the_limit_is_refused_and_the_next_one_read(style: Style) ->
         b'{"key":"a","value":"\\ud800"}',
         b"\xff",
         b"[" * 100_000,
+        b'{"key":"a","value":"x","etag":"1.2.3"}',
+        b'{"key":"a","value":"x","expires_at":1,"ttl":1}',
+        b'{"key":"a","value":"x","expires_at":-1}',
+        b'{"key":"a","value":"x","expires_at":1.5}',
+        b'{"key":"a","value":"x","expires_at":true}',
+        b'{"key":"a","value":"x","expires_at":null}',
+        b'{"key":"a","value":"x","ttl":0}',
+        b'{"key":"a","value":"x","ttl":"60"}',
+        b'{"key":"a","value":"x","ttl":NaN}',
+        b'{"key":"a","value":"x","ttl":0.0001}',
     ],
 )
 def test_a_malformed_json_line_is_refused_by_its_number(line: bytes) -> None:
@@ -88,6 +98,26 @@ def test_a_malformed_json_line_is_refused_by_its_number(line: bytes) -> None:
     assert isinstance(first, Refusal)
     assert (first.line, first.code) == (1, "malformed")
     assert second == Record(2, "b", b"")
+
+
+@pytest.mark.parametrize(
+    ("field", "expires_at", "ttl"),
+    [
+        (b'"expires_at":1800000000000', 1_800_000_000_000, None),
+        (b'"ttl":60', None, "60"),
+        (b'"ttl":0.001', None, "0.001"),
+        (b'"ttl":1e2', None, "100.0"),
+        (b'"ttl":"keep"', None, "keep"),
+    ],
+)
+def test_a_json_line_says_when_its_value_expires(field: bytes, expires_at: int | None, ttl: str | None) -> None:
+    assert read("jsonl", b'{"key":"a","value":"x",%s}' % field) == [Record(1, "a", b"x", expires_at, ttl)]
+
+
+def test_an_unknown_field_is_named() -> None:
+    (refusal,) = read("jsonl", b'{"key":"a","value":"x","expire":1}')
+    assert isinstance(refusal, Refusal)
+    assert '"expire" is unknown' in refusal.detail
 
 
 def test_a_json_key_with_half_a_surrogate_pair_is_refused() -> None:

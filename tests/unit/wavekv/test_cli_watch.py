@@ -12,7 +12,7 @@ from wavekv.__main__ import run
 from wavekv.cli.client import Client
 from wavekv.cli.events import Event, EventReader
 from wavekv.cli.target import Target
-from wavekv.cli.watch import Follower
+from wavekv.cli.watch import Follower, show_event
 from wavekv.config import Limits
 from wavekv.errors import MemberUnreachable, RefusedByMember, WaveKVError
 
@@ -50,6 +50,7 @@ class Followed:
 
     def __init__(self, http: Plane, since: str | None = None) -> None:
         self.shown: list[Event] = []
+        self.resumed: list[bool] = []
         self.pauses: list[float] = []
         self._http = http
         self._since = since
@@ -66,8 +67,9 @@ class Followed:
         async with Client(Target("127.0.0.1", self._http.port)) as client:
             await Follower(client, {"prefix": ""}, self._since, self._show, self._pause).run()
 
-    def _show(self, event: Event) -> None:
+    def _show(self, event: Event, resumed: bool) -> None:
         self.shown.append(event)
+        self.resumed.append(resumed)
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -98,6 +100,7 @@ async def test_a_watch_resumes_behind_its_last_token_after_an_interruption(
         await http.store.put("b", b"2")
         assert (await followed.until(3))[2:] == [Event("put", "fake.2", {"key": "b", "value": "2", "etag": "2.7.2"})]
         assert followed.pauses == [0.5]
+        assert followed.resumed[:3] == [False, False, True]
     assert "watching again" in capsys.readouterr().err
 
 
@@ -108,6 +111,34 @@ async def test_a_watch_whose_token_is_too_old_begins_anew_and_says_so(
     async with Followed(http, since="other.7") as followed:
         assert [event.kind for event in await followed.until(2)] == ["put", "synced"]
     assert "beginning anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ({"key": "k\n", "value": "a\tb"}, "put\tk\\n\ta\\tb\n"),
+        ({"key": "k", "value_base64": "/2H/"}, "put\tk\t\\xffa\\xff\n"),
+        ({"key": "k", "value": ""}, "put\tk\t\n"),
+    ],
+)
+def test_values_are_shown_as_a_listing_shows_them(
+    data: dict[str, str], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_event(False, Event("put", None, data), False)
+    assert capsys.readouterr().out == shown
+
+
+def test_a_value_that_is_not_base64_is_no_members() -> None:
+    with pytest.raises(MemberUnreachable, match="not base64"):
+        show_event(False, Event("put", None, {"key": "k", "value_base64": "*"}), False)
+
+
+@pytest.mark.parametrize(("resumed", "said"), [(False, "this is what is held; changes"), (True, "caught up; changes")])
+def test_a_resumed_watch_does_not_claim_to_have_told_what_is_held(
+    resumed: bool, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_event(False, Event("synced", "t.1", {}), resumed)
+    assert capsys.readouterr() == ("", f"wavekv: {said} follow\n")
 
 
 async def test_the_first_connection_may_fail_the_command(http: Plane) -> None:
@@ -140,6 +171,25 @@ async def test_a_value_is_put_with_a_time_to_live_and_shown_with_it(
         assert json.loads(capsys.readouterr().out)["expires_at"] == 11_500
     assert await ran(http, "put", "k", "v", "--ttl", "0") == 1
     assert "invalid_parameter" in capsys.readouterr().err
+
+
+async def test_a_put_that_wants_no_value_there_says_which_is(http: Plane, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await ran(http, "put", "a\n", "v", "--if-absent") == 0
+    etag = http.store.entries["a\n"].etag
+    capsys.readouterr()
+    assert await ran(http, "put", "a\n", "w", "--if-absent") == 1
+    said = f"wavekv: a\\n holds a value already (etag {etag}) [precondition_failed]\n"
+    assert capsys.readouterr() == ("", said)
+    assert await ran(http, "put", "a\n", "w", "--if-match", "1.1.1") == 1
+    assert "If-Match does not hold" in capsys.readouterr().err
+
+
+async def test_an_absent_key_is_told_in_the_same_words_by_get_and_delete(
+    http: Plane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("get", "delete"):
+        assert await ran(http, command, "k") == 1
+        assert capsys.readouterr() == ("", "wavekv: there is no key 'k' [not_found]\n")
 
 
 async def test_the_ephemeral_store_is_named_by_a_flag(http: Plane, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,10 +49,20 @@ def test_an_address_that_no_interface_has_is_refused() -> None:
         open_tcp(Address("192.0.2.1", 0))
 
 
-def without_ipv6(address: Address) -> socket.socket:
+def test_a_taken_port_is_refused_by_the_flag_that_gave_it() -> None:
+    with open_tcp(ANY_PORT) as taken:
+        wanted = Address("127.0.0.1", taken.getsockname()[1])
+        said = f"^--listen {wanted} is taken; stop what listens there, or give another$"
+        with pytest.raises(PortTaken, match=said):
+            open_loopback([wanted], "--listen")
+        with pytest.raises(PortTaken, match=f"^{wanted} is taken"):
+            open_tcp(wanted)
+
+
+def without_ipv6(address: Address, flag: str) -> socket.socket:
     if ":" in address.host:
         raise AddressUnavailable("no IPv6 here")
-    return open_tcp(address)
+    return open_tcp(address, flag)
 
 
 def test_a_missing_ipv6_loopback_is_skipped_with_a_line_in_the_log(

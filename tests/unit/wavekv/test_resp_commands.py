@@ -110,6 +110,8 @@ async def test_a_read_behind_a_write_waits_for_it_and_other_connections_do_not(r
         ([b"FLUSHALL"], b"-ERR unknown command 'FLUSHALL', with args beginning with: "),
         ([b"INCR", b"n"], b"-ERR unknown command 'INCR', with args beginning with: 'n' "),
         ([b"foo", b"a", b"b"], b"-ERR unknown command 'foo', with args beginning with: 'a' 'b' "),
+        ([b"AUTH", b"p"], b"-ERR this member has no users"),
+        ([b"AUTH", b"u", b"p"], b"-ERR this member has no users"),
         ([b"HELLO", b"4"], b"-NOPROTO unsupported protocol version"),
         ([b"HELLO", b"x"], b"-ERR Protocol version is not an integer or out of range"),
         ([b"HELLO", b"3", b"AUTH", b"u", b"p"], b"-ERR option AUTH is not supported by this version"),
@@ -286,6 +288,12 @@ async def test_a_transaction_is_refused_whole_and_nothing_of_it_is_stored(resp: 
         await client.pipeline(transaction=True).set("a", "1").set("b", "2").execute()
     assert resp.store.entries == {}
     assert await client.set("a", "1") is True, "the connection goes on"
+
+
+async def test_the_end_of_a_refused_transaction_says_why_nothing_ran(raw: Raw) -> None:
+    await raw.ask(b"MULTI")
+    await raw.ask(b"SET", b"k", b"v")
+    assert await raw.ask(b"EXEC") == b"-EXECABORT Transaction discarded: MULTI was refused"
 
 
 async def test_a_discarded_transaction_ends_the_refusals(raw: Raw) -> None:

@@ -143,10 +143,11 @@ async def test_a_client_can_name_itself_and_look_around(client: redis.Redis) -> 
 
 async def test_the_server_describes_itself(resp: Plane, client: redis.Redis) -> None:
     await client.set("k", "v")
+    await client.set("e", "v", ex=60)
     resp.clock.seconds += 7
     facts = await client.info()
     assert (facts["server_name"], facts["uptime_in_seconds"], facts["role"]) == ("wavekv", 7, "master")
-    assert facts["db0"]["keys"] == 1
+    assert facts["db0"] == {"keys": 2, "expires": 1, "avg_ttl": 0}
     assert set(await client.info("clients")) == {"connected_clients", "maxclients"}
     assert await client.config_get("max*") == {
         "maxclients": "4096", "maxmemory": str(1 << 30), "maxmemory-policy": "noeviction"
@@ -155,6 +156,12 @@ async def test_the_server_describes_itself(resp: Plane, client: redis.Redis) -> 
     assert "not supported" in await said(client, "CONFIG", "SET", "maxclients", "5")
     assert await client.select(0) in {True, b"OK"}
     assert await said(client, "SELECT", 1) == "DB index is out of range"
+
+
+async def test_a_key_that_is_there_is_a_string(client: redis.Redis) -> None:
+    await client.set("k", "v")
+    assert [await client.type(key) for key in ("k", "absent")] == [b"string", b"none"]
+    assert "invalid_key" in await said(client, "TYPE", "")
 
 
 async def test_the_commands_are_listed_as_clients_read_them(client: redis.Redis) -> None:

@@ -118,9 +118,13 @@ def test_what_is_wrong_with_one_is_told_by_the_exit_code(
 def test_what_is_no_snapshot_is_named(tmp_path: Path, command: str, capsys: Captured) -> None:
     (tmp_path / "x").write_bytes(b"")
     (tmp_path / "00000001.snapshot").write_bytes(b"nothing")
-    assert wavekv(command, tmp_path / "x", capsys=capsys)[0] == 4
+    (tmp_path / "y").write_bytes(b"hello there")
+    for other in ("x", "y"):
+        code, _, err = wavekv(command, tmp_path / other, capsys=capsys)
+        assert code == 4
+        assert "is not a snapshot: it begins neither with WKVS nor as one of the original system" in err
     assert wavekv(command, tmp_path / "00000001.snapshot", capsys=capsys)[0] == 4
-    for missing in (tmp_path / "nowhere", tmp_path):
-        code, _, err = wavekv(command, missing, capsys=capsys)
+    for missing, said in (("nowhere", "cannot read"), (".", "name a file in it")):
+        code, _, err = wavekv(command, tmp_path / missing, capsys=capsys)
         assert code == 1
-        assert f"cannot read {missing}" in err
+        assert said in err

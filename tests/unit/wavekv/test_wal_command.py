@@ -1,6 +1,7 @@
 """`wavekv wal dump` and `wal verify`."""
 
 import json
+import shutil
 from pathlib import Path
 from zlib import crc32
 
@@ -93,6 +94,23 @@ def test_a_missing_file_exits_1_and_is_named(command: str, capsys: pytest.Captur
     assert "cannot read nowhere.wal: No such file" in err
 
 
+@pytest.mark.parametrize("command", ["dump", "verify"])
+@pytest.mark.parametrize("name", ["a.txt", "node_1.wal"])
+def test_a_named_file_that_is_no_log_is_told_by_its_bytes_and_not_to_be_moved(
+    name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"hello there")
+    code, lines, err = wavekv(command, tmp_path / name, capsys=capsys)
+    assert (code, lines) == (4, [])
+    assert "it has b'o th' at byte 4, where a log has WKVL [" in err
+
+
+def test_a_dump_of_a_directory_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = wavekv("dump", tmp_path, capsys=capsys)
+    assert code == 1
+    assert f"is a directory: name a file in it, or check all of it: wavekv wal verify {tmp_path} [" in err
+
+
 def test_dump_for_people_shows_each_operation_and_cuts_long_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +146,22 @@ def test_verify_tells_corruption_by_its_exit_code_and_changes_nothing(
         assert code == 4
         assert "corruption: crc_mismatch in 00000001.wal at" in lines[-1]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_verify_names_the_snapshots_that_hold_and_what_is_behind_the_oldest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append_all(tmp_path, [[Set(entry(seq))] for seq in range(1, 12)])
+    _, (first, *_), _ = wavekv("verify", tmp_path, capsys=capsys)
+    assert first == f"{tmp_path}: 22 records in 11 groups"
+    assert run(["compact", str(tmp_path)]) == 0
+    capsys.readouterr()
+    _, (first, *_), _ = wavekv("verify", tmp_path, capsys=capsys)
+    assert first == f"{tmp_path}: snapshot 2 with 11 entries; behind it 0 records in 0 groups"
+    shutil.copy(tmp_path / "00000002.snapshot", tmp_path / "00000003.snapshot")
+    _, (first, *_), _ = wavekv("verify", tmp_path, capsys=capsys)
+    told = "snapshot 3 with 11 entries; snapshot 2 with 11 entries; behind the oldest 0 records in 0 groups"
+    assert first == f"{tmp_path}: {told}"
 
 
 def test_a_bad_record_at_the_end_of_our_own_log_is_a_torn_tail_and_of_the_original_systems_corruption(

@@ -175,7 +175,7 @@ def decode_header(data: bytes) -> Header:
     if not data.strip(b"\0"):
         raise TruncatedError("no header")
     if not MAGIC.startswith(data[4:8]):
-        raise InvalidError(f"starts with {data[4:8]!r}, not {MAGIC!r}")
+        raise InvalidError(f"it has {data[4:8]!r} at byte 4, where a log has {MAGIC.decode()}")
     if len(data) < 4 + length:
         if len(data) > HEADER_BYTES_MAX:
             raise InvalidError(f"a header of {length} bytes is announced, {len(data) - 4} bytes follow")

@@ -61,6 +61,19 @@ def test_a_removed_key_is_never_due_and_one_added_again_is_due_once() -> None:
     assert calendar.take_due(5000, 10) == []
 
 
+def test_its_length_is_that_of_the_keys_not_yet_due() -> None:
+    calendar = Calendar()
+    for key in ("a", "a", "b", "c"):
+        calendar.add(key, 1000)
+    assert len(calendar) == 3
+    calendar.remove("a", 1000)
+    calendar.remove("a", 1000)
+    calendar.remove("b", 5000)
+    assert len(calendar) == 2
+    assert len(calendar.take_due(5000, 1)) == 1
+    assert len(calendar) == 1
+
+
 def test_overwriting_one_key_for_ever_leaves_a_calendar_of_bounded_size() -> None:
     calendar = Calendar()
     for number in range(1000):
@@ -123,8 +136,10 @@ def test_expire_works_on_a_staged_value_and_none_makes_it_stay() -> None:
     assert member.store.entries["k"].expires_at is None
     assert member.store.take_expired(10_000, 10) == []
     member.replica.delete("k", 10_000)
-    with pytest.raises(KeyNotFound):
+    with pytest.raises(KeyNotFound, match="^there is no key 'k'$"):
         member.replica.expire("k", 20_000, 10_000)
+    with pytest.raises(KeyNotFound, match="^there is no key 'k'$"):
+        member.replica.delete("k", 10_000)
 
 
 def test_the_count_of_live_values_follows_each_expiry_once() -> None:
@@ -133,13 +148,13 @@ def test_the_count_of_live_values_follows_each_expiry_once() -> None:
         put(member, key, 1000)
     put(member, "d", None)
     store = member.store
-    assert store.live() == 4
+    assert (store.live(), store.expiring()) == (4, 3)
     assert sorted(store.take_expired(1099, 10)) == ["a", "b", "c"]
     assert store.take_expired(1099, 10) == []
-    assert store.live() == 1
+    assert (store.live(), store.expiring()) == (1, 0)
     put(member, "a", None, 1100)
     put(member, "b", 3000, 1100)
-    assert store.live() == 3
+    assert (store.live(), store.expiring()) == (3, 1)
     member.delete("a", 1100)
     assert store.live() == 2
     store.apply(Clear("c"))
