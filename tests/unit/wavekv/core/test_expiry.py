@@ -136,9 +136,9 @@ def test_expire_works_on_a_staged_value_and_none_makes_it_stay() -> None:
     assert member.store.entries["k"].expires_at is None
     assert member.store.take_expired(10_000, 10) == []
     member.replica.delete("k", 10_000)
-    with pytest.raises(KeyNotFound, match="^there is no key 'k'$"):
+    with pytest.raises(KeyNotFound, match=r"^there is no key 'k'$"):
         member.replica.expire("k", 20_000, 10_000)
-    with pytest.raises(KeyNotFound, match="^there is no key 'k'$"):
+    with pytest.raises(KeyNotFound, match=r"^there is no key 'k'$"):
         member.replica.delete("k", 10_000)
 
 
