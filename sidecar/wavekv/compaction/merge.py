@@ -61,10 +61,11 @@ class Merger:
     disk: Disk
     progress: Callable[[int, int], None]
 
-    def merge(self, base: int, last: int, now_ms: int) -> Merged:
+    def merge(self, base: int, last: int, now_ms: int, alone: Callable[[], None] = lambda: None) -> Merged:
         """Make the snapshot `last` from the snapshot `base` (0: from none) and the segments base + 1 … last.
 
-        No other merge may run on the directory.
+        No other merge may run on the directory. `alone` is told once the base held and is the oldest snapshot there is:
+        the segments up to it are of no use any more.
 
         Raises:
             SnapshotDamaged: the base is damaged.
@@ -83,6 +84,7 @@ class Merger:
             folding = Folding(standing, position if ends else None, references, self.compaction)
             fold_all(folding, self.directory, range(base + 1, last + 1), self.identity.node_id, meter.add)
             self._remove_older(base)
+            alone()
             about = self.identity
             head = Head(about.node_id, about.uuid, about.cluster_id, last, position + folding.records, now_ms, base)
             with Writer(self.disk, path, head, self.snapshot) as writer:

@@ -1,7 +1,8 @@
 """The process that compacts: its arguments, what it prints, how it ends.
 
-It prints one JSON object a line: `{"done": bytes, "total": bytes}` now and then, and last either the result or
-`{"error": code, "detail": …}`. It exits with 0, with 4 for corruption, else with 1.
+It prints one JSON object a line: `{"done": bytes, "total": bytes}` now and then, `{"alone": base}` once the segments up
+to the base are of no use any more, and last either the result or `{"error": code, "detail": …}`. It exits with
+0, with 4 for corruption, else with 1.
 
 It lowers its own priority, lets no second one work on the directory, and ends when the process that started it does:
 a directory that is handed on must not be changed by who served it before. It imports no more than it needs, because
@@ -97,7 +98,9 @@ def _merge(options: argparse.Namespace) -> dict[str, Any]:
     identity = decode_identity(file.read_bytes(), str(file))
     progress = _progress(options.parent, _DEFAULTS.reports_max)
     merger = Merger(options.data_dir, identity, _DEFAULTS, SnapshotSettings(), OS_DISK, progress)
-    merged = merger.merge(options.base, options.last, time.time_ns() // 1_000_000)
+    merged = merger.merge(
+        options.base, options.last, time.time_ns() // 1_000_000, lambda: _tell({"alone": options.base})
+    )
     return {
         "number": merged.head.number,
         "position": merged.head.position,

@@ -6,8 +6,8 @@ so nothing here forks, and the loop does no more than read its lines. Afterwards
 
     snapshot P, P+1 … N, snapshot N, N+1 …        becomes        snapshot N, N+1 … M, snapshot M, M+1 …
 
-The last but one snapshot and the segments behind it stay until the next compaction: should the newest turn out broken,
-they say all that it said. With a share of a quarter that takes two and a half times the data, at most.
+The last but one snapshot and the segments behind it stay until the next compaction has checked the newest: should that
+turn out broken, they say all that it said. With a share of a quarter that takes two and a half times the data, at most.
 
 Writers can outrun the process. Then it gets an ordinary priority, an older generation whose log has outgrown its share
 goes at once, and commits are paced, ever more the further the log is behind: it is the disk that is bounded.
@@ -38,7 +38,9 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1.0
 _BACKOFF_SECONDS: Final = 10.0
 _BACKOFF_SECONDS_MAX: Final = 600.0
-_PACED_FROM: Final = 2.0
+_ON_THE_WAY: Final = frozenset({"done", "alone"})
+"""What a line of the worker has that is not its last."""
+_PACED_FROM: Final = 1.25
 """Times the size at which it is due that the log may reach before commits are paced, and the older generation kept."""
 _PACE_SECONDS: Final = 0.02
 """A commit waits this long for each further such time."""
@@ -72,7 +74,7 @@ async def run_worker(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
             except ValueError:  # no JSON, or longer than any line of the worker's own
                 other = line.decode(errors="replace").strip() or other
                 continue
-            told = "done" not in fields
+            told = not _ON_THE_WAY & fields.keys()
             yield fields
         code = await asyncio.to_thread(process.wait)
         if not told:
@@ -297,7 +299,9 @@ class Compactor:
             last = fields
             if "done" in fields:
                 self.status.progress = round(fields["done"] / max(fields["total"], 1), 3)
-        if "error" in last or "done" in last:
+            elif fields.get("alone"):
+                await asyncio.to_thread(retire, self._path, fields["alone"], self._disk, self._settings.spares_max)
+        if "error" in last or _ON_THE_WAY & last.keys():
             raise _WorkerRefusal(str(last.get("error", "worker_failed")), str(last.get("detail", "it ended early")))
         return last
 

@@ -141,15 +141,15 @@ async def test_a_later_one_lets_the_segments_go_that_its_base_holds(bench: Bench
     for number in (1, 2, 3, 4):
         (bench.path / f"{number:08}.wal").touch()
     (bench.path / snapshot_name(1)).touch()
-    bench.log.now = LogSize(3, 1500, 4096, 20, 1, 900)
-    bench.answers = [[MADE]]
+    bench.log.now = LogSize(3, 1250, 4096, 20, 1, 900)
+    bench.answers = [[{"alone": 1}, {"done": 1, "total": 1}, MADE]]
     assert await bench.compactor.compact()
     assert bench.log.steps[2:] == ["merge --base 1 --last 3", "folded 3 800", "spares"]
     assert sorted(file.name for file in bench.path.glob("*.wal")) == ["00000002.wal", "00000003.wal", "00000004.wal"]
 
 
 @pytest.mark.parametrize(
-    ("used", "seconds"), [(2000, 0.0), (2500, 0.01), (3000, 0.02), (12_000, 0.2), (14_500, 0.25), (99_000, 0.25)]
+    ("used", "seconds"), [(1250, 0.0), (1750, 0.01), (2250, 0.02), (11_250, 0.2), (13_750, 0.25), (99_000, 0.25)]
 )
 async def test_commits_are_paced_the_more_the_further_the_log_is_behind(
     bench: Bench, used: int, seconds: float
@@ -162,11 +162,21 @@ async def test_an_older_generation_whose_log_outgrew_its_share_goes_at_once(benc
     for number in (1, 2, 3, 4):
         (bench.path / f"{number:08}.wal").touch()
     (bench.path / snapshot_name(1)).touch()
-    bench.log.now = LogSize(3, 2001, 4096, 20, 1, 900)
+    bench.log.now = LogSize(3, 1251, 4096, 20, 1, 900)
     bench.answers = [[MADE]]
     assert await bench.compactor.compact()
     assert [file.name for file in bench.path.glob("*.snapshot")] == ["00000003.snapshot"]
     assert [file.name for file in bench.path.glob("*.wal")] == ["00000004.wal"]
+
+
+async def test_segments_up_to_the_base_go_once_it_is_the_oldest_that_counts(bench: Bench) -> None:
+    for number in (1, 2, 3):
+        (bench.path / f"{number:08}.wal").touch()
+    (bench.path / snapshot_name(2)).touch()
+    bench.log.now = LogSize(1, 1000, 4096, 20, 2, 900)
+    bench.answers = [[{"alone": 2}, {"error": "disk_full", "detail": "for now"}]]
+    assert not await bench.compactor.compact()
+    assert [file.name for file in bench.path.glob("*.wal")] == ["00000003.wal"]
 
 
 async def test_a_broken_base_is_put_aside_and_the_one_before_it_taken(bench: Bench) -> None:
