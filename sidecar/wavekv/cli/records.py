@@ -14,6 +14,8 @@ from wavekv.config import Limits
 from wavekv.errors import InvalidParameter
 from wavekv.http_api.expiry import expiry_of_number
 
+_SHOWN: Final = "etag"
+"""What listings have beside the fields of a record; an import gives entries tags of their own."""
 _FIELDS: Final = ("key", "value", "value_base64", "expires_at", "ttl")
 
 
@@ -55,7 +57,7 @@ def parse_json_line(line: bytes) -> Parsed:
         raise InvalidParameter(f"not JSON: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("key"), str):
         raise InvalidParameter('not an object with a string "key"')
-    unknown = [name for name in record if name not in _FIELDS]
+    unknown = [name for name in record if name not in _FIELDS and name != _SHOWN]
     if unknown:
         raise InvalidParameter(f"the field {json.dumps(unknown[0][:80])} is unknown; known are {', '.join(_FIELDS)}")
     named = [name for name in ("value", "value_base64") if name in record]
