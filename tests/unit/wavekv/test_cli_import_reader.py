@@ -81,7 +81,7 @@ def test_a_line_over_the_limit_is_refused_and_the_next_one_read(style: Style) ->
         b'{"key":"a","value":"\\ud800"}',
         b"\xff",
         b"[" * 100_000,
-        b'{"key":"a","value":"x","etag":"1.2.3"}',
+        b'{"key":"a","value":"x","tag":"1.2.3"}',
         b'{"key":"a","value":"x","expires_at":1,"ttl":1}',
         b'{"key":"a","value":"x","expires_at":-1}',
         b'{"key":"a","value":"x","expires_at":1.5}',
