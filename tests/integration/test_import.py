@@ -91,7 +91,7 @@ def test_what_has_expired_is_left_out_and_counted_and_a_ttl_is_sent_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "some.jsonl"
-    lines = [{"expires_at": 1}, {"ttl": 1.5}, {"ttl": "keep"}, {"etag": "1.2.3"}]
+    lines = [{"expires_at": 1}, {"ttl": 1.5}, {"ttl": "keep"}, {"tag": "1.2.3"}]
     path.write_text("".join(json.dumps({"key": f"k{i}", "value": ""} | more) + "\n" for i, more in enumerate(lines)))
     with HttpMember() as member:
         assert import_(member, path) == 1
