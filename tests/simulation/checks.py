@@ -54,8 +54,6 @@ class Checks:
                     self._covered(keys, one.origin, one.first, one.last)
         for key in keys:
             self.key_covered(process, key)
-        context = process.replica.store.context
-        self.within("ranges of dots", context.range_count, self._world.limits.dots_max + 1 + len(group.ops))
 
     def _covered(self, keys: dict[str, None], origin: int, first: int, last: int) -> None:
         for write in self._history.by_origin.get(origin, ())[first - 1 : last]:

@@ -97,7 +97,8 @@ class Keeper:
     # ---- a pass --------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Pass, and come again."""
+        """Pass, and come again; a member that crashes under its hands ends the pass."""
+        self._world.after(PASS_MS, self.run)
         if not self.deaf and not self.static:
             self._found()
             for name in list(self._leaving):
@@ -105,7 +106,6 @@ class Keeper:
             self._publish()
             for name in list(self._left):
                 self._take_volume(name)
-        self._world.after(PASS_MS, self.run)
 
     def _running(self) -> list["Process"]:
         slots = self._world.slots.values()
@@ -122,6 +122,8 @@ class Keeper:
             if known is not None and (known.number < number or (known.number == number and known.inferred)):
                 process.admission.take(self.document)
                 process.keep_epoch(lambda: None)
+            if process.admission.draining and process.slot.name not in self._leaving:
+                process.cancel_drain()  # nobody asked it; it runs on the volume of one who was asked
 
     def _let_go(self, name: str) -> None:
         """Tell a leaving member to drain; issue the epoch without it once the running others cover it (R10)."""

@@ -264,6 +264,7 @@ class Process:
         """Merge a request or push, and answer once that is durable."""
         self.step()
         receive = exchange.receive_request if kind == "request" else exchange.receive_push
+        ranges = self.replica._covered.range_count
         try:
             merged = receive(self.replica, message, self.now())
         except PeerError as refusal:
@@ -273,6 +274,9 @@ class Process:
             return
         for code, count in merged.refused.items():
             self.world.count(f"entries refused: {code}", count)
+        if kind == "push":
+            bound = max(ranges, self.world.limits.dots_max)
+            self.world.checks.within("ranges of dots after a push", self.replica._covered.range_count, bound)
         pending = self.durable(merged.ticket)
         self.heard()
         self.step()

@@ -5,6 +5,7 @@ one thread. A run ends by healing: all faults off, everybody up, until nothing c
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -164,7 +165,8 @@ class World:
             self.after(0, self.start, self.slots[name])
         self.after(PASS_MS, self.keeper.run)
         for action in self.plan.actions:
-            self.after(action.at, self._act, action)
+            if action.at < self.setting.horizon_ms:
+                self.after(action.at, self._act, action)
         self._run_until(self.setting.horizon_ms)
         self.settle()
 
@@ -173,12 +175,17 @@ class World:
         act = getattr(self.faults, f"do_{action.what}", None) or getattr(self.clients, action.what, None)
         if act is None or action.what.startswith("_"):
             raise ValueError(f"{action}: there is no such action")
+        if any(map(self._absent, action.args[: 2 if action.what in ("partition", "swap") else 1])) and action.what != "join":
+            return  # it joins later, or the action that would bring it was left out
         slots = [self.slots.get(word, word) for word in action.args]
         happened = act(*slots)
         if happened and action.what in FAULTS:
             self.count(f"fault: {action.what}")
             if FAULTS[action.what].loses:
                 self.count("writes lost to faults", len(self.checks.forget()))
+
+    def _absent(self, word: str) -> bool:
+        return word not in self.slots and re.fullmatch(r"m\d+(x\d+)?", word) is not None
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -237,6 +244,6 @@ class World:
             before = state
             if same == 2:
                 break
-        stuck = [p.slot.id for p in members if p.replica.healing or p.replica.writable is not None]
+        stuck = [p.slot.id for p in members if p.replica.writable is not None or p.replica.healing]
         if same < 2 or stuck:
             raise Violation("liveness", f"healing does not end: {', '.join(stuck) or 'members go on changing'}")
