@@ -1,11 +1,12 @@
 """What the other members last said of themselves: their durable contexts, by member name (R3b, R5, R8).
 
-Volatile on purpose: a report filters what is sent and shows lag, and is asked for anew after a restart. A context grows
-within one process of its sender, so reports of one process are joined; a newer process begins anew.
+Volatile on purpose: a report filters what is sent, shows lag and lets deletes be collected, and is asked for anew after
+a restart. A context grows within one process of its sender, so reports of one process are joined; a newer process
+begins anew.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from wavekv.core.context import Context
 from wavekv.core.messages import Envelope
@@ -15,9 +16,20 @@ PEERS_MAX = 4096
 """Senders remembered (G9); over it the one heard longest ago is forgotten, which costs a fuller exchange."""
 
 
+class Included(NamedTuple):
+    """A report of which this member covers all: its context, and its sender's clock (ms) then, if it was told."""
+
+    context: Context
+    clock_ms: int | None
+
+
 @dataclass(slots=True)
 class Report:
-    """One sender's context: the process, the time (ms, ours and theirs) and the place among all heard it came with."""
+    """One sender's context: the process, the time (ms, ours and theirs) and the place among all heard it came with.
+
+    `included` is the newest report of that process that this member came to cover (R5): the newest of all may always be
+    a few writes ahead. `suspects` are buckets that differ although both cover the same (`core.repair`).
+    """
 
     inc: int
     context: Context
@@ -26,6 +38,20 @@ class Report:
     buckets: tuple[int, ...] | None = None
     healing: bool = False
     order: int = 0
+    included: Included | None = None
+    suspects: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def include(self, mine: Context) -> None:
+        """Take note if `mine`, this member's durable context, covers all of this report by now."""
+        seen = self.included
+        if (seen is not None and seen.context is self.context) or mine.includes(self.context):
+            self.included = Included(self.context, self.clock_ms)
+
+    def join(self, message: Envelope) -> None:
+        """Cover what `message` covers, too; a context that `included` keeps stays as it was."""
+        if self.included is not None and self.included.context is self.context:
+            self.context = self.context.copy()
+        self.context.join(message.acks, message.dots)
 
 
 def sender_of(message: Envelope) -> str:
@@ -78,7 +104,7 @@ class Reports:
         if held is None or held.inc != inc or message.inc is None:
             held = Report(inc, Context(message.acks, message.dots), now_ms)
         else:
-            held.context.join(message.acks, message.dots)
+            held.join(message)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
         held.buckets = message.buckets
         self.count += 1

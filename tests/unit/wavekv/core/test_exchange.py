@@ -30,7 +30,7 @@ def begin(requester: MemoryMember, responder: MemoryMember) -> exchange.Round:
 
 
 def test_one_round_makes_two_members_equal_and_both_cover_the_same() -> None:
-    a, b = cluster(2)
+    a, b = cluster(2, healing=False)
     a.put("x", b"1", 100)
     b.put("y", b"2", 100)
     b.delete("y", 200)
@@ -58,7 +58,7 @@ def test_an_answer_never_shows_what_is_not_durable() -> None:
 
 
 def test_large_deltas_page_in_both_directions() -> None:
-    a, b = cluster(2, replace(LIMITS, page_entries_max=3))
+    a, b = cluster(2, replace(LIMITS, page_entries_max=3), healing=False)
     for index in range(10):
         a.put(f"a{index}", b"", 100)
         b.put(f"b{index}", b"", 100)
@@ -70,7 +70,7 @@ def test_large_deltas_page_in_both_directions() -> None:
 
 
 def test_a_page_ends_by_bytes_too_and_an_oversized_entry_goes_alone() -> None:
-    a, b = cluster(2, replace(LIMITS, page_bytes_max=100))
+    a, b = cluster(2, replace(LIMITS, page_bytes_max=100), healing=False)
     b.put("big", b"x" * 500, 100)
     for index in range(4):
         b.put(f"k{index}", b"y" * 16, 100)
@@ -303,7 +303,7 @@ def test_a_member_admitted_again_adopts_nothing_and_changes_its_origin_until_a_r
 
 
 def test_a_page_marked_last_counts_as_final() -> None:
-    a, b = cluster(2)
+    a, b = cluster(2, healing=False)
     b.put("x", b"1", 100)
     current = begin(a, b)
     answer = replace(answer_to(b, current.request(NOW), NOW), page=Page((2, 1), last=True))
