@@ -35,7 +35,9 @@ def collect(replica: Replica, now_ms: int, count_max: int) -> int:
     contexts = [report.context for report in known]
     ripe = store.graves.take(lambda origin, seq: _by_all(contexts, origin, seq), clock_ms, count_max)
     store.bury(key for key in ripe if replica.moves(key))  # what comes in their place may never reach the disk
-    return replica.forget(ripe)
+    count = replica.forget(ripe)
+    replica.collected += count
+    return count
 
 
 def _included(replica: Replica) -> dict[str, Included | None]:

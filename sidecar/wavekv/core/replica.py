@@ -95,6 +95,8 @@ class Replica:
         self.full: DiskFull | None = None
         """Why values are refused, local and merged ones; deletes are not."""
         self.refused: Counter[str] = Counter()
+        self.collected = 0
+        """Deletes forgotten since this process started."""
         self._rng = rng
         self._ticket = 0
         self._in_flight: Group | None = None
@@ -114,6 +116,7 @@ class Replica:
         self._out_writes = self._out_bytes = 0
         self._losses: list[tuple[Entry, Entry, int]] = []
         self._out_losses: list[tuple[Entry, Entry, int]] = []
+        self._withdrawn: list[str] = []
         mine = process.inc == self.identity.inc
         self.healing = process.healing if mine else bool(self.membership.others())
         if self.healing:
@@ -144,8 +147,9 @@ class Replica:
         """Return the next group to persist; None while one is out, or when nothing is staged."""
         if self._in_flight is not None or not self._ops:
             return None
-        self._in_flight = Group(tuple(self._ops), self._next_seq, self._ticket)
+        self._in_flight = Group(tuple(self._ops), self._next_seq, self._ticket, frozenset(self._withdrawn))
         self._ops.clear()
+        self._withdrawn.clear()
         self._out_writes, self._out_bytes = self._waiting, self._waiting_bytes
         self._out_losses, self._losses = self._losses, []
         return self._in_flight
@@ -460,6 +464,8 @@ class Replica:
             held = None if staging.moves(key) else staging.held(key)
             if held is not None:
                 staging.remove(held)
+                if held.value is not None and not self.store.passed(key):
+                    self._withdrawn.append(key)
                 ops.append(Clear(key))
         if ops:
             self._stage(*([Floor(staging.floor)] if staging.floor > before else []), *ops)

@@ -344,6 +344,10 @@ class Store:
             self.graves.expire(key)
         return due
 
+    def passed(self, key: str) -> bool:
+        """Tell whether `take_expired` has told of the entry that `key` holds."""
+        return key in self._expired
+
     def bury(self, keys: Iterable[str]) -> None:
         """Note again that `keys`, taken from the graves to be forgotten, stay."""
         for key in keys:

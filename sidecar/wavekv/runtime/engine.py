@@ -11,12 +11,13 @@ from typing import Any, Final, Literal
 
 from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
+from wavekv.core.collection import collect
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged
-from wavekv.errors import WaveKVError
+from wavekv.errors import DiskFull, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
@@ -29,6 +30,8 @@ StoreName = Literal["persistent", "ephemeral"]
 _EXPIRY_SECONDS: Final = 0.1
 _EXPIRED_PER_TICK_MAX: Final = 500
 """Keys whose expiry is told in one step; more wait for the next turn of the loop."""
+_COLLECTED_PER_STEP_MAX: Final = 500
+"""Deletes that are forgotten in one step."""
 
 
 class MemorySyncing:
@@ -70,6 +73,7 @@ class Engine:
         self._clock = clock
         self._observer = observer
         self._keep_epoch = keep_epoch
+        self._collect_seconds = settings.interval_ms / 1000
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
         log_name = identity.uuid.hex() + token_suffix
@@ -89,7 +93,7 @@ class Engine:
         )
 
     def _durable(self, group: Group) -> None:
-        self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1)
+        self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1, group.withdrawn)
         self.gossip.durable(group)
 
     async def start(self) -> None:
@@ -115,6 +119,23 @@ class Engine:
         due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
         self.watches.expired(due)
         return len(due) == _EXPIRED_PER_TICK_MAX
+
+    async def collect(self) -> None:
+        """Forget deletes that every member covers (R5), now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(self._collect_seconds)
+            more = True
+            while more:
+                more = await self._collect_some()
+
+    async def _collect_some(self) -> bool:
+        """Forget a few deletes; tell, once that is durable, whether there may be more."""
+        count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
+        try:
+            await self.committer.durable(self.replica.last_ticket)
+        except DiskFull:  # they are collected when there is room again
+            return False
+        return count == _COLLECTED_PER_STEP_MAX
 
     # ---- what the peer plane calls ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
 from wavekv.core import exchange
+from wavekv.core.repair import Repaired
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
@@ -175,6 +176,8 @@ class Gossip:
             link.answered(self._clock.monotonic(), sender_of(answer))
             await durable
         self._report_refused(current.merged.refused)
+        if current.repair is not None:
+            _tell_repaired(link.name, current.repair.result)
 
     def _report_refused(self, refused: dict[str, int]) -> None:
         for code, count in refused.items():
@@ -235,3 +238,13 @@ class Gossip:
             for visible_at in taken.visible_at:
                 self._observer.propagated(now - visible_at)
         self._observer.pushed(link.name, "ok", len(taken.entries))
+
+
+def _tell_repaired(peer: str, result: Repaired) -> None:
+    """Log what a comparison of lists did, by name: it takes values away that readers saw, or brings some back (U1)."""
+    if result.dropped:
+        names = ", ".join(map(repr, result.dropped_keys))
+        log.warning("repair with %s: dropped %d keys deleted meanwhile, among them %s", peer, result.dropped, names)
+    if result.alone:
+        names = ", ".join(map(repr, result.alone_keys))
+        log.info("repair with %s: it lacks %d keys held here, among them %s", peer, result.alone, names)

@@ -155,7 +155,8 @@ class Member:
         for engine in self._engines:
             engine.gossip.start()
         work = [self._observe(), self._see_to_drain(), self._settle(), self.compactor.run()]
-        work += [engine.expire() for engine in self._engines]
+        for engine in self._engines:
+            work += [engine.expire(), engine.collect()]
         self._watching = tuple(map(asyncio.get_running_loop().create_task, work))
 
     async def join(self, founds: bool = False) -> None:

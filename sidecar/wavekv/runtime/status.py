@@ -5,12 +5,16 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from wavekv import __version__
+from wavekv.core.collection import pins
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
 from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
+
+PINNED_MS = 10_000
+"""A delete that waits for longer is pinned; every one waits for an exchange with each member."""
 
 
 class Recovered(NamedTuple):
@@ -77,6 +81,7 @@ def member_status(
             "admitted_epoch": (membership.admission() or None) if membership.epoch else None,
             "healed_epoch": membership.healed_epoch if membership.epoch else None,
         },
+        "collection": _collection(replica, now_ms),
         "context": {
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
             "dots": store.context.range_count,
@@ -85,6 +90,19 @@ def member_status(
         "converged": since is not None,
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
         "refused": dict(replica.refused),
+    }
+
+
+def _collection(replica: Replica, now_ms: int) -> Mapping[str, Any]:
+    """Return how many deletes wait to be forgotten, and who has kept some from it for longer than a moment (U8)."""
+    return {
+        "waiting": replica.store.deletes(),
+        "collected": replica.collected,
+        "pinned_by": [
+            {"name": pin.name, "reason": pin.reason, "since": round(pin.since_ms / 1000, 3)}
+            for pin in pins(replica)
+            if now_ms - pin.since_ms >= PINNED_MS
+        ],
     }
 
 

@@ -14,7 +14,7 @@ a time, so that a write which interests thousands does not hold the loop up.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Final, Literal
 
@@ -133,8 +133,11 @@ class WatchHub:
 
     # ---- what happens ----------------------------------------------------------------------------------------------
 
-    def committed(self, ops: Sequence[Op], position: int) -> None:
-        """Tell of operations that became visible; the first one stands at log position `position`."""
+    def committed(self, ops: Sequence[Op], position: int, withdrawn: Collection[str] = ()) -> None:
+        """Tell of operations that became visible; the first one stands at log position `position`.
+
+        `withdrawn` are the keys that a repair removed although readers saw their value.
+        """
         if not self.count:
             return
         for at, op in enumerate(ops, start=position):
@@ -142,12 +145,14 @@ class WatchHub:
                 for one in op.ops[:-1]:
                     self._tell(one, at - 1)  # a batch is one record: what resumes within it is told it whole
                 self._tell(op.ops[-1], at)
-            elif isinstance(op, Set | SetExpiring | Clear):
+            elif isinstance(op, Clear) and op.key in withdrawn:
+                self._dispatch(op.key, "delete", None, at)
+            elif isinstance(op, Set | SetExpiring):
                 self._tell(op, at)
 
     def _tell(self, op: Set | SetExpiring | Clear, position: int) -> None:
         if isinstance(op, Clear):
-            return  # a collected delete was told when it was made
+            return  # of the original system, or a collected delete, which was told when it was made
         entry = op.entry
         self._dispatch(entry.key, "delete" if entry.value is None else "put", entry, position)
 
