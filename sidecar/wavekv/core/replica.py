@@ -48,6 +48,7 @@ from wavekv.errors import (
     Removed,
     Starting,
     Stopping,
+    Superseded,
     TooManyWaiting,
 )
 
@@ -82,11 +83,11 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity.name, identity.uuid)
+        self.reports = Reports(identity.name, identity.uuid, identity.inc)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
-        self.writable: Starting | Draining | Removed | Stopping | None = Starting(
+        self.writable: Starting | Draining | Removed | Stopping | Superseded | None = Starting(
             "the member has not joined its peers yet; try again"
         )
         """Why local writes are refused; None: they are accepted."""
@@ -178,7 +179,7 @@ class Replica:
         self._ops.clear()
         self._reset_staged()
         self.durable_ticket = self._ticket
-        if self.store.process.inc != self.identity.inc:
+        if self.store.process.inc < self.identity.inc:
             self._stage(Process(self.identity.inc, 0, self.healing))
         elif self.membership.must_heal() and not self.healing:
             self._begin_healing()
@@ -466,6 +467,10 @@ class Replica:
         """Stage that this volume has been repaired (R7); return the ticket."""
         self.healing = False
         return self._stage(Process(self.identity.inc, self._origin, False))
+
+    def supersede(self) -> int:
+        """Stage the number of the newer process of this name, so that the next start's is greater (R8)."""
+        return self._stage(Process(self.reports.superseded_by, 0, self.healing))
 
     def heed_admission(self) -> None:
         """Begin to heal, in the midst of a process, if a newer epoch admitted this member anew (R9)."""

@@ -12,7 +12,7 @@ import aiohttp
 from wavekv.config import GossipSettings, Limits
 from wavekv.core.codec.envelope import pack, unpack, unpack_push_answer
 from wavekv.core.messages import Envelope
-from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable
+from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable, StaleProcess
 
 CONTENT_TYPE = "application/x-msgpack-gz"
 _REFUSAL_BYTES_MAX = 64 << 10
@@ -100,6 +100,9 @@ async def _refusal(url: str, response: aiohttp.ClientResponse) -> PeerError:
     text = await response.content.read(_REFUSAL_BYTES_MAX)
     try:
         problem = json.loads(text)
-        return PeerRefusal(str(problem["code"]), response.status, f"{url} refuses: {problem['detail']}")
+        detail = f"{url} refuses: {problem['detail']}"
+        if problem["code"] == StaleProcess.code and "newest" in problem:
+            return StaleProcess(detail, str(problem["member"]), int(problem["newest"]))
+        return PeerRefusal(str(problem["code"]), response.status, detail)
     except (ValueError, KeyError, TypeError):
         return PeerRefusal("peer_refused", response.status, f"{url} answers {response.status}")

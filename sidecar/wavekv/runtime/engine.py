@@ -16,7 +16,7 @@ from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged
-from wavekv.errors import WaveKVError
+from wavekv.errors import Superseded, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
@@ -60,6 +60,7 @@ class Engine:
         rng: random.Random,
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
+        on_superseded: Callable[[], None],
         status: Callable[[], Mapping[str, Any]],
         find_room: FindRoom | None = None,
         pace: Callable[[], float] = lambda: 0.0,
@@ -70,6 +71,8 @@ class Engine:
         self._clock = clock
         self._observer = observer
         self._keep_epoch = keep_epoch
+        self._on_superseded = on_superseded
+        self._superseded: Superseded | None = None
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
         log_name = identity.uuid.hex() + token_suffix
@@ -86,6 +89,7 @@ class Engine:
             rng=rng,
             on_round=on_round,
             keep_epoch=keep_epoch,
+            on_superseded=on_superseded,
         )
 
     def _durable(self, group: Group) -> None:
@@ -115,6 +119,13 @@ class Engine:
         due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
         self.watches.expired(due)
         return len(due) == _EXPIRED_PER_TICK_MAX
+
+    def supersede(self, refusal: Superseded) -> None:
+        """Serve nobody any more, for good: neither clients, their watches, nor peers."""
+        self._superseded = refusal
+        self.values.refusal = refusal
+        self.watches.stop(refusal)
+        self.gossip.silence()
 
     # ---- what the peer plane calls ---------------------------------------------------------------------------------
 
@@ -149,9 +160,14 @@ class Engine:
 
         A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
         """
+        if self._superseded is not None:
+            raise self._superseded.with_traceback(None)
         try:
             merged = receive(self.replica, message, self._clock.now_ms())
             durable = self.committer.durable(merged.ticket)
+        except Superseded:
+            self._on_superseded()
+            raise
         finally:
             await self._keep_epoch()
         for code, count in merged.refused.items():

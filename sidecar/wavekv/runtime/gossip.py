@@ -3,7 +3,8 @@
 One task wakes every interval (with jitter, so that members do not march in step) and starts a round with a few random
 peers; a peer has one round and one push under way at most. Own durable writes are coalesced for a moment and pushed to
 every peer; a push that fails is not repeated, the exchange brings what it held. Unreachable peers are asked ever more
-rarely, and at once again when they speak to us; while this member heals it asks them in every interval.
+rarely, and at once again when they speak to us; while this member heals it asks them in every interval. A process that
+was superseded (R8) says nothing more.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from wavekv.core import exchange
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, PeerError, WaveKVError
+from wavekv.errors import DiskFailed, PeerError, StaleProcess, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.link import Link, PushQueue
@@ -44,6 +45,7 @@ class Gossip:
         rng: random.Random,
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
+        on_superseded: Callable[[], None],
     ) -> None:
         self._replica = replica
         self._committer = committer
@@ -55,6 +57,8 @@ class Gossip:
         self._rng = rng
         self._on_round = on_round
         self._keep_epoch = keep_epoch
+        self._on_superseded = on_superseded
+        self._silent = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._pushing: set[str] = set()
         self.links: dict[str, Link] = {}
@@ -75,10 +79,15 @@ class Gossip:
         """Begin with a round to every peer, then one interval after the other."""
         self._spawn(self._run())
 
-    async def stop(self) -> None:
-        """End all tasks and connections."""
+    def silence(self) -> None:
+        """Say nothing more to any peer, for good."""
+        self._silent = True
         for task in list(self._tasks):
             task.cancel()
+
+    async def stop(self) -> None:
+        """End all tasks and connections."""
+        self.silence()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._transport.close()
 
@@ -109,6 +118,8 @@ class Gossip:
 
     def idle(self) -> list[Link]:
         """Return the links to members that have no round under way."""
+        if self._silent:
+            return []
         speaks_to = self._replica.membership.speaks_to
         return [link for link in self.links.values() if not link.busy and speaks_to(link.name)]
 
@@ -118,7 +129,7 @@ class Gossip:
         for link in self.links.values():
             if link.reported_as == name:
                 link.last_heard = now
-                if link.failures and not link.busy:
+                if link.failures and not link.busy and not self._silent:
                     self._start_round(link)
 
     def retry_now(self) -> None:
@@ -181,6 +192,11 @@ class Gossip:
             self._observer.refused(code, count)
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
+        reports = self._replica.reports
+        if isinstance(error, StaleProcess):
+            reports.superseded(error.member, error.newest, self._clock.now_ms() + self._limits.future_ms_max)
+        if reports.superseded_by:
+            self._on_superseded()
         if link.reachable is not False or link.last_error != error.detail:
             level = (
                 logging.WARNING if isinstance(error, PeerError) and error.code != "peer_unreachable" else logging.INFO
@@ -192,7 +208,7 @@ class Gossip:
 
     def durable(self, group: Group) -> None:
         """Queue the local writes of a group that just became visible."""
-        if not self.links:
+        if not self.links or self._silent:
             return
         now = self._clock.monotonic()
         origin = self._replica.origin

@@ -56,7 +56,11 @@ def member_status(
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
         "disk_full": replica.full is not None,
-        "process": {"inc": identity.inc, "origin": replica.origin},
+        "process": {
+            "inc": identity.inc,
+            "origin": replica.origin,
+            "superseded_by": replica.reports.superseded_by or None,
+        },
         "store": _store(store, replica),
         "ephemeral": _store(ephemeral.store, ephemeral),
         "watches": {"open": sum(hub.count for hub in watches), "cut": sum(hub.cut for hub in watches)},
