@@ -35,9 +35,9 @@ def twin_of(member: MemberProcess, folder: Path) -> MemberProcess:
 def refused(member: MemberProcess) -> bool:
     """Tell whether reads and writes are refused as superseded, and the probes say so of a process that lives."""
     answers = [member.request("GET", "/v1/kv/before"), member.request("PUT", "/v1/kv/x", b"1")]
-    answers += [member.request("GET", "/v1/kv"), member.request("GET", "/v1/watch")]
     if any(answer.status != 503 for answer in answers):
         return False
+    answers += [member.request("GET", "/v1/kv"), member.request("GET", "/v1/watch")]
     ready = fetch(member.metrics, "GET", "/readyz")
     probe = (ready.status, ready.body.partition(b":")[0])
     return {answer.json()["code"] for answer in answers} == {"superseded"} and probe == (503, b"superseded")
