@@ -119,7 +119,7 @@ class Replica:
         self._losses: list[tuple[Entry, Entry, int]] = []
         self._out_losses: list[tuple[Entry, Entry, int]] = []
         mine = process.inc == self.identity.inc
-        self.healing = process.healing if mine else bool(self.membership.others())
+        self.healing = process.healing if mine else self.membership.has_others()
         if self.healing:
             self.healed_with = set()
 

@@ -18,7 +18,7 @@ from wavekv.core import exchange
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, PeerError, StaleProcess, WaveKVError
+from wavekv.errors import DiskFailed, PeerError, SameProcess, StaleProcess, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.link import Link, PushQueue
@@ -60,18 +60,20 @@ class Gossip:
         self._on_superseded = on_superseded
         self._silent = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pushing: set[str] = set()
         self.links: dict[str, Link] = {}
 
     def connect(self, peers: tuple[PeerAddress, ...]) -> None:
         """Make `peers` the links; those that stay keep their state."""
         wanted = {peer.name: peer for peer in peers if peer.name != self._replica.identity.name}
-        for name in [name for name in self.links if name not in wanted]:
-            del self.links[name]
-        for name, peer in wanted.items():
-            known = self.links.get(name)
-            if known is None or known.url != peer.url:
-                self.links[name] = Link(name, peer.url, PushQueue(self._limits.push_keys_max), reported_as=name)
+        known = {link.url: link for link in self.links.values()}
+        self.links = {
+            name: known.pop(peer.url) if peer.url in known else self._link(peer) for name, peer in wanted.items()
+        }
+        for name, link in self.links.items():
+            link.name, link.contact = name, wanted[name].contact
+
+    def _link(self, peer: PeerAddress) -> Link:
+        return Link(peer.name, peer.url, PushQueue(self._limits.push_keys_max), reported_as=peer.name)
 
     # ---- the periodic exchange -------------------------------------------------------------------------------------
 
@@ -120,8 +122,13 @@ class Gossip:
         """Return the links to members that have no round under way."""
         if self._silent:
             return []
-        speaks_to = self._replica.membership.speaks_to
-        return [link for link in self.links.values() if not link.busy and speaks_to(link.name)]
+        return [link for link in self.links.values() if not link.busy and self._may_ask(link)]
+
+    def _may_ask(self, link: Link) -> bool:
+        """Tell whether `link` is to be asked; a contact is, to learn who it is: what it answers is checked (R3)."""
+        if link.leads_back and link.contact:
+            return False
+        return link.contact or self._replica.membership.speaks_to(link.name)
 
     def heard_from(self, name: str) -> None:
         """A peer spoke to us: if it was given up for now, ask it again at once."""
@@ -197,6 +204,11 @@ class Gossip:
             reports.superseded(error.member, error.newest, self._clock.now_ms() + self._limits.future_ms_max)
         if reports.superseded_by:
             self._on_superseded()
+        if error.code == SameProcess.code:
+            link.leads_back = True
+            if link.contact:
+                link.failed(self._clock.monotonic(), error.detail, self._settings, 1.0)
+                return
         if link.reachable is not False or link.last_error != error.detail:
             level = (
                 logging.WARNING if isinstance(error, PeerError) and error.code != "peer_unreachable" else logging.INFO
@@ -216,13 +228,13 @@ class Gossip:
         if not mine:
             return
         for link in self.links.values():
-            if link.failures or not self._replica.membership.speaks_to(link.name):
+            if link.failures or link.contact or not self._replica.membership.speaks_to(link.name):
                 link.queue.clear()  # the exchange brings it when the peer is back
                 continue
             for entry in mine:
                 link.queue.add(entry, now)
-            if link.name not in self._pushing:
-                self._pushing.add(link.name)
+            if not link.pushing:
+                link.pushing = True
                 self._spawn(self._push(link))
 
     async def _push(self, link: Link) -> None:
@@ -238,7 +250,7 @@ class Gossip:
             self._observer.pushed(link.name, error.code, 0)
             self._note_failure(link, error)
         finally:
-            self._pushing.discard(link.name)
+            link.pushing = False
 
     async def _push_once(self, link: Link) -> None:
         link.pushed_at = self._clock.monotonic()

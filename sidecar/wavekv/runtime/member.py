@@ -158,6 +158,9 @@ class Member:
             engine.gossip.start()
         work = [self._observe(), self._see_to_drain(), self._settle(), self.compactor.run()]
         work += [engine.expire() for engine in self._engines]
+        discovery = self._admission.discovery
+        if discovery is not None:
+            work.append(discovery.run(lambda: self.persistent.gossip.links, self._discovered))
         self._watching = tuple(map(asyncio.get_running_loop().create_task, work))
 
     async def join(self, founds: bool = False) -> None:
@@ -178,6 +181,15 @@ class Member:
                 continue
             self.persistent.gossip.ask(status.waiting_for)
             await asyncio.sleep(_DRAIN_SECONDS)
+
+    def _discovered(self) -> None:
+        """Other peers are there than before, or under another name."""
+        self._admission.look_around()
+        for engine in self._engines:
+            known = set(engine.gossip.links)
+            engine.gossip.connect(self._admission.addresses())
+            engine.gossip.ask(set(engine.gossip.links) - known)
+        self._readiness.standing_changed()
 
     def _round_ended(self, link: Link) -> None:
         del link
@@ -225,6 +237,8 @@ class Member:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        if self._admission.discovery is not None:
+            self._admission.discovery.close()
         await self.exporter.stop()
         for engine in self._engines:
             engine.watches.stop()
@@ -252,6 +266,7 @@ class Member:
             watches=tuple(engine.watches for engine in self._engines),
             phase=self.phase(),
             draining=self._admission.draining,
+            discovery=self._admission.discovery,
             uptime=now - self._started_at,
             at=now,
             now_ms=self._clock.now_ms(),

@@ -90,7 +90,8 @@ class Readiness:
             DiskFailed: what was decided could not be kept.
         """
         deadline = self._clock.monotonic() + self._wait_seconds
-        self._greeted = self._greeted or founds or not self._gossip.links
+        nobody = not self._gossip.links and not self._admission.membership.discovers
+        self._greeted = self._greeted or founds or nobody
         asking = False
         while True:
             self._news.clear()
@@ -152,6 +153,6 @@ class Readiness:
         if membership.must_heal():
             return Starting("the volume is new, was damaged or admitted again, and heals from the other members first")
         if not self._greeted:
-            waits = self._gossip.links
+            waits = self._gossip.links or membership.discovers
             return Starting("waiting for a first exchange with a peer" if waits else "the member is starting")
         return None

@@ -9,6 +9,7 @@ from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
 from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
 
@@ -36,6 +37,7 @@ def member_status(
     watches: tuple[WatchHub, ...],
     phase: Phase,
     draining: bool,
+    discovery: Discovery | None,
     uptime: float,
     at: float,
     now_ms: int,
@@ -78,9 +80,11 @@ def member_status(
             "epoch": membership.epoch.number if membership.epoch else None,
             "included": membership.included(),
             "members": sorted(membership.members()),
+            "complete": membership.complete,
             "admitted_epoch": (membership.admission() or None) if membership.epoch else None,
             "healed_epoch": membership.healed_epoch if membership.epoch else None,
         },
+        "discovery": discovery.told() if discovery is not None else None,
         "context": {
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
             "dots": store.context.range_count,
