@@ -7,10 +7,11 @@ from dataclasses import replace
 from wavekv.config import Limits
 from wavekv.core import collection, exchange
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope
+from wavekv.core.identity import Identity
 from wavekv.core.membership import Epoch, Membership
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
-from wavekv.core.replica import Identity, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
 

@@ -3,7 +3,8 @@
 The second half is what makes it safe: who covers a delete then covers every older write of its key that any member
 knows of, so no such write can come back behind it (I5). It is asked of one report for each member, not of the newest:
 under load that one is always a few writes ahead. An expired value is a delete once no member's clock is behind its time
-(R11). While a node of the original system is a member nothing is collected: it returns what others forgot (R14).
+(R11). While a node of the original system is a member nothing is collected: it returns what others forgot (R14). Nor is
+anything where peers are found by DNS without an epoch document: nobody can tell that all were asked.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,10 @@ from wavekv.core.reports import Included
 
 
 class Pin(NamedTuple):
-    """Who keeps deletes from being collected, why, and since when: the stamp or expiry (ms) of the oldest it keeps."""
+    """Who keeps deletes from being collected, why, and since when: the stamp or expiry (ms) of the oldest it keeps.
+
+    `name` is `*` where it is nobody in particular.
+    """
 
     name: str
     reason: str
@@ -28,7 +32,9 @@ def collect(replica: Replica, now_ms: int, count_max: int) -> int:
     store = replica.store
     store.graves.tidy(store.deletes())
     reports = _included(replica)
-    if replica.reports.crates or replica.full is not None or None in reports.values():
+    if replica.reports.crates or not replica.membership.complete:
+        return 0
+    if replica.full is not None or None in reports.values():
         return 0
     known = [report for report in reports.values() if report is not None]
     clock_ms = min((report.clock_ms or 0 for report in known), default=now_ms)
@@ -71,8 +77,10 @@ def pins(replica: Replica) -> list[Pin]:
             kept, reason = list(_kept_by(report, oldest)), "behind"
         if kept:
             found.append(Pin(name, reason, min(kept)))
-    if replica.reports.crates and oldest:
-        found.append(Pin("crate", "a node of the original system is a member", min(_since(p) for _, p in oldest)))
+    if oldest and not replica.membership.complete:
+        found.append(Pin("*", "members found by DNS may not be all", min(_since(packed) for _, packed in oldest)))
+    if oldest and replica.reports.crates:
+        found.append(Pin("*", "a node of the original system is a member", min(_since(packed) for _, packed in oldest)))
     return found
 
 

@@ -167,7 +167,7 @@ class Round:
         else:
             return replica.last_ticket
         if replica.healing:
-            replica.healed_with.add(self._peer)
+            replica.healed_with.update((self._peer, sender_of(last)))
             if not last.healing or replica.healed_with.issuperset(replica.membership.others()):
                 ticket = replica.end_healing()
         return ticket

@@ -11,13 +11,13 @@ R8 live here and in the modules below; `exchange` builds on it for the two sides
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
 
 from wavekv.config import Limits
 from wavekv.core.clock import write_timestamp
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.context import Context
 from wavekv.core.fitting import check_batch, check_room, merge_refusal
+from wavekv.core.identity import Identity, Rng
 from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
@@ -50,30 +50,12 @@ from wavekv.errors import (
     Removed,
     Starting,
     Stopping,
+    Superseded,
     TooManyWaiting,
 )
 
 CARRIED_SPAN_MAX = 65_536
 """Sequences one push may stand for (G9); it names more only by mistake or malice."""
-
-
-class Rng(Protocol):
-    """The randomness the core asks for."""
-
-    def random_u32(self) -> int:
-        """Return a uniform number in 0 … 2**32-1."""
-        ...
-
-
-class Identity(NamedTuple):
-    """Who this process is: born with the directory, but for `inc`, which is one process start's."""
-
-    name: str
-    node_id: int
-    uuid: bytes
-    inc: int
-    first_origin: int | None
-    """The origin of a new directory's first process; None: draw one at the first write (R7)."""
 
 
 class Replica:
@@ -84,11 +66,11 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity.name, identity.uuid)
+        self.reports = Reports(identity.name, identity.uuid, identity.inc)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
-        self.writable: Starting | Draining | Removed | Stopping | None = Starting(
+        self.writable: Starting | Draining | Removed | Stopping | Superseded | None = Starting(
             "the member has not joined its peers yet; try again"
         )
         """Why local writes are refused; None: they are accepted."""
@@ -118,7 +100,7 @@ class Replica:
         self._out_losses: list[tuple[Entry, Entry, int]] = []
         self._withdrawn: list[str] = []
         mine = process.inc == self.identity.inc
-        self.healing = process.healing if mine else bool(self.membership.others())
+        self.healing = process.healing if mine else self.membership.has_others()
         if self.healing:
             self.healed_with = set()
 
@@ -179,7 +161,7 @@ class Replica:
         self._reset_staged()
         self.store.bury(kept)
         self.durable_ticket = self._ticket
-        if self.store.process.inc != self.identity.inc:
+        if self.store.process.inc < self.identity.inc:
             self._stage(Process(self.identity.inc, 0, self.healing))
         elif self.membership.must_heal() and not self.healing:
             self._begin_healing()
@@ -483,6 +465,10 @@ class Replica:
         """Stage that this volume has been repaired (R7); return the ticket."""
         self.healing = False
         return self._stage(Process(self.identity.inc, self._origin, False))
+
+    def supersede(self) -> int:
+        """Stage the number of the newer process of this name, so that the next start's is greater (R8)."""
+        return self._stage(Process(self.reports.superseded_by, 0, self.healing))
 
     def heed_admission(self) -> None:
         """Begin to heal, in the midst of a process, if a newer epoch admitted this member anew (R9)."""

@@ -17,7 +17,7 @@ from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged
-from wavekv.errors import DiskFull, WaveKVError
+from wavekv.errors import DiskFull, Superseded, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
@@ -63,6 +63,7 @@ class Engine:
         rng: random.Random,
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
+        on_superseded: Callable[[], None],
         status: Callable[[], Mapping[str, Any]],
         find_room: FindRoom | None = None,
         pace: Callable[[], float] = lambda: 0.0,
@@ -74,6 +75,8 @@ class Engine:
         self._observer = observer
         self._keep_epoch = keep_epoch
         self._collect_seconds = settings.interval_ms / 1000
+        self._on_superseded = on_superseded
+        self._superseded: Superseded | None = None
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
         log_name = identity.uuid.hex() + token_suffix
@@ -90,6 +93,7 @@ class Engine:
             rng=rng,
             on_round=on_round,
             keep_epoch=keep_epoch,
+            on_superseded=on_superseded,
         )
 
     def _durable(self, group: Group) -> None:
@@ -137,6 +141,13 @@ class Engine:
             return False
         return count == _COLLECTED_PER_STEP_MAX
 
+    def supersede(self, refusal: Superseded) -> None:
+        """Serve nobody any more, for good: neither clients, their watches, nor peers."""
+        self._superseded = refusal
+        self.values.refusal = refusal
+        self.watches.stop(refusal)
+        self.gossip.silence()
+
     # ---- what the peer plane calls ---------------------------------------------------------------------------------
 
     async def receive_request(self, request: Envelope) -> Envelope:
@@ -170,9 +181,14 @@ class Engine:
 
         A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
         """
+        if self._superseded is not None:
+            raise self._superseded.with_traceback(None)
         try:
             merged = receive(self.replica, message, self._clock.now_ms())
             durable = self.committer.durable(merged.ticket)
+        except Superseded:
+            self._on_superseded()
+            raise
         finally:
             await self._keep_epoch()
         for code, count in merged.refused.items():

@@ -7,6 +7,7 @@ from tests.fakes.cluster import MemoryMember, as_crate, cluster, collect, push, 
 from wavekv.core import collection, exchange
 from wavekv.core.collection import Pin
 from wavekv.core.image import Dots, Image
+from wavekv.core.membership import Epoch, Membership
 from wavekv.core.ops import Clear, Floor
 from wavekv.core.packed import pack
 from wavekv.core.store import Store
@@ -115,7 +116,19 @@ def test_nothing_is_forgotten_while_a_node_of_the_original_system_speaks() -> No
     agree(a, b)
     exchange.receive_request(a.replica, wire(as_crate(replace(exchange.report(b.replica, NOW), sender_id=9))), NOW)
     assert collect(a, NOW) == []
-    assert Pin("crate", "a node of the original system is a member", 200) in pins(a)
+    assert Pin("*", "a node of the original system is a member", 200) in pins(a)
+
+
+def test_nothing_is_forgotten_where_it_is_not_known_who_belongs() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    a.delete("x", 200)
+    agree(a, b)
+    a.replica.membership = Membership("m0", None, None, ("m1",), discovers=True)
+    assert collect(a, NOW) == []
+    assert pins(a) == [Pin("*", "members found by DNS may not be all", 200)]
+    a.replica.membership.learn(Epoch(1, ("m0", "m1")))
+    assert collect(a, NOW) != []
 
 
 def test_a_sender_that_no_flag_names_is_asked_too() -> None:

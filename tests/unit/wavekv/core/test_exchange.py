@@ -19,7 +19,16 @@ from tests.fakes.cluster import (
 from wavekv.core import exchange
 from wavekv.core.membership import Epoch
 from wavekv.core.messages import Page
-from wavekv.errors import BadEnvelope, ForeignCluster, FutureProcess, IdentityMismatch, NotAMember, StaleProcess
+from wavekv.errors import (
+    BadEnvelope,
+    ForeignCluster,
+    FutureProcess,
+    IdentityMismatch,
+    NotAMember,
+    SameProcess,
+    StaleProcess,
+    Superseded,
+)
 
 NOW = 10_000
 
@@ -252,10 +261,35 @@ def test_a_superseded_process_and_a_namesake_are_refused() -> None:
     old = begin(a, b).request(NOW)
     a.restart()
     sync(a, b)
-    with pytest.raises(StaleProcess):
+    with pytest.raises(StaleProcess) as refusal:
         exchange.receive_request(b.replica, old, NOW)
-    with pytest.raises(StaleProcess):
+    assert (refusal.value.member, refusal.value.newest) == ("m0", 2), "the refused one learns why"
+    b.restart()
+    with pytest.raises(StaleProcess) as refusal:
         exchange.receive_request(b.replica, replace(old, name="m1"), NOW)
+    assert (refusal.value.member, refusal.value.newest) == ("m1", 2)
+    assert b.replica.reports.superseded_by == 0
+
+
+def test_a_newer_process_under_the_own_name_supersedes_and_the_next_start_is_newer_still() -> None:
+    a, b = cluster(2)
+    message = replace(begin(b, a).request(NOW), name="m0", inc=77)
+    for inc, refusal in ((77, Superseded), (1, StaleProcess), (NOW + LIMITS.future_ms_max + 1, FutureProcess)):
+        with pytest.raises(refusal):
+            exchange.receive_request(a.replica, replace(message, inc=inc), NOW)
+    assert a.replica.reports.superseded_by == 77
+    a.replica.supersede()
+    a.commit()
+    a.restart()
+    assert a.replica.identity.inc == 78
+    assert a.replica.reports.superseded_by == 0
+
+
+def test_a_message_that_comes_back_to_its_sender_supersedes_nobody() -> None:
+    a, b = cluster(2)
+    with pytest.raises(SameProcess):
+        exchange.receive_request(a.replica, begin(a, b).request(NOW), NOW)
+    assert a.replica.reports.superseded_by == 0
 
 
 def test_a_refused_message_merges_nothing() -> None:
