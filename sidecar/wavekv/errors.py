@@ -180,6 +180,12 @@ class Removed(UnavailableError):
     code = "removed"
 
 
+class Superseded(UnavailableError):
+    """A newer process of this member's own name was heard (R8): this one serves nothing more, reads included."""
+
+    code = "superseded"
+
+
 class Stopping(UnavailableError):
     code = "stopping"
 
@@ -247,9 +253,28 @@ class WrongRole(PeerError):
 
 
 class StaleProcess(PeerError):
-    """A process of a member name that was superseded by a newer one (R8), or a second member under our own name."""
+    """A process of a member name that was superseded by a newer one (R8); `newest` is that one's number.
+
+    The refusal carries both, so that the process it speaks of learns that it has been superseded.
+    """
 
     code = "stale_process"
+    status = 403
+
+    def __init__(self, detail: str, member: str, newest: int) -> None:
+        super().__init__(detail)
+        self.member = member
+        self.newest = newest
+
+    def problem(self) -> dict[str, str | int]:
+        """Return the problem document, with the member's name and the number of its newest process."""
+        return super().problem() | {"member": self.member, "newest": self.newest}
+
+
+class SameProcess(PeerError):
+    """A message of this very process: an address it was given for a peer leads back to itself."""
+
+    code = "same_process"
     status = 403
 
 

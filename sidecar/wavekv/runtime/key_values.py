@@ -11,7 +11,7 @@ from wavekv.core.replica import Replica
 from wavekv.core.steps import Staged
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import KeyNotFound, PreconditionFailed
+from wavekv.errors import KeyNotFound, PreconditionFailed, Superseded
 from wavekv.ports import Clock, Listing, Written
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.watching import Subscription, WatchHub
@@ -34,9 +34,17 @@ class LocalKeyValues:
         self._watches = watches
         self._clock = clock
         self._status = status
+        self.refusal: Superseded | None = None
+        """Why nothing is read either; writes are refused by the replica."""
+
+    def _check_readable(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal.with_traceback(None)  # one object, raised often: it must not gather frames
 
     def get(self, key: str) -> Entry | None:
         """Return the live entry of `key`, or None."""
+        if self.refusal is not None:  # a call less: this is the path of every read
+            raise self.refusal.with_traceback(None)
         return self._store.get(key, self._clock.now_ms())
 
     async def put(
@@ -80,22 +88,27 @@ class LocalKeyValues:
 
     def list(self, prefix: str, after: str | None, limit: int) -> Listing:
         """Return a page of live entries in key order."""
+        self._check_readable()
         return Listing(*self._store.list(prefix, after, limit, self._clock.now_ms()))
 
     def count(self) -> int:
         """Return the number of live entries."""
+        self._check_readable()
         return self._store.live()
 
     def expiring(self) -> int:
         """Return how many of the live entries will expire."""
+        self._check_readable()
         return self._store.expiring()
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> Subscription:
         """Open a watch. Raises as `WatchHub.watch`."""
+        self._check_readable()
         return self._watches.watch(selector, prefix=prefix, since=since)
 
     def explain(self, key: str) -> Mapping[str, Any]:
         """Return winner, known losers, and who covers the winner, as JSON-ready values."""
+        self._check_readable()
         held = self._store.entries.get(key)
         reports = self._replica.reports.heard()
         others = self._replica.membership.others()

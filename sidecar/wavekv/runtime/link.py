@@ -78,19 +78,31 @@ class PushQueue:
 
 @dataclass(slots=True)
 class Link:
-    """A peer's address and state; `reported_as` is the name it gives itself, once known."""
+    """A peer's address and state; `reported_as` is the name it gives itself, once known.
+
+    A `contact` was discovered and goes by its address until it has told its name.
+    """
 
     name: str
     url: str
     queue: PushQueue
     reported_as: str
     busy: bool = False
+    pushing: bool = False
     reachable: bool | None = None
     last_error: str | None = None
     last_heard: float | None = None
     pushed_at: float = 0.0
     failures: int = 0
     retry_at: float = 0.0
+    contact: bool = False
+    leads_back: bool = False
+    """The address is this process's own."""
+
+    @property
+    def contact_name(self) -> str | None:
+        """What stands for the name of a contact; None of other peers."""
+        return self.name if self.contact else None
 
     def answered(self, at: float, reported_as: str) -> None:
         """Note an answer at monotonic second `at`."""

@@ -5,12 +5,17 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from wavekv import __version__
+from wavekv.core.collection import pins
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
 from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
+
+PINNED_MS = 10_000
+"""A delete that waits for longer is pinned; every one waits for an exchange with each member."""
 
 
 class Recovered(NamedTuple):
@@ -36,6 +41,7 @@ def member_status(
     watches: tuple[WatchHub, ...],
     phase: Phase,
     draining: bool,
+    discovery: Discovery | None,
     uptime: float,
     at: float,
     now_ms: int,
@@ -56,7 +62,11 @@ def member_status(
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
         "disk_full": replica.full is not None,
-        "process": {"inc": identity.inc, "origin": replica.origin},
+        "process": {
+            "inc": identity.inc,
+            "origin": replica.origin,
+            "superseded_by": replica.reports.superseded_by or None,
+        },
         "store": _store(store, replica),
         "ephemeral": _store(ephemeral.store, ephemeral),
         "watches": {"open": sum(hub.count for hub in watches), "cut": sum(hub.cut for hub in watches)},
@@ -74,9 +84,12 @@ def member_status(
             "epoch": membership.epoch.number if membership.epoch else None,
             "included": membership.included(),
             "members": sorted(membership.members()),
+            "complete": membership.complete,
             "admitted_epoch": (membership.admission() or None) if membership.epoch else None,
             "healed_epoch": membership.healed_epoch if membership.epoch else None,
         },
+        "collection": _collection(replica, now_ms),
+        "discovery": discovery.told() if discovery is not None else None,
         "context": {
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
             "dots": store.context.range_count,
@@ -85,6 +98,19 @@ def member_status(
         "converged": since is not None,
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
         "refused": dict(replica.refused),
+    }
+
+
+def _collection(replica: Replica, now_ms: int) -> Mapping[str, Any]:
+    """Return how many deletes wait to be forgotten, and who has kept some from it for longer than a moment (U8)."""
+    return {
+        "waiting": replica.store.deletes(),
+        "collected": replica.collected,
+        "pinned_by": [
+            {"name": pin.name, "reason": pin.reason, "since": round(pin.since_ms / 1000, 3)}
+            for pin in pins(replica)
+            if now_ms - pin.since_ms >= PINNED_MS
+        ],
     }
 
 

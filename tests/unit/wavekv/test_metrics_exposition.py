@@ -35,6 +35,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "converged": True,
         "waiting_writes": 3,
         "disk_full": True,
+        "process": {"superseded_by": 9},
         "store": {
             "entries": 12,
             "live": 10,
@@ -72,6 +73,7 @@ def test_gauges_show_the_status_at_the_time_of_the_scrape(metrics: Metrics) -> N
     expected = {
         ("wavekv_ready", ()): 1,
         ("wavekv_healing", ()): 0,
+        ("wavekv_superseded", ()): 1,
         ("wavekv_converged", ()): 1,
         ("wavekv_entries", ()): 12,
         ("wavekv_entries_live", ()): 10,
