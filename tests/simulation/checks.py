@@ -201,10 +201,9 @@ class Checks:
             self.all_covered(process)
         for key in self._history.by_key:
             self._survivor(key, first.replica.store.entries.get(key))
-        if hasattr(first.replica, "collect"):
-            for entry in first.replica.store.entries.values():
-                if entry.value is None or entry.expires_at is not None:
-                    raise Violation("G4 pile-up", f"{entry.etag} of {entry.key} is never collected")
+        for entry in first.replica.store.entries.values():
+            if entry.value is None or entry.expires_at is not None:
+                raise Violation("G4 pile-up", f"{entry.etag} of {entry.key} is never collected")
 
     def _same(self, first: "Process", other: "Process") -> None:
         for key in {**first.replica.store.packed, **other.replica.store.packed}:

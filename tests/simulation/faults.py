@@ -39,7 +39,9 @@ class Faults:
         return running
 
     def do_start(self, slot: "Slot") -> None:
-        """Begin a process."""
+        """Begin a process; one that was superseded is ended first."""
+        if slot.process is not None and slot.process.superseded:
+            self._world.stop(slot)
         self._world.start(slot)
 
     # ---- volumes -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from wavekv.core import exchange
 from wavekv.core.messages import Envelope
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
-from wavekv.errors import PeerError, WaveKVError
+from wavekv.errors import PeerError, StaleProcess, WaveKVError
 from wavekv.runtime.link import Link, PushQueue
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class Gossip:
             self.start_round(link)
 
     def idle(self) -> list[Link]:
-        """Return the links to members that have no round under way."""
+        """Return the links to members that have no round under way; none of a process that was superseded."""
+        if self._process.superseded:
+            return []
         speaks_to = self._process.replica.membership.speaks_to
         return [link for link in self.links.values() if not link.busy and speaks_to(link.name)]
 
@@ -81,7 +83,7 @@ class Gossip:
         for link in self.links.values():
             if link.reported_as == name:
                 link.last_heard = self._seconds
-                if link.failures and not link.busy and self._world.gossiping:
+                if link.failures and not link.busy and self._world.gossiping and not self._process.superseded:
                     self.start_round(link)
 
     def retry_now(self) -> None:
@@ -110,6 +112,8 @@ class Gossip:
 
     def _request(self, link: Link, current: exchange.Round) -> None:
         process = self._process
+        if process.superseded:
+            return
         if current.done:
             link.busy = False
             process.round_ended()
@@ -149,10 +153,11 @@ class Gossip:
         self._note_failure(link, error)
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
-        process = self._process
-        if error.code == "stale_process":
-            process.stale = True
-            process.heard()
+        reports, process = self._process.replica.reports, self._process
+        if isinstance(error, StaleProcess):
+            reports.superseded(error.member, error.newest, process.now() + self._world.limits.future_ms_max)
+        if reports.superseded_by:
+            process.supersede()
         link.failed(self._seconds, error.detail, self._settings, self._rng.uniform(0.5, 1.0))
 
     # ---- push --------------------------------------------------------------------------------------------------------
@@ -161,7 +166,7 @@ class Gossip:
         """Queue the local writes of a group that just became visible."""
         replica = self._process.replica
         mine = [entry for entry in group.stored() if entry.origin == replica.origin]
-        if not mine or not self._world.gossiping:
+        if not mine or not self._world.gossiping or self._process.superseded:
             return
         for link in self.links.values():
             if link.failures or not replica.membership.speaks_to(link.name):
@@ -183,7 +188,7 @@ class Gossip:
 
     def _push(self, link: Link) -> None:
         process = self._process
-        if not process.alive:
+        if not process.alive or process.superseded:
             return
         link.pushed_at = self._seconds
         taken = link.queue.take(process.replica.store.entries, self._world.limits.page_bytes_max)

@@ -14,19 +14,32 @@ from tests.simulation.gossip import Gossip
 from tests.simulation.volumes import Volume, records_of
 from wavekv.config import PeerAddress
 from wavekv.core import exchange
+from wavekv.core.collection import collect
+from wavekv.core.identity import Identity
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Clear
-from wavekv.core.replica import Identity, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
 from wavekv.core.types import Dot, Stamp
-from wavekv.errors import DiskFull, Draining, NotAMember, PeerError, Removed, Starting, WaveKVError
+from wavekv.errors import (
+    DiskFull,
+    Draining,
+    NotAMember,
+    PeerError,
+    PeerUnreachable,
+    Removed,
+    Starting,
+    Superseded,
+    WaveKVError,
+)
 from wavekv.runtime.admission import open_admission
 from wavekv.runtime.drain import Drain, DrainStatus
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+COLLECTED_MAX = 500
 RETRY_MS = 1000
 """How often a joining or draining member asks, and a full volume is looked at; production does so more often."""
 
@@ -89,8 +102,8 @@ class Process:
     def __init__(self, world: "World", slot: Slot) -> None:
         self.world, self.slot = world, slot
         self.alive, self.serving = True, False
-        self.stale = False
-        """Somebody refused it because a newer process of its name lives."""
+        self.superseded = False
+        """A newer process of its name lives: it serves nothing more (R8)."""
         recovered = slot.volume.boot()
         store = recovered.store
         static = world.setting.membership == "static"
@@ -246,11 +259,10 @@ class Process:
     def tick(self) -> None:
         """Do what is done periodically: expiry, collection."""
         self.replica.store.take_expired(self.now(), 1000)
-        collect = getattr(self.replica, "collect", None)
-        if collect is None or not self.serving:
+        if not self.serving:
             return
         before = len(self.replica._ops)
-        collect(self.now())
+        collect(self.replica, self.now(), COLLECTED_MAX)
         for op in self.replica._ops[before:]:
             if isinstance(op, Clear):
                 held = self.replica.store.entries[op.key]
@@ -267,6 +279,10 @@ class Process:
         ranges = self.replica._covered.range_count
         try:
             merged = receive(self.replica, message, self.now())
+        except Superseded:
+            self.supersede()
+            reply(PeerUnreachable("a newer process of this name serves"))
+            return
         except PeerError as refusal:
             self.world.count(f"refused: {refusal.code}")
             proof = exchange.envelope(self.replica, self.now())
@@ -296,14 +312,18 @@ class Process:
         reply(answer)
 
     def heard(self) -> None:
-        """Somebody's report came in, or a refusal: see what that changes."""
-        superseded = getattr(self.replica, "superseded", False)
-        if superseded() if callable(superseded) else superseded:
-            self.world.count("superseded processes")
-            self.world.stop(self.slot)
-            return
+        """Somebody's report came in: see who waited for it."""
         if self.on_report:
             self.on_report = [waiting for waiting in self.on_report if not waiting()]
+
+    def supersede(self) -> None:
+        """Serve nothing more, and note the newer process for the next start (R8)."""
+        if not self.superseded:
+            self.world.count("processes superseded")
+            self.world.trace(f"{self.slot.id} is superseded")
+            self.superseded, self.serving = True, False
+            self.regate()
+            self.durable(self.replica.supersede())
 
     # ---- standing: runtime.admission, runtime.member, runtime.readiness ----------------------------------------------
 
@@ -366,8 +386,10 @@ class Process:
     def regate(self) -> None:
         """Let local writes be taken or refused, as the rules say now."""
         membership = self.admission.membership
-        refusal: Starting | Draining | Removed | None = None
-        if not membership.included():
+        refusal: Starting | Draining | Removed | Superseded | None = None
+        if self.superseded:
+            refusal = Superseded("a newer process of this name serves")
+        elif not membership.included():
             refusal = Removed("not in the epoch")
         elif self.admission.draining:
             refusal = Draining("drains")

@@ -225,7 +225,7 @@ class World:
 
     def _start_all(self) -> None:
         for slot in self.slots.values():
-            if slot.process is not None and slot.process.stale:
+            if slot.process is not None and slot.process.superseded:
                 self.stop(slot)
             if slot.name in self.keeper.members:
                 self.start(slot)
