@@ -171,7 +171,8 @@ class Checks:
         if held.value is not None:
             for name in process.replica.membership.members():
                 if held.expires_at is None or self._history.clocks.get(name, 0) < held.expires_at:
-                    self._violated("R11 expiry", f"{process.slot.id} collects {held.key}, which lives by {name}'s clock")
+                    late = self._world.keeper.admitted_ms.get(name, -1) > self._history.writes[held.dot].at_ms
+                    self._violated("R11 later member" if late else "R11 expiry", f"{process.slot.id} collects {held.key}, which lives by {name}'s clock")
 
     # ---- what may be lost ------------------------------------------------------------------------------------------------
 

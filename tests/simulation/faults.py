@@ -19,6 +19,7 @@ class Faults:
 
     def __init__(self, world: "World") -> None:
         self._world = world
+        self._marks: dict[str, int] = {}
 
     # ---- processes -----------------------------------------------------------------------------------------------------
 
@@ -69,11 +70,13 @@ class Faults:
         slot.acked = [dot for dot in slot.acked if context.covers(*dot)]
 
     def do_rollback(self, slot: "Slot", percent: str) -> bool:
-        """Stop, and let the volume be as it was at that share of its records."""
+        """Stop, and let the volume be as it was at that share of its records, or at the `mark`."""
         if not isinstance(slot.volume, MemoryVolume) or slot.destroyed:
             return False
         self._world.stop(slot)
-        changed = slot.volume.roll_back(int(percent) / 100)
+        items = len(slot.volume.items)
+        keep = self._marks[slot.id] if percent == "mark" else items * int(percent) // 100
+        changed = slot.volume.roll_back(keep)
         self._lost(slot)
         return changed
 
@@ -217,6 +220,25 @@ class Faults:
             entries = tuple(process.replica.store.entries[key] for key in keys)
             message = exchange.push_message(process.replica, entries, {}, process.now())
             process.gossip.push_by_hand(other.name, message)
+
+    def do_mark(self, slot: "Slot") -> None:
+        """Remember how the volume is now, for a rollback."""
+        assert isinstance(slot.volume, MemoryVolume)
+        self._marks[slot.id] = len(slot.volume.items)
+
+    def do_all(self, times: str = "1") -> None:
+        """Let everybody ask everybody and collect, so many times; a round has 20 ms."""
+        slots = [slot for slot in self._world.slots.values() if slot.process is not None]
+        at = 0
+        for _ in range(int(times)):
+            for one in slots:
+                for other in slots:
+                    if one is not other:
+                        self._world.after(at, self.do_sync, one, other)
+                        at += 20
+            for one in slots:
+                self._world.after(at, self.do_tick, one)
+            at += 10
 
     def do_tick(self, slot: "Slot") -> None:
         """Let a member do its periodic work: expiry, collection."""

@@ -28,6 +28,8 @@ class Keeper:
         self._documents = [self._document(1, bootstrap=True)]
         self._leaving: dict[str, None] = {}
         self._left: dict[str, None] = {}
+        self.admitted_ms: dict[str, int] = {}
+        """When each member was last let in behind the first ones."""
         self.deaf = False
         """It does nothing for now (G10)."""
 
@@ -61,6 +63,7 @@ class Keeper:
             return False
         self.members = (*self.members, name)
         self._admitted[name] = self.document.epoch.number + 1
+        self.admitted_ms[name] = self._world.now
         self._issue()
         return True
 

@@ -24,9 +24,9 @@ Change = tuple[object, str, Any]
 
 
 class Plant(NamedTuple):
-    """One defect: the changes that make it, and the plan that catches it."""
+    """One defect: what it breaks, the changes that make it, and the plan that catches it."""
 
-    rule: str
+    what: str
     changes: Callable[[], list[Change]]
     caught_by: str
 
@@ -146,7 +146,7 @@ def collects_without_a_member() -> list[Change]:
     def included(replica: Replica) -> Any:
         reports = original(replica)
         if len(reports) > 1:
-            reports.pop(min(reports))
+            reports.pop(max(reports))
         return reports
 
     return [(collection, "_included", included)]
@@ -249,9 +249,10 @@ def readmitted_trusted() -> list[Change]:
 
 def drain_of_own_writes() -> list[Change]:
     """R10: a member may leave when its own writes are covered, though it holds the last copy of another's."""
+    original = drains.Drain._current_basis
 
     def current_basis(self: drains.Drain, at: float) -> Context:
-        del at
+        original(self, at)
         replica = self._replica
         origin = replica.origin
         return Context({origin: replica.store.context.acks.get(origin, 0)} if origin else {})
@@ -296,13 +297,36 @@ def counts_whoever_was_asked() -> list[Change]:
     return [(Reports, "hear", hear)]
 
 
-PLANTS: dict[str, Plant] = {
-    make.__name__.replace("_", "-"): Plant((make.__doc__ or "").partition(":")[0], make, "")
-    for make in (
-        no_floor, timestamp_of_now, losers_forgotten, covered_entries_taken, ties_by_origin, adopts_incomplete,
-        since_ignored, late_changes_left_out, healing_adopts, pushes_claim_all, collects_without_a_member,
-        collects_at_once, collects_on_reports_not_included, expiry_by_one_clock, repair_ignores_coverage,
-        repair_list_is_old, origin_used_again, never_heals, older_process_heard, removed_member_heard,
-        readmitted_trusted, drain_of_own_writes, answers_before_sync, reports_what_is_staged, counts_whoever_was_asked,
-    )
-}  # fmt: skip
+CAUGHT_BY: dict[Callable[[], list[Change]], str] = {
+    no_floor: "floor",
+    timestamp_of_now: "held-stamp",
+    losers_forgotten: "seed 4",
+    covered_entries_taken: "late-duplicate",
+    ties_by_origin: "seed 10",
+    adopts_incomplete: "seed 9",
+    since_ignored: "old-report-as-filter",
+    late_changes_left_out: "behind-the-cursor",
+    healing_adopts: "rollback-behind-a-collected-delete",
+    pushes_claim_all: "push-with-a-gap",
+    collects_without_a_member: "one-member-not-asked",
+    collects_at_once: "one-member-not-asked",
+    collects_on_reports_not_included: "report-not-included",
+    expiry_by_one_clock: "one-clock-ahead",
+    repair_ignores_coverage: "written-while-lists-are-compared",
+    repair_list_is_old: "list-of-one-instant",
+    origin_used_again: "origin-again",
+    never_heals: "rollback-behind-a-collected-delete",
+    older_process_heard: "push-of-a-dead-process",
+    removed_member_heard: "removed-member",
+    readmitted_trusted: "admitted-again",
+    drain_of_own_writes: "last-copy-of-another",
+    answers_before_sync: "counted-copies",
+    reports_what_is_staged: "report-before-sync",
+    counts_whoever_was_asked: "counted-copies",
+}
+"""The quickest scenario or seed that was found to catch it."""
+
+PLANTS = {
+    make.__name__.replace("_", "-"): Plant((make.__doc__ or "").strip(), make, caught_by)
+    for make, caught_by in CAUGHT_BY.items()
+}

@@ -68,6 +68,8 @@ class Trace:
             acks = [f"{self.origin(origin)}:{ack}" for origin, ack in message.acks.items()]
             dots = [f"{self.origin(o)}:{a}-{b}" for o, ranges in message.dots.items() for a, b in ranges]
             words.append(("carries {" if message.entries and message.push_only else "covers {") + " ".join(acks + dots) + "}")
+        if message.listed is not None:
+            words.append("lists {" + " ".join(one.key for one in message.listed) + "}")
         words += ["adoptable"] if message.floor is not None else []
         words += ["healing"] if message.healing else []
         words += ["page"] if message.page is not None else []

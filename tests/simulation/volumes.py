@@ -134,9 +134,8 @@ class MemoryVolume:
         self._folded = len(self.items)
         return self._standing.context
 
-    def roll_back(self, share: float) -> bool:
-        """Be as it was after `share` of its records; tell whether that is a change."""
-        keep = int(len(self.items) * share)
+    def roll_back(self, keep: int) -> bool:
+        """Be as it was after its first `keep` items; tell whether that is a change."""
         if keep >= len(self.items):
             return False
         del self.items[keep:]
@@ -146,7 +145,7 @@ class MemoryVolume:
     def corrupt(self, share: float) -> bool:
         """Lose what lies behind `share` to damage that recovery finds; tell whether that is a change."""
         kept = self.load()
-        if not self.roll_back(share):
+        if not self.roll_back(int(len(self.items) * share)):
             return False
         if kept is not None and kept != self.load():
             self.items.append(kept)  # MEMBERSHIP is a file of its own: it is not what was damaged
