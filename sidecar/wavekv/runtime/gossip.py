@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
@@ -20,7 +21,9 @@ from wavekv.core.steps import Group
 from wavekv.errors import DiskFailed, PeerError, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer
+from wavekv.runtime.coverage import Coverage, Holds
 from wavekv.runtime.link import Link, PushQueue
+from wavekv.runtime.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class Gossip:
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
     ) -> None:
+        self.coverage = Coverage(replica, limits, settings, self.seek, self._reported_as)
+        self.refusals = Refusals(replica, observer, clock)
         self._replica = replica
         self._committer = committer
         self._transport = transport
@@ -132,6 +137,15 @@ class Gossip:
         due = [link for link in self._due() if link.name in wanted]
         self._start_some(due, ASKED_MAX - sum(link.busy for link in self.links.values()))
 
+    def seek(self, holds: Holds) -> None:
+        """Start a few rounds for what somebody waits for: with idle peers that hold it, else with any."""
+        due = self._due()
+        self._start_some([link for link in due if holds(link.reported_as)] or due, self._settings.fanout)
+
+    def _reported_as(self, name: str) -> str:
+        link = self.links.get(name)
+        return name if link is None else link.reported_as
+
     def forgive(self) -> None:
         """Let no peer wait for the end of its pause."""
         for link in self.links.values():
@@ -173,12 +187,9 @@ class Gossip:
             finally:
                 await self._keep_epoch()
             link.answered(self._clock.monotonic(), sender_of(answer))
+            self.coverage.heard(link.reported_as)
             await durable
-        self._report_refused(current.merged.refused)
-
-    def _report_refused(self, refused: dict[str, int]) -> None:
-        for code, count in refused.items():
-            self._observer.refused(code, count)
+        self.refusals.tell(current.merged.refused)
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
         if link.reachable is not False or link.last_error != error.detail:
@@ -205,6 +216,8 @@ class Gossip:
                 continue
             for entry in mine:
                 link.queue.add(entry, now)
+            if self.coverage.hurried:
+                link.urgent.set()
             if link.name not in self._pushing:
                 self._pushing.add(link.name)
                 self._spawn(self._push(link))
@@ -215,7 +228,7 @@ class Gossip:
             while link.queue.visible_at:
                 now = self._clock.monotonic()
                 spaced = link.pushed_at + self._settings.push_spacing_ms / 1000
-                await asyncio.sleep(max(self._settings.push_delay_ms / 1000, spaced - now))
+                await _unless_urgent(link, max(self._settings.push_delay_ms / 1000, spaced - now))
                 await self._push_once(link)
         except WaveKVError as error:
             link.queue.clear()
@@ -232,6 +245,15 @@ class Gossip:
         now = self._clock.monotonic()
         if answer is not None:
             link.answered(now, exchange.hear_report(self._replica, answer, self._clock.now_ms()))
+            self.coverage.heard(link.reported_as)
             for visible_at in taken.visible_at:
                 self._observer.propagated(now - visible_at)
         self._observer.pushed(link.name, "ok", len(taken.entries))
+
+
+async def _unless_urgent(link: Link, seconds: float) -> None:
+    """Let writes gather for the next push, unless one of them is waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await link.urgent.wait()
+    link.urgent.clear()

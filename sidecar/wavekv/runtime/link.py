@@ -4,6 +4,7 @@ The push queue holds keys, not entries: what goes out is what the key holds then
 dropped and counted; the next exchange brings what it held (G9).
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -78,7 +79,10 @@ class PushQueue:
 
 @dataclass(slots=True)
 class Link:
-    """A peer's address and state; `reported_as` is the name it gives itself, once known."""
+    """A peer's address and state; `reported_as` is the name it gives itself, once known.
+
+    `urgent` is set while a write that waits for the peer is queued.
+    """
 
     name: str
     url: str
@@ -91,6 +95,7 @@ class Link:
     pushed_at: float = 0.0
     failures: int = 0
     retry_at: float = 0.0
+    urgent: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answered(self, at: float, reported_as: str) -> None:
         """Note an answer at monotonic second `at`."""

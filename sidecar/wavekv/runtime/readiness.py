@@ -1,16 +1,17 @@
 """Whether local writes are taken, and what the probes say: decided from what holds now, never from what happened (R7).
 
 In order: a stopping member refuses writes, then one that the newest epoch leaves out (R9), one that drains (R10), one
-whose volume has to heal first, and one that has just started. The last wait is bounded, because one dead member must
-not keep a restarted cluster out of service; healing is waited for without bound. A member can fall back at any time: a
-removed one that is admitted again has to heal like a new volume, in the same process.
+whose volume has to heal first, one that has just started, and one whose clock is far ahead. The wait after a start is
+bounded, because one dead member must not keep a restarted cluster out of service; healing is waited for without bound.
+A member can fall back at any time: a removed one that is admitted again has to heal like a new volume, in the same
+process.
 """
 
 import asyncio
 import logging
 
 from wavekv.core.replica import Replica
-from wavekv.errors import DiskFull, Draining, Removed, Starting, Stopping
+from wavekv.errors import ClockAhead, DiskFull, Draining, Removed, Starting, Stopping
 from wavekv.ports import Clock, Phase
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.gossip import Gossip
@@ -43,6 +44,7 @@ class Readiness:
         self._greeted = False
         """The bounded wait after the start is over."""
         self._stopping = False
+        self._ahead: ClockAhead | None = None
         self._told = ""
         self._news = asyncio.Event()
         self._regate()
@@ -58,6 +60,22 @@ class Readiness:
         self._regate()
         self._news.set()
 
+    def clock_judged(self, ahead_ms: int | None, ahead_ms_max: int) -> None:
+        """Take note of how far this member's clock is ahead of its peers' median, None: nobody knows."""
+        if ahead_ms is None or ahead_ms <= ahead_ms_max:
+            self._ahead = None
+        elif self._ahead is None:
+            self._ahead = ClockAhead(
+                f"this member's clock is {ahead_ms // 1000} s ahead of its peers' median ({ahead_ms_max // 1000} s at "
+                "most): set it, and writes are taken again; other members take them now"
+            )
+        self._regate()
+
+    @property
+    def clock_ahead(self) -> bool:
+        """Tell whether this member's clock is too far ahead for it to write."""
+        return self._ahead is not None
+
     def stop(self) -> None:
         """Refuse local writes from now on."""
         self._stopping = True
@@ -66,7 +84,7 @@ class Readiness:
     def phase(self) -> Phase:
         """Return what the probes say."""
         refusal = self._replica.writable
-        if refusal is None:
+        if refusal is None or isinstance(refusal, ClockAhead):  # which reads do not mind
             return Phase(True, True, "serving")
         if isinstance(refusal, Starting):
             return Phase(True, False, f"joining: {refusal.detail}")
@@ -131,7 +149,7 @@ class Readiness:
             self._told = what
             log.info("%s", what)
 
-    def _refusal(self) -> Starting | Draining | Removed | Stopping | None:
+    def _refusal(self) -> Starting | Draining | Removed | Stopping | ClockAhead | None:
         membership = self._admission.membership
         if self._stopping:
             return Stopping("the member is stopping")
@@ -145,4 +163,4 @@ class Readiness:
         if not self._greeted:
             waits = self._gossip.links
             return Starting("waiting for a first exchange with a peer" if waits else "the member is starting")
-        return None
+        return self._ahead

@@ -8,7 +8,10 @@ from wavekv import __version__
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
+from wavekv.runtime.canary import HIDDEN, Canary, hidden_entries
+from wavekv.runtime.clocks import skew_ms
 from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.coverage import Coverage
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
 
@@ -32,6 +35,9 @@ def member_status(
     convergence: Convergence,
     *,
     ephemeral: Replica,
+    coverages: tuple[Coverage, ...],
+    canary: Canary,
+    clock: Mapping[str, Any],
     compaction: Mapping[str, Any],
     watches: tuple[WatchHub, ...],
     phase: Phase,
@@ -58,7 +64,12 @@ def member_status(
         "disk_full": replica.full is not None,
         "process": {"inc": identity.inc, "origin": replica.origin},
         "store": _store(store, replica),
-        "ephemeral": _store(ephemeral.store, ephemeral),
+        "ephemeral": _store(ephemeral.store, ephemeral, hidden_entries(ephemeral.store, HIDDEN, now_ms)),
+        "waiting": {
+            "sessions": sum(coverage.waiting_sessions for coverage in coverages),
+            "spreads": sum(coverage.waiting_spreads for coverage in coverages),
+        },
+        "clock": clock,
         "watches": {"open": sum(hub.count for hub in watches), "cut": sum(hub.cut for hub in watches)},
         "log": {
             "segments": size.segments,
@@ -81,18 +92,19 @@ def member_status(
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
             "dots": store.context.range_count,
         },
-        "peers": [_peer(replica, link, convergence, at) for link in links],
+        "peers": [_peer(replica, link, convergence, canary.seconds(link.name), at) for link in links],
         "converged": since is not None,
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
         "refused": dict(replica.refused),
+        "last_refused": None if replica.last_refusal is None else replica.last_refusal._asdict(),
     }
 
 
-def _store(store: Store, replica: Replica) -> Mapping[str, Any]:
+def _store(store: Store, replica: Replica, hidden: int = 0) -> Mapping[str, Any]:
     limits = replica.limits
     return {
-        "entries": len(store.packed),
-        "live": store.live(),
+        "entries": len(store.packed) - hidden,
+        "live": store.live() - hidden,
         "bytes": store.size_bytes,
         "entries_max": limits.entries_max,
         "bytes_max": limits.bytes_max,
@@ -100,10 +112,11 @@ def _store(store: Store, replica: Replica) -> Mapping[str, Any]:
     }
 
 
-def _peer(replica: Replica, link: Link, convergence: Convergence, at: float) -> Mapping[str, Any]:
+def _peer(
+    replica: Replica, link: Link, convergence: Convergence, propagation: float | None, at: float
+) -> Mapping[str, Any]:
     report = replica.reports.of(link.reported_as)
     lag = convergence.lag(report, at) if report is not None else None
-    skew = report.clock_ms - report.heard_ms if report is not None and report.clock_ms is not None else None
     return {
         "name": link.name,
         "url": link.url,
@@ -112,7 +125,8 @@ def _peer(replica: Replica, link: Link, convergence: Convergence, at: float) -> 
         "lag": None if lag is None else lag.lag,
         "lag_seconds": None if lag is None else round(lag.lag_seconds, 3),
         "behind": None if lag is None else lag.behind,
-        "clock_skew_ms": skew,
+        "clock_skew_ms": None if report is None else skew_ms(report),
+        "propagation_seconds": None if propagation is None else round(propagation, 6),
         "push_dropped": link.queue.dropped,
         "last_error": link.last_error,
     }
