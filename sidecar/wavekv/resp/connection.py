@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what can no longer be answered; writes under way go on."""
         self._ending = True
-        self._session.end_wait()
+        self.end_wait()
         self._session.shared.sessions.pop(self._session.number, None)
         self._replies.clear()
         self.lost.set_result(None)
@@ -76,8 +76,9 @@ class Connection(asyncio.Protocol):
             self._turn()
 
     def eof_received(self) -> bool:
-        """The client sends no more: answer what is due, then close."""
+        """The client sends no more, so it may have gone: answer what is due without a WAIT for others, then close."""
         self.end()
+        self.end_wait()
         return True
 
     def pause_writing(self) -> None:

@@ -81,6 +81,8 @@ class Session:
     ends: bool = False
     waiting: "asyncio.Future[Any] | None" = None
     """What a WAIT of this connection waits for."""
+    hurries: bool = False
+    """No WAIT waits any more."""
     written: dict[int, DotRange] = field(default_factory=dict)
     """What the connection wrote, by origin, as a span: what others wrote in between is in it, and travels with it."""
     refusing: bool = False
@@ -105,7 +107,8 @@ class Session:
         return written
 
     def end_wait(self) -> None:
-        """Let a WAIT answer what it knows by now."""
+        """Let a WAIT answer what it knows by now, and those to come at once: the client has gone, or the member stops."""
+        self.hurries = True
         if self.waiting is not None:
             self.waiting.cancel()
 

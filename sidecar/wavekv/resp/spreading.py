@@ -27,7 +27,7 @@ def wait(session: Session, words: list[bytes]) -> Reply:
 async def _wait(session: Session, spread: Spread, seconds: float) -> bytes:
     dots = list(session.written.values())
     with spread:
-        waiting = asyncio.ensure_future(spread.reached(dots, seconds))
+        waiting = asyncio.ensure_future(spread.reached(dots, 0 if session.hurries else seconds))
         session.waiting = waiting
         try:
             held = await waiting

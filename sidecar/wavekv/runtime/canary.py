@@ -88,11 +88,11 @@ class Canary:
             pause = self._interval_ms() / 1000 * self._rng.uniform(0.75, 1.25)
 
     async def write(self) -> None:
-        """Write one, unless this member takes no writes, or has a peer that would keep it for ever."""
+        """Write one, unless this member takes no writes now, or a crate node is a member, which would keep it."""
         for name in [name for name in (*self._flying, *self._seconds) if name not in self._links]:
             self._flying.pop(name, None)
             self._seconds.pop(name, None)
-        if not self._links or self._replica.reports.crates:
+        if not self._links:
             return
         now_ms = self._clock.now_ms()
         key, expires_at = _KEY + self._replica.identity.name, now_ms + _KEPT_INTERVALS * self._interval_ms()
@@ -104,7 +104,7 @@ class Canary:
             await self._committer.durable(staged.ticket)
         except DiskFailed:
             raise
-        except WaveKVError:  # starting, draining, no room: the next one will do
+        except WaveKVError:  # starting, draining, no room, crate peers: the next one will do
             return
 
     def heard(self, sender: str) -> None:

@@ -165,11 +165,14 @@ class Coverage:
         return report is not None and report.inc > 0 and covers_all(report.context, dots)
 
     def holders(self, dots: Sequence[DotRange]) -> tuple[str, ...]:
-        """Return the different members of the newest epoch known to hold `dots`, this one first if it does."""
+        """Return the different members of the newest epoch known to hold `dots`, this one first if it does.
+
+        No report goes by this member's own name (R8), so none is counted twice.
+        """
         own = self._replica.identity.name
         names = dict.fromkeys(map(self._reported_as, self._replica.membership.others()))
         mine = (own,) if covers_all(self._replica.store.context, dots) else ()
-        return (*mine, *(name for name in names if name != own and self.holds(name, dots)))
+        return (*mine, *(name for name in names if self.holds(name, dots)))
 
     def needed(self, count: int | None) -> int:
         """Return how many members have to hold what `count` was asked for."""

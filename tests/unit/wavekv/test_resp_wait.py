@@ -13,7 +13,8 @@ from tests.fakes.planes import Plane, plane, resp_plane
 from wavekv.config import Limits
 from wavekv.core.session import DotRange, token_of
 
-LIMITS = replace(Limits(), wait_ms_max=7000)
+LIMITS = replace(Limits(), wait_ms_max=70_000)
+WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$1\r\n0\r\n"
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ async def test_it_answers_how_many_there_are_when_its_time_is_over(resp: Plane, 
 
 
 async def test_for_ever_and_more_than_the_bound_are_the_bound(resp: Plane, client: redis.Redis) -> None:
-    for timeout in (0, 7001, 10**15):
+    for timeout in (0, 70_001, 10**15):
         await client.execute_command("WAIT", 0, timeout)
-        assert resp.store.waits.pop() == 7.0
+        assert resp.store.waits.pop() == 70.0
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,28 @@ async def test_what_is_no_number_is_refused(client: redis.Redis, words: tuple[st
         await client.execute_command("WAIT", *words)
 
 
-async def test_a_client_that_leaves_waits_no_more(resp: Plane) -> None:
+@pytest.mark.parametrize("leave", ["close", "abort"])
+async def test_a_client_that_leaves_waits_no_more(resp: Plane, leave: str) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", resp.port)
-    writer.write(b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$1\r\n0\r\n")
+    writer.write(WAIT)
     await until(lambda: resp.store.waiting == 1)
+    if leave == "abort":
+        writer.transport.abort()
     writer.close()
     await until(lambda: resp.store.waiting == 0 and resp.store.spreading == 0)
     assert resp.store.spreading == 0
+
+
+async def test_a_client_that_only_sends_no_more_gets_its_answer_without_a_wait(resp: Plane) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", resp.port)
+    resp.store.hold = True
+    writer.write(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n" + WAIT)
+    writer.write_eof()
+    await until(lambda: resp.store.most_waiting == 1)
+    resp.store.commit()
+    async with asyncio.timeout(10):
+        assert await reader.read() == b"+OK\r\n:0\r\n"
+    writer.close()
 
 
 async def test_a_stop_answers_what_is_known(resp: Plane, client: redis.Redis) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.fakes.cluster import LIMITS, MemoryMember, cluster
+from tests.fakes.cluster import LIMITS, MemoryMember, cluster, sync, wire
 from tests.fakes.key_values import FakeClock, Operations
 from tests.fakes.peers import MemoryTransport
 from wavekv.config import GossipSettings, PeerAddress
@@ -80,6 +80,15 @@ async def test_a_write_on_several_members_is_pushed_at_once_with_what_was_queued
         assert set(await bench.write("c", 2)) > {"m0"}
 
 
+async def test_the_next_write_that_nobody_waits_for_is_spaced_again(bench: Bench) -> None:
+    async with asyncio.timeout(10):
+        await bench.write("a", None)
+    await bench.engine.values.put("b", b"v")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(bench.transport.pushed) == 2
+
+
 async def test_what_is_written_while_a_push_is_under_way_goes_with_the_next_one(bench: Bench) -> None:
     bench.transport.held = asyncio.Event()
     first = asyncio.ensure_future(bench.write("a", 2))
@@ -111,3 +120,23 @@ async def test_a_reader_makes_the_member_ask_anybody_where_nobody_is_known_to_ha
     await until(lambda: bench.transport.asked != [])
     assert len(bench.transport.asked) == SLOW.fanout
     waiting.cancel()
+
+
+async def test_a_report_in_a_request_of_the_other_member_ends_the_wait(bench: Bench) -> None:
+    bench.transport.held = asyncio.Event()
+    write = asyncio.ensure_future(bench.write("a", 2))
+    await until(lambda: len(bench.transport.pushed) == 2)
+    sync(bench.members[1], bench.members[0])
+    request = exchange.Round(bench.members[1].replica, "m0", "m0").request(100)
+    await bench.engine.receive_request(wire(request))
+    async with asyncio.timeout(10):
+        assert await write == ("m0", "m1")
+
+
+async def test_a_report_in_the_answer_of_a_round_ends_the_wait(bench: Bench) -> None:
+    bench.transport.held = asyncio.Event()
+    write = asyncio.ensure_future(bench.write("a", None))
+    await until(lambda: len(bench.transport.pushed) == 2)
+    bench.engine.gossip.retry_now()
+    async with asyncio.timeout(10):
+        assert await write == ("m0", "m1", "m2")
