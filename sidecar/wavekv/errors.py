@@ -6,7 +6,11 @@ on purpose. `exit_code` is what the command line ends with: 1 refused or not fou
 4 corruption.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+Problem = dict[str, str | int | list[str]]
+"""The members of an RFC 9457 problem document."""
 
 
 class WaveKVError(Exception):
@@ -20,7 +24,7 @@ class WaveKVError(Exception):
         super().__init__(detail)
         self.detail = detail
 
-    def problem(self) -> dict[str, str | int]:
+    def problem(self) -> Problem:
         """Return the error as the members of an RFC 9457 problem document."""
         title = self.code.replace("_", " ")
         return {"type": "about:blank", "title": title, "status": self.status, "code": self.code, "detail": self.detail}
@@ -96,14 +100,26 @@ class PreconditionFailed(RequestError):
         self.etag = etag
         self.operation = operation
 
-    def problem(self) -> dict[str, str | int]:
+    def problem(self) -> Problem:
         """Return the problem document, with the place of the operation where there is one."""
-        place: dict[str, str | int] = {} if self.operation is None else {"operation": self.operation}
+        place: Problem = {} if self.operation is None else {"operation": self.operation}
         return super().problem() | place
 
 
 class InvalidCondition(RequestError):
     code = "invalid_condition"
+
+
+class InvalidSession(RequestError):
+    """A session token that is none, or over its bounds."""
+
+    code = "invalid_session"
+
+
+class DurabilityImpossible(RequestError):
+    """Durability on more members than there are; nothing is stored."""
+
+    code = "durability_impossible"
 
 
 class BatchTooLarge(RequestError):
@@ -195,6 +211,51 @@ class TooManyWaiting(UnavailableError):
     status = 429
 
 
+class ClockAhead(UnavailableError):
+    """This member's clock is far ahead of its peers': its writes would beat theirs, or be refused by them."""
+
+    code = "clock_ahead"
+
+
+class CoverageTimeout(UnavailableError):
+    """A session was not covered in time; `covered` and `missing` are tokens of the two parts of it."""
+
+    code = "coverage_timeout"
+    status = 504
+
+    def __init__(self, detail: str, covered: str, missing: str) -> None:
+        super().__init__(detail)
+        self.covered = covered
+        self.missing = missing
+
+    def problem(self) -> Problem:
+        """Return the problem document, with how far the session is covered."""
+        return super().problem() | {"covered": self.covered, "missing": self.missing}
+
+
+class DurabilityTimeout(UnavailableError):
+    """A write is durable here, and was not known to be on enough members in time; it stays.
+
+    Attributes:
+        durable_on: names of the members that hold it.
+        etag: the entity tag of what was written, without quotes; None for a batch.
+        session: the write's session token.
+    """
+
+    code = "durability_timeout"
+    status = 504
+
+    def __init__(self, detail: str, durable_on: Sequence[str], session: str = "") -> None:
+        super().__init__(detail)
+        self.durable_on = tuple(durable_on)
+        self.etag: str | None = None
+        self.session = session
+
+    def problem(self) -> Problem:
+        """Return the problem document, with the members that hold the write."""
+        return super().problem() | {"durable_on": list(self.durable_on)}
+
+
 class TooManyConnections(UnavailableError):
     code = "too_many_connections"
 
@@ -266,7 +327,7 @@ class StaleProcess(PeerError):
         self.member = member
         self.newest = newest
 
-    def problem(self) -> dict[str, str | int]:
+    def problem(self) -> dict[str, str | int | list[str]]:
         """Return the problem document, with the member's name and the number of its newest process."""
         return super().problem() | {"member": self.member, "newest": self.newest}
 
@@ -414,37 +475,3 @@ class AddressUnavailable(UsageError):
     """No interface of this machine has the address to listen on."""
 
     code = "address_unavailable"
-
-
-class MemberUnreachable(WaveKVError):
-    """The command line found no member at the address."""
-
-    code = "unreachable"
-    status = 503
-    exit_code = 3
-
-
-class RefusedByMember(WaveKVError):
-    """A refusal that the command line got from a member: code and status are the answer's, whatever its version.
-
-    `etag` is the entity tag that came with it, without quotes, empty where none did.
-    """
-
-    code = "refused"
-
-    def __init__(self, status: int, code: str, detail: str, etag: str = "") -> None:
-        super().__init__(detail)
-        self.answer_status = status
-        self.answer_code = code
-        self.etag = etag
-
-    @property
-    def named(self) -> str:
-        """The code of the member's answer."""
-        return self.answer_code
-
-
-class MemberFailed(WaveKVError):
-    """A member that the command line started could not start; the detail ends with the last lines of its log."""
-
-    code = "member_failed"

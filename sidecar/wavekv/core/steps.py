@@ -49,6 +49,16 @@ class StagedBatch(NamedTuple):
     writes: list[Staged | None]
 
 
+class Refusal(NamedTuple):
+    """An entry that was refused on merge: why, of which key and stamp (ms), by whom it was sent, and when (ms)."""
+
+    code: str
+    key: str
+    timestamp: int
+    sender: str
+    seen_ms: int
+
+
 @dataclass(slots=True)
 class Merged:
     """What became of another member's entries; they are safe once `ticket` is durable."""

@@ -15,6 +15,7 @@ from wavekv.http_api.conditions import TAGS_MAX, bare_tag
 from wavekv.http_api.document import answer, as_object, read_document
 from wavekv.http_api.expiry import expiry_of_number
 from wavekv.http_api.listing import key_in
+from wavekv.http_api.waiting import Spreading
 from wavekv.ports import Written
 
 _CONDITIONS: Final = ("if_match", "if_none_match")
@@ -28,7 +29,7 @@ _ELEMENTS_MAX: Final = 2 * TAGS_MAX + 16
 
 async def batch(call: Call) -> web.Response:
     """Answer once all operations are durable together."""
-    limits = call.shared.limits
+    limits, spreading = call.shared.limits, Spreading(call)
     items_max = max(limits.batch_operations_max, TAGS_MAX) + 1  # one more, for the refusal to be in our words
     elements_max = items_max * _ELEMENTS_MAX
     document = await read_document(call.request, 2 * limits.batch_bytes_max, items_max, elements_max)
@@ -38,10 +39,15 @@ async def batch(call: Call) -> web.Response:
     if len(operations) > limits.batch_operations_max:
         raise BatchTooLarge(f"the batch has {len(operations)} operations; at most {limits.batch_operations_max}")
     reader = _Reader(limits, call.shared.clock.now_ms(), binary=document.binary)
-    results = await call.store.batch([reader.write(found, place) for place, found in enumerate(operations)])
+    writes = [reader.write(found, place) for place, found in enumerate(operations)]
+    with spreading:
+        results = await call.store.batch(writes)
+        session = await spreading.reached([written.entry for written in results if written is not None])
     deletes = [operation["op"] == "delete" for operation in operations]
     answers = [_result(written, deleted) for written, deleted in zip(results, deletes, strict=True)]
-    return answer(call.request, {"results": answers})
+    response = answer(call.request, {"results": answers})
+    response.headers.update(session)
+    return response
 
 
 def _result(written: Written | None, deleted: bool) -> dict[str, Any]:

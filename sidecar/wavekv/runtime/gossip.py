@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
@@ -22,7 +23,9 @@ from wavekv.core.steps import Group
 from wavekv.errors import DiskFailed, PeerError, SameProcess, StaleProcess, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer
+from wavekv.runtime.coverage import Coverage, Holds
 from wavekv.runtime.link import Link, PushQueue
+from wavekv.runtime.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ class Gossip:
         keep_epoch: Callable[[], Awaitable[None]],
         on_superseded: Callable[[], None],
     ) -> None:
+        self.coverage = Coverage(replica, limits, settings, self.seek, self._reported_as)
+        self.refusals = Refusals(replica, observer, clock)
         self._replica = replica
         self._committer = committer
         self._transport = transport
@@ -64,12 +69,12 @@ class Gossip:
         self.links: dict[str, Link] = {}
 
     def connect(self, peers: tuple[PeerAddress, ...]) -> None:
-        """Make `peers` the links; those that stay keep their state."""
+        """Make `peers` the links, in the same dict; those that stay keep their state."""
         wanted = {peer.name: peer for peer in peers if peer.name != self._replica.identity.name}
         known = {link.url: link for link in self.links.values()}
-        self.links = {
-            name: known.pop(peer.url) if peer.url in known else self._link(peer) for name, peer in wanted.items()
-        }
+        self.links.clear()
+        for name, peer in wanted.items():
+            self.links[name] = known.pop(peer.url) if peer.url in known else self._link(peer)
         for name, link in self.links.items():
             link.name, link.contact = name, wanted[name].contact
 
@@ -151,6 +156,15 @@ class Gossip:
         due = [link for link in self._due() if link.name in wanted]
         self._start_some(due, ASKED_MAX - sum(link.busy for link in self.links.values()))
 
+    def seek(self, holds: Holds) -> None:
+        """Start a few rounds for what somebody waits for: with idle peers that hold it, else with any."""
+        due = self._due()
+        self._start_some([link for link in due if holds(link.reported_as)] or due, self._settings.fanout)
+
+    def _reported_as(self, name: str) -> str:
+        link = self.links.get(name)
+        return name if link is None else link.reported_as
+
     def forgive(self) -> None:
         """Let no peer wait for the end of its pause."""
         for link in self.links.values():
@@ -192,14 +206,11 @@ class Gossip:
             finally:
                 await self._keep_epoch()
             link.answered(self._clock.monotonic(), sender_of(answer))
+            self.coverage.heard(link.reported_as)
             await durable
-        self._report_refused(current.merged.refused)
+        self.refusals.tell(current.merged.refused)
         if current.repair is not None:
             _tell_repaired(link.name, current.repair.result)
-
-    def _report_refused(self, refused: dict[str, int]) -> None:
-        for code, count in refused.items():
-            self._observer.refused(code, count)
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
         reports = self._replica.reports
@@ -236,6 +247,8 @@ class Gossip:
                 continue
             for entry in mine:
                 link.queue.add(entry, now)
+            if self.coverage.hurried:
+                link.urgent.set()
             if not link.pushing:
                 link.pushing = True
                 self._spawn(self._push(link))
@@ -246,7 +259,7 @@ class Gossip:
             while link.queue.visible_at:
                 now = self._clock.monotonic()
                 spaced = link.pushed_at + self._settings.push_spacing_ms / 1000
-                await asyncio.sleep(max(self._settings.push_delay_ms / 1000, spaced - now))
+                await _unless_urgent(link, max(self._settings.push_delay_ms / 1000, spaced - now))
                 await self._push_once(link)
         except WaveKVError as error:
             link.queue.clear()
@@ -263,6 +276,7 @@ class Gossip:
         now = self._clock.monotonic()
         if answer is not None:
             link.answered(now, exchange.hear_report(self._replica, answer, self._clock.now_ms()))
+            self.coverage.heard(link.reported_as)
             for visible_at in taken.visible_at:
                 self._observer.propagated(now - visible_at)
         self._observer.pushed(link.name, "ok", len(taken.entries))
@@ -276,3 +290,11 @@ def _tell_repaired(peer: str, result: Repaired) -> None:
     if result.alone:
         names = ", ".join(map(repr, result.alone_keys))
         log.info("repair with %s: it lacks %d keys held here, among them %s", peer, result.alone, names)
+
+
+async def _unless_urgent(link: Link, seconds: float) -> None:
+    """Let writes gather for the next push, unless one of them is waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await link.urgent.wait()
+    link.urgent.clear()

@@ -4,6 +4,7 @@ The push queue holds keys, not entries: what goes out is what the key holds then
 dropped and counted; the next exchange brings what it held (G9).
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -81,6 +82,7 @@ class Link:
     """A peer's address and state; `reported_as` is the name it gives itself, once known.
 
     A `contact` was discovered and goes by its address until it has told its name.
+    `urgent` is set while a write that waits for the peer is queued.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Link:
     contact: bool = False
     leads_back: bool = False
     """The address is this process's own."""
+    urgent: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def contact_name(self) -> str | None:
