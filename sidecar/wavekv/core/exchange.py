@@ -33,7 +33,7 @@ def _greeting(replica: Replica, now_ms: int) -> dict[str, object]:
         "sender_uuid": identity.uuid,
         "name": identity.name,
         "inc": identity.inc,
-        "healing": replica.healing,
+        "healing": not replica.trusted,
         "now_ms": now_ms,
         "cluster_id": membership.cluster_id,
         "epoch": epoch.number if epoch else None,

@@ -113,6 +113,11 @@ class Replica:
         return self._ticket
 
     @property
+    def trusted(self) -> bool:
+        """Tell whether this volume has healed, durably: what it shows others is durable too (I4)."""
+        return not self.healing and not self.store.process.healing
+
+    @property
     def _covered(self) -> Context:
         return self._staging.covered
 

@@ -2,7 +2,9 @@
 
 Converged means: every member covers all that any member had issued `SETTLE_SECONDS` ago, and where two cover the same
 they hold the same. Ack vectors are sampled once a second; comparing with an old sample is what lets a cluster under
-steady writes count as converged. Equal digests alone are not the definition: they trigger nothing.
+steady writes count as converged. Equal digests alone are not the definition: they trigger nothing. A bucket counts as
+different once it has differed by the very same sum for as long: one member collects an expired value a moment before
+the other.
 """
 
 from collections import deque

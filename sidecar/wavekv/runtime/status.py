@@ -64,7 +64,7 @@ def member_status(
         "version": __version__,
         "phase": phase.reason.partition(":")[0],
         "ready": phase.ready,
-        "healing": replica.healing,
+        "healing": not replica.trusted,
         "draining": draining,
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
