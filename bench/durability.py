@@ -5,7 +5,8 @@
 Three members and the clients share this machine's cores and disk. In each round every level takes its turn, so that a
 noisy minute hits all of them; told are the median over the rounds, minimum and maximum, of each round's p50 and p99.
 The last two rows have `--clients` connections at once, and the writes a second of all of them. `session` is a write on
-one member and a read of it on another, with its token: how long the read takes, what it waits included.
+one member and a read of it on another, with its token: how long the read takes, what it waits included. `processor` is
+what a write costs the member that is asked, and all three: it hardly depends on what else the machine does.
 """
 
 import argparse
@@ -66,7 +67,10 @@ def levels(cluster: Cluster, writes: int, clients: int) -> dict[str, Callable[[]
         f"durability={asked}, {clients} clients, p50 ms and writes/s": together(cluster, asked, writes, clients)
         for asked in ("1", "2")
     }
-    return {**one, "session, p50 and p99, ms": sessions(cluster, writes), **many}
+    cost = {
+        f"durability={asked}, processor µs a write": processor(cluster, asked, writes) for asked in ("1", "2", "all")
+    }
+    return {**one, **cost, "session, p50 and p99, ms": sessions(cluster, writes), **many}
 
 
 def alone(cluster: Cluster, asked: str, writes: int) -> Callable[[], tuple[float, float]]:
@@ -77,6 +81,27 @@ def alone(cluster: Cluster, asked: str, writes: int) -> Callable[[], tuple[float
         return _percentiles([_put(caller, f"{asked}-{number}", asked) for number in range(writes)])
 
     return measure
+
+
+def processor(cluster: Cluster, asked: str, writes: int) -> Callable[[], tuple[float, float]]:
+    """Return the measure of what a write of one client costs: the member that is asked, and all members (µs)."""
+
+    def measure() -> tuple[float, float]:
+        caller = Caller(cluster[0])
+        before = [_spent_us(member) for member in cluster.members]
+        for number in range(writes):
+            _put(caller, f"cost-{asked}-{number}", asked)
+        spent = [_spent_us(member) - was for member, was in zip(cluster.members, before, strict=True)]
+        return spent[0] / writes, sum(spent) / writes
+
+    return measure
+
+
+def _spent_us(member: MemberProcess) -> float:
+    """Return the processor time of all threads of a member, µs."""
+    assert member.process is not None
+    tasks = Path(f"/proc/{member.process.pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1000
 
 
 def sessions(cluster: Cluster, writes: int) -> Callable[[], tuple[float, float]]:

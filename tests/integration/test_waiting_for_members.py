@@ -121,7 +121,7 @@ def test_a_member_that_does_not_answer_is_not_counted_and_the_write_stays(three:
         late = three[0].request("PUT", f"{path}?durability=all&timeout=0.5", b"2")
         assert code(late) == (504, "durability_timeout")
         assert late.json()["durable_on"] == ["m0", "m1"]
-        assert late.headers["ETag"]
+        assert {name.lower() for name in late.headers} >= {"etag"}
         assert ask(three[1], "GET", path, late.headers[SESSION]).body == b"2"
     finally:
         three[2].resume()

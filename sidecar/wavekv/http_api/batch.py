@@ -8,6 +8,7 @@ from aiohttp import web
 
 from wavekv.config import Limits
 from wavekv.core.condition import ALWAYS, ANY, Condition
+from wavekv.core.session import dots_of
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import BatchTooLarge, InvalidBody, InvalidCondition, InvalidParameter, ValueTooLarge
 from wavekv.http_api.calls import Call
@@ -29,7 +30,22 @@ _ELEMENTS_MAX: Final = 2 * TAGS_MAX + 16
 
 async def batch(call: Call) -> web.Response:
     """Answer once all operations are durable together."""
-    limits, spreading = call.shared.limits, Spreading(call)
+    spreading = Spreading(call)
+    writes = await _writes(call)
+    with spreading:
+        results = await call.store.batch(writes)
+        answers = [_result(written, isinstance(one, Delete)) for written, one in zip(results, writes, strict=True)]
+        dots = dots_of(written.entry for written in results if written is not None)
+        del writes, results  # thousands may wait for other members, and must not hold their values (G9)
+        session = await spreading.reached(dots)
+    response = answer(call.request, {"results": answers})
+    response.headers.update(session)
+    return response
+
+
+async def _writes(call: Call) -> list[Put | Delete]:
+    """Return the operations in the body, in the order asked."""
+    limits = call.shared.limits
     items_max = max(limits.batch_operations_max, TAGS_MAX) + 1  # one more, for the refusal to be in our words
     elements_max = items_max * _ELEMENTS_MAX
     document = await read_document(call.request, 2 * limits.batch_bytes_max, items_max, elements_max)
@@ -39,15 +55,7 @@ async def batch(call: Call) -> web.Response:
     if len(operations) > limits.batch_operations_max:
         raise BatchTooLarge(f"the batch has {len(operations)} operations; at most {limits.batch_operations_max}")
     reader = _Reader(limits, call.shared.clock.now_ms(), binary=document.binary)
-    writes = [reader.write(found, place) for place, found in enumerate(operations)]
-    with spreading:
-        results = await call.store.batch(writes)
-        session = await spreading.reached([written.entry for written in results if written is not None])
-    deletes = [operation["op"] == "delete" for operation in operations]
-    answers = [_result(written, deleted) for written, deleted in zip(results, deletes, strict=True)]
-    response = answer(call.request, {"results": answers})
-    response.headers.update(session)
-    return response
+    return [reader.write(found, place) for place, found in enumerate(operations)]
 
 
 def _result(written: Written | None, deleted: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from wavekv.core.session import dots_of
 from wavekv.errors import KeyNotFound
 from wavekv.http_api.body import read_value
 from wavekv.http_api.calls import BYTES, Call, quoted
@@ -34,9 +35,11 @@ async def put(call: Call) -> web.Response:
     expires_at = expiry_of(asked, clock.now_ms(), limits.ttl_ms_max)
     with spreading:
         written = await call.store.put(key, value, condition, expires_at)
-        session = await spreading.reached([written.entry], written.entry.etag)
-    headers = {"ETag": quoted(written.entry), **session, **expiry_headers(written.entry, clock.now_ms())}
-    return web.Response(status=201 if written.created else 200, headers=headers)
+        created, entry = written.created, written.entry._replace(value=b"")
+        del value, written  # thousands may wait for other members, and must not hold their values (G9)
+        session = await spreading.reached(dots_of([entry]), entry.etag)
+    headers = {"ETag": quoted(entry), **session, **expiry_headers(entry, clock.now_ms())}
+    return web.Response(status=201 if created else 200, headers=headers)
 
 
 async def delete(call: Call) -> web.Response:
@@ -44,8 +47,10 @@ async def delete(call: Call) -> web.Response:
     key, condition = call.key, condition_from(call.request)
     with Spreading(call) as spreading:
         written = await call.store.delete(key, condition)
-        session = await spreading.reached([written.entry], written.entry.etag)
-    return web.Response(headers={"ETag": quoted(written.entry), **session})
+        entry = written.entry
+        del written  # it holds what was deleted (G9)
+        session = await spreading.reached(dots_of([entry]), entry.etag)
+    return web.Response(headers={"ETag": quoted(entry), **session})
 
 
 async def explain(call: Call) -> web.Response:

@@ -6,13 +6,12 @@ leaves; what it wrote stays.
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Self, TypeVar, cast
 
 from wavekv.config import Limits
-from wavekv.core.session import dots_of, parse_token, token_of
-from wavekv.core.types import Entry
+from wavekv.core.session import DotRange, parse_token, token_of
 from wavekv.errors import DurabilityTimeout, InvalidParameter, Stopping
 from wavekv.http_api.calls import Call
 from wavekv.http_api.fast import SESSION, FastConnection
@@ -108,14 +107,13 @@ class Spreading:
         if self._spread is not None:
             self._spread.__exit__(*error)
 
-    async def reached(self, entries: Iterable[Entry], etag: str | None = None) -> dict[str, str]:
-        """Wait until enough members hold `entries`, which are durable here; return the headers that tell of them.
+    async def reached(self, dots: Sequence[DotRange], etag: str | None = None) -> dict[str, str]:
+        """Wait until enough members hold `dots`, which are durable here; return the headers that tell of them.
 
         Raises:
             DurabilityTimeout: they do not in time; it carries `etag` and the session.
             ConnectionError: the client has gone.
         """
-        dots = dots_of(entries)
         if not dots:
             return {}
         if self._spread is not None:

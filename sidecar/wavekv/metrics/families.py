@@ -101,7 +101,7 @@ OPERATION_DURATION = Family(
     "wavekv_operation_duration_seconds",
     "histogram",
     ("plane", "kind"),
-    "Time from a complete client request to its answer; writes include the sync.",
+    "Time from a complete client request to its answer; the sync and waits for other members are in it.",
     _OPERATION_SECONDS,
 )
 FSYNC_DURATION = Family(

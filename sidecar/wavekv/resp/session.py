@@ -107,7 +107,7 @@ class Session:
         return written
 
     def end_wait(self) -> None:
-        """Let a WAIT, and those to come, answer at once: the client has gone, or the member stops."""
+        """Let a WAIT answer what it knows by now, and those to come at once: nobody waits for more."""
         self.hurries = True
         if self.waiting is not None:
             self.waiting.cancel()
