@@ -170,6 +170,10 @@ class GossipSettings:
     """Mean time between exchanges; each wait is drawn from 0.75 … 1.25 of it so that members do not march in step."""
     fanout: int = 3
     """Random peers asked in one interval."""
+    push_direct_max: int = 32
+    """Peers up to which each write is pushed to all of them by its writer; with more it is relayed."""
+    push_fanout: int = 5
+    """Random peers that a relaying cluster's member pushes news to, once."""
     push_delay_ms: int = 2
     """Writes that follow the first one this closely go out with it."""
     push_spacing_ms: int = 15
