@@ -8,6 +8,7 @@ steady writes count as converged. Equal digests alone are not the definition: th
 from collections import deque
 from typing import NamedTuple
 
+from wavekv.config import GossipSettings
 from wavekv.core.context import Context
 from wavekv.core.reports import Report
 from wavekv.core.store import Store
@@ -15,7 +16,19 @@ from wavekv.core.store import Store
 SETTLE_SECONDS = 5.0
 """Age of the writes that have to be everywhere."""
 SAMPLES_MAX = 64
-"""Samples kept; a lag older than they reach is shown as their age."""
+"""Samples kept of this member; a lag older than they reach is shown as their age."""
+
+
+HEARD_SECONDS = 10.0
+"""A peer whose last word is older does not count towards convergence, in a small cluster."""
+_HEARD_ROUNDS = 12
+"""In a large one: as many times what two members wait for a round between them on average; e^-12 wait longer."""
+
+
+def heard_seconds_max(peers: int, settings: GossipSettings) -> float:
+    """Return how old a peer's last word may be: each member has `fanout` rounds of its own and as many of others."""
+    mean = peers / (2 * max(1, settings.fanout)) * settings.interval_ms / 1000
+    return max(HEARD_SECONDS, _HEARD_ROUNDS * mean)
 
 
 class Lag(NamedTuple):
@@ -32,9 +45,20 @@ class _Samples:
     def __init__(self) -> None:
         self._samples: deque[tuple[float, Context]] = deque(maxlen=SAMPLES_MAX)
 
-    def take(self, at: float, context: Context) -> None:
-        if not self._samples or at - self._samples[-1][0] >= 1.0:
-            self._samples.append((at, Context(context.acks)))
+    def take(self, at: float, context: Context, known: "_Samples | None" = None) -> None:
+        """Take a sample; one that equals the last, or the last of `known`, shares its context (thousands of acks)."""
+        if self._samples and at - self._samples[-1][0] < 1.0:
+            return
+        for samples in (self, known):
+            if samples is not None and samples._samples and samples._samples[-1][1].acks == context.acks:
+                self._samples.append((at, samples._samples[-1][1]))
+                return
+        self._samples.append((at, Context(context.acks)))
+
+    def forget_settled(self, at: float) -> None:
+        """Forget what lies behind the newest settled sample: nobody asks how far back a peer lagged."""
+        while len(self._samples) > 1 and at - self._samples[1][0] >= SETTLE_SECONDS:
+            self._samples.popleft()
 
     def settled(self, at: float) -> Context:
         """Return the newest sample older than SETTLE_SECONDS; an empty context before there is one."""
@@ -63,6 +87,11 @@ class Convergence:
         oldest = self._mine.oldest_missing(report.context) if missing else None
         return Lag(missing, at - oldest if oldest is not None else 0.0, mine.missing(report.context))
 
+    def held(self) -> tuple[int, int]:
+        """Return how many samples are held, and how many different contexts they have."""
+        samples = [taken for book in (self._mine, *self._theirs.values()) for taken in book._samples]
+        return len(samples), len({id(context) for _, context in samples})
+
     def observe(self, at: float, reports: dict[str, Report | None]) -> None:
         """Take a sample and judge; `reports` holds every other member by name, None for one not heard lately."""
         self._mine.take(at, self._store.context)
@@ -71,7 +100,9 @@ class Convergence:
                 del self._theirs[name]
         for name, report in reports.items():
             if report is not None:
-                self._theirs.setdefault(name, _Samples()).take(at, report.context)
+                samples = self._theirs.setdefault(name, _Samples())
+                samples.take(at, report.context, self._mine)
+                samples.forget_settled(at)
         if not all(self._agrees(at, name, report) for name, report in reports.items()):
             self.since = None
         elif self.since is None:

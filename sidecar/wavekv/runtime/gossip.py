@@ -28,8 +28,8 @@ from wavekv.runtime.link import Link, PushQueue
 
 log = logging.getLogger(__name__)
 
-PUSHES_MAX = 64
-"""Peers with a queue and a push under way where writes are relayed (G9); beyond it they are left to the exchange."""
+PUSHES_MAX = 32
+"""Peers with a queue and a push under way where writes are relayed (G9); at the bound, further news go with theirs."""
 ASKED_MAX = 32
 """Rounds under way when peers are asked out of turn (G9): who joins, or drains, a cluster of a thousand asks all."""
 
@@ -65,7 +65,7 @@ class Gossip:
         self._on_superseded = on_superseded
         self._silent = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pushes = 0
+        self._pushing: dict[str, Link] = {}
         self._names: list[str] = []
         self.links: dict[str, Link] = {}
 
@@ -261,22 +261,24 @@ class Gossip:
             self._begin_push(link)
 
     def _some(self, but: str = "") -> list[Link]:
-        """Return a few random links that take pushes, without looking at all of them."""
-        picked = self._rng.sample(self._names, min(len(self._names), 2 * self._settings.push_fanout + 2))
-        links = [self.links[name] for name in picked]
-        return [link for link in links if link.reported_as != but and self._takes_pushes(link)][
-            : self._settings.push_fanout
-        ]
+        """Return a few random links that take pushes, without looking at all of them.
+
+        While PUSHES_MAX are under way they are some of these: news are coalesced, and no further queue is filled.
+        """
+        fanout = self._settings.push_fanout
+        full = len(self._pushing) >= PUSHES_MAX
+        names = list(self._pushing) if full else self._names
+        picked = self._rng.sample(names, min(len(names), 2 * fanout + 2))
+        links = [link for name in picked if (link := self.links.get(name)) is not None and link.reported_as != but]
+        return [link for link in links if self._takes_pushes(link)][:fanout]
 
     def _takes_pushes(self, link: Link) -> bool:
-        if link.failures or link.contact or not self._replica.membership.speaks_to(link.name):
-            return False
-        return link.pushing or self._pushes < max(PUSHES_MAX, self._settings.push_direct_max)
+        return not (link.failures or link.contact) and self._replica.membership.speaks_to(link.name)
 
     def _begin_push(self, link: Link) -> None:
         if not link.pushing:
             link.pushing = True
-            self._pushes += 1
+            self._pushing[link.name] = link
             self._spawn(self._push(link))
 
     async def _push(self, link: Link) -> None:
@@ -293,7 +295,7 @@ class Gossip:
             self._note_failure(link, error)
         finally:
             link.pushing = False
-            self._pushes -= 1
+            self._pushing = {name: other for name, other in self._pushing.items() if other is not link}
 
     async def _push_once(self, link: Link) -> None:
         link.pushed_at = self._clock.monotonic()

@@ -1,9 +1,10 @@
 """Lag and convergence as told from ack vectors."""
 
 from tests.fakes.cluster import MemoryMember, cluster, sync
+from wavekv.config import GossipSettings
 from wavekv.core.context import Context
 from wavekv.core.reports import Report
-from wavekv.runtime.convergence import SETTLE_SECONDS, Convergence
+from wavekv.runtime.convergence import SETTLE_SECONDS, Convergence, heard_seconds_max
 
 
 def report_of(member: MemoryMember | Context) -> Report:
@@ -72,3 +73,24 @@ def test_lag_counts_sequences_and_dates_the_oldest() -> None:
     convergence.observe(2.0, {"m1": report_of(b)})
     assert convergence.lag(report_of(Context({9: 4})), 5.0) == (2, 3.0, 4)
     assert convergence.lag(report_of(a), 5.0) == (0, 0.0, 0)
+
+
+def test_samples_of_peers_are_few_and_share_what_is_equal() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    sync(b, a)
+    convergence = Convergence(a.store)
+    names = [f"m{number}" for number in range(1, 31)]
+    for second in range(100):
+        convergence.observe(float(second), {name: report_of(b) for name in names})
+    samples, contexts = convergence.held()
+    assert samples <= 64 + 30 * (SETTLE_SECONDS + 2)
+    assert contexts == 1
+    behind = report_of(Context({9: 4}))
+    convergence.observe(100.0, {name: behind if name == "m1" else report_of(b) for name in names})
+    assert convergence.held()[1] == 2
+
+
+def test_a_peer_s_last_word_may_be_as_old_as_rounds_are_rare() -> None:
+    settings = GossipSettings(interval_ms=1000, fanout=3)
+    assert [heard_seconds_max(peers, settings) for peers in (0, 5, 100, 1000)] == [10, 10, 200, 2000]

@@ -126,6 +126,17 @@ def test_a_part_left_behind_claims_nothing_whatever_is_relayed_meanwhile() -> No
     assert queue.visible_at == {"r": 0.0}
 
 
+def test_relayed_keys_left_behind_keep_no_own_write_from_its_claim() -> None:
+    queue, store = filled()
+    for key in ("r", "s"):
+        store[key] = Entry(key, b"x" * 60, 500, 9, 40)
+        queue.relay(key, 0.0)
+    assert [item.key for item in queue.take(store, 100).entries] == ["r"]
+    queue.add(entry("d", 8), 0.0)
+    store["d"] = entry("d", 8)
+    assert queue.take(store, 1000).carried == {7: ((8, 8),)}
+
+
 def test_relayed_keys_fill_a_queue_as_own_ones_do() -> None:
     queue, _ = filled(keys_max=3)
     for number in range(4):
