@@ -186,6 +186,13 @@ class GossipSettings:
     """Mean time between exchanges; each wait is drawn from 0.75 … 1.25 of it so that members do not march in step."""
     fanout: int = 3
     """Random peers asked in one interval."""
+    push_direct_max: int = 16
+    """Peers up to which each write is pushed to all of them by its writer; with more it is relayed. A push costs its
+    sender about a millisecond, so with `push_spacing_ms` a busy writer would spend a whole core on 15 peers; relaying
+    costs the cluster five times the messages and is as fast from there on (docs/dissemination.md)."""
+    push_fanout: int = 5
+    """Random peers that a relaying cluster's member pushes news to, once. Of 1000 members 5 leave out about 7 in 1000,
+    whom the exchange brings it; 4 leave out 20, and 6 cost a fifth more for the last 4 (docs/dissemination.md)."""
     push_delay_ms: int = 2
     """Writes that follow the first one this closely go out with it."""
     push_spacing_ms: int = 15

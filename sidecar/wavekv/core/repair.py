@@ -12,7 +12,7 @@ sides cover the same: what expires is collected here a moment earlier than there
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wavekv.config import Limits
 from wavekv.core.context import Context
@@ -168,7 +168,7 @@ class Repair:
         self.done = False
         self.result = Repaired()
 
-    def request(self, theirs: tuple[int, ...] | None) -> dict[str, object]:
+    def request(self, theirs: tuple[int, ...] | None) -> dict[str, Any]:
         """Return the fields of the next request; `theirs` is the responder's digest."""
         store = self._replica.store
         if self._began_at is None:

@@ -343,15 +343,15 @@ class Replica:
                 if self._unknown_to(sender, held):
                     self._losses.append((held, entry, now_ms))
                 self._stage_entry(entry, held)
-                merged.stored += 1
+                self._note_stored(merged, entry, pushed)
             elif held is None and self._dot_of_another_key(entry):
                 self._stage_entry(entry, None)
-                merged.stored += 1
+                self._note_stored(merged, entry, pushed)
             elif self._covered.covers(entry.origin, entry.seq):
                 continue
             elif held is None:
                 self._stage_entry(entry, None)
-                merged.stored += 1
+                self._note_stored(merged, entry, pushed)
             else:
                 losers.add_range(entry.origin, entry.seq, entry.seq)
                 self._covered.add(entry.origin, entry.seq)
@@ -361,6 +361,12 @@ class Replica:
         self.refused.update(merged.refused)
         merged.ticket = self._ticket
         return merged
+
+    @staticmethod
+    def _note_stored(merged: Merged, entry: Entry, pushed: bool) -> None:
+        merged.stored += 1
+        if pushed:
+            merged.news.append(entry)
 
     def _unknown_to(self, sender: str, held: Entry) -> bool:
         """A write of this process that the sender has not reported: who overwrote it cannot have seen it."""

@@ -65,4 +65,6 @@ class Merged:
 
     ticket: int = 0
     stored: int = 0
+    news: list[Entry] = field(default_factory=list)
+    """Of a push, what won: worth telling others."""
     refused: Counter[str] = field(default_factory=Counter)

@@ -177,16 +177,20 @@ class Engine:
             PeerError: the sender is refused.
             UnavailableError: what it sent could not be stored.
         """
-        await self._admit(exchange.receive_push, message)
+        merged = await self._admit(exchange.receive_push, message)
         self.gossip.heard_from(sender_of(message))
-        return exchange.report(self.replica, self._clock.now_ms()) if message.name is not None else None
+        self.gossip.relay(merged.news, sender_of(message))
+        if message.name is None:
+            return None
+        answer = exchange.receipt if self.gossip.relays else exchange.report
+        return answer(self.replica, self._clock.now_ms(), message.epoch)
 
     def proof(self) -> Envelope:
         """Return who this member is and the epoch it knows: what a refused sender is shown (R9)."""
         return exchange.envelope(self.replica, self._clock.now_ms())
 
-    async def _admit(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> None:
-        """Merge `message` and return once that is durable.
+    async def _admit(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> Merged:
+        """Merge `message` and return what came of it once that is durable.
 
         A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
         """
@@ -202,3 +206,4 @@ class Engine:
             await self._keep_epoch()
         self.gossip.refusals.tell(merged.refused)
         await durable
+        return merged

@@ -21,7 +21,7 @@ from wavekv.runtime.canary import HIDDEN, Canary
 from wavekv.runtime.clocks import ahead_ms
 from wavekv.runtime.committer import Done, FindRoom, Syncing
 from wavekv.runtime.compactor import Compactor
-from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.convergence import Convergence, heard_seconds_max
 from wavekv.runtime.drain import Drain, DrainStatus
 from wavekv.runtime.engine import Engine, MemorySyncing
 from wavekv.runtime.epoch_file import EpochDocument
@@ -33,8 +33,6 @@ from wavekv.runtime.status import Recovered, member_status
 log = logging.getLogger(__name__)
 
 _OBSERVE_SECONDS = 0.5
-_HEARD_SECONDS_MAX = 10.0
-"""A peer whose last word is older does not count towards convergence."""
 _SETTLED_PER_TURN = 500
 """Entries taken into the digest in one turn of the loop, about half a millisecond."""
 _SETTLE_SECONDS = 0.002
@@ -215,10 +213,11 @@ class Member:
     async def _observe(self) -> None:
         while True:
             now = self._clock.monotonic()
-            reports = self._replica.reports
+            reports, links = self._replica.reports, self.persistent.gossip.links
+            since = now - heard_seconds_max(len(links), self._parts.gossip)
             recent = {
-                name: reports.of(link.reported_as) if now - (link.last_heard or -1e9) < _HEARD_SECONDS_MAX else None
-                for name, link in self.persistent.gossip.links.items()
+                name: reports.of(link.reported_as) if (link.last_heard or -1e9) > since else None
+                for name, link in links.items()
             }
             self._convergence.observe(now, recent)
             self._ahead_ms = ahead_ms(recent.values())
