@@ -24,9 +24,10 @@ from typing import Any
 from bench.engine_data import VALUE_BYTES, open_again
 from bench.engine_servers import Connection, get_request, resident_bytes
 from wavekv.config import Limits
+from wavekv.core.identity import Identity
 from wavekv.core.loading import loader_over
 from wavekv.core.membership import Membership
-from wavekv.core.replica import Identity, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.core.writes import Put
 from wavekv.runtime.starting import unpaused_by_collections

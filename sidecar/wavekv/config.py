@@ -209,6 +209,24 @@ class GossipSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscoverySettings:
+    """How the name of `--discover-dns` is followed."""
+
+    interval_ms: int = 5000
+    """Between two resolutions; a cluster's DNS holds an answer for about as long."""
+    joining_interval_ms: int = 500
+    """The same while no peer has answered yet: pods that start resolve one by one."""
+    timeout_ms: int = 3000
+    """One resolution; what takes longer is waited for without a second one."""
+    grace_ms: int = 30_000
+    """An address that no answer held for this long is dropped: answers come without a pod that restarts."""
+    addresses_max: int = 1024
+    """Addresses used; the rest of a longer answer is not. Above the members of the largest cluster."""
+    told_ms: int = 60_000
+    """Between two lines of the log that say the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """A TCP endpoint to listen on."""
 
@@ -221,10 +239,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """A configured peer: the name others call it and the base URL of its peer plane."""
+    """A peer: the name others call it and the base URL of its peer plane.
+
+    `contact`: an address whose member has not told its name yet; `name` only stands for it.
+    """
 
     name: str
     url: str
+    contact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,13 +280,15 @@ class MemberSettings:
     peers: tuple[PeerAddress, ...] = ()
     membership: Path | None = None
     bootstrap: bool = False
-    discover_dns: str | None = None
+    discover_dns: Address | None = None
+    """Name that resolves to the addresses of all members, and the port of their peer planes."""
     tls: TlsFiles | None = None
     insecure_peers: bool = False
     limits: Limits = field(default_factory=Limits)
     wal: WalSettings = field(default_factory=WalSettings)
     compaction: CompactionSettings = field(default_factory=CompactionSettings)
     gossip: GossipSettings = field(default_factory=GossipSettings)
+    discovery: DiscoverySettings = field(default_factory=DiscoverySettings)
 
 
 def parse_address(text: str) -> Address:

@@ -5,12 +5,13 @@ import uuid
 from dataclasses import replace
 
 from wavekv.config import Limits
-from wavekv.core import exchange
+from wavekv.core import collection, exchange
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope
+from wavekv.core.identity import Identity
 from wavekv.core.membership import Epoch, Membership
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
-from wavekv.core.replica import Identity, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
 
@@ -81,9 +82,22 @@ class MemoryMember:
         return entry.value if entry else None
 
 
-def cluster(size: int, limits: Limits = LIMITS) -> list[MemoryMember]:
+def cluster(size: int, limits: Limits = LIMITS, *, healing: bool = True) -> list[MemoryMember]:
+    """Return members that start, or that have healed since they started."""
     names = tuple(f"m{index}" for index in range(size))
-    return [MemoryMember(index, names, limits) for index in range(size)]
+    members = [MemoryMember(index, names, limits) for index in range(size)]
+    for member in members if not healing else ():
+        member.replica.end_healing()
+        member.commit()
+    return members
+
+
+def collect(member: MemoryMember, now_ms: int) -> list[Entry]:
+    """Let `member` collect what it may; return what it forgot."""
+    before = contents(member)
+    collection.collect(member.replica, now_ms, 1000)
+    member.commit()
+    return [before[key] for key in before if key not in member.store.entries]
 
 
 def wire(message: Envelope) -> Envelope:

@@ -15,9 +15,10 @@ from tests.fakes.paged_disk import PagedDisk
 from tests.fakes.snapshots import TINY
 from wavekv.compaction.merge import Merger
 from wavekv.config import CompactionSettings, Limits, WalSettings
+from wavekv.core.identity import Identity
 from wavekv.core.loading import loader_over
 from wavekv.core.membership import Membership
-from wavekv.core.replica import Group, Identity, Replica
+from wavekv.core.replica import Group, Replica
 from wavekv.disk import disk_error
 from wavekv.errors import DiskFull, WaveKVError
 from wavekv.runtime.compactor import Compactor

@@ -46,7 +46,7 @@ class Watched:
         while (group := replica.ready()) is not None:
             self.member.log += [SetNextSeq(group.next_seq), *group.ops]
             replica.advance(group)
-            self.hub.committed(group.ops, replica.store.position - len(group.ops) + 1)
+            self.hub.committed(group.ops, replica.store.position - len(group.ops) + 1, group.withdrawn)
 
     @property
     def now_ms(self) -> int:

@@ -116,6 +116,8 @@ class MemberProcess:
     """How the peer plane is secured: this, or the three --tls-* flags."""
     extra_args: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    module: str = "wavekv"
+    """What Python runs."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -155,7 +157,7 @@ class MemberProcess:
         arguments = [str(part) for pair in flags.items() for part in pair]
         for name, url in self.peers.items():
             arguments += ["--peer", f"{name}={url}"]
-        return [sys.executable, "-m", "wavekv", "serve", *arguments, *self.peer_flags, *self.extra_args]
+        return [sys.executable, "-m", self.module, "serve", *arguments, *self.peer_flags, *self.extra_args]
 
     def start(self) -> Self:
         """Start a process; it is not ready yet."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from tests.integration.member_process import Answer, Cluster, MemberProcess, eventually, fetch
+from tests.integration.member_process import Answer, Cluster, MemberProcess, fetch
 from tests.pki import Authority, Leaf
 from wavekv.core.codec.envelope import encode_envelope, pack, unpack
 from wavekv.core.messages import Envelope
@@ -133,14 +133,3 @@ def test_a_certificate_opens_only_the_plane_of_its_role_and_cluster(
     leaf = authority.issue("somebody", cluster_id, role=role)
     answer = ask(secured[0], client_context(authority, leaf), path)
     assert (answer.status, answer.json()["code"]) == (403, code)
-
-
-def test_two_members_of_one_name_do_not_merge(tmp_path: Path) -> None:
-    with Cluster(2, tmp_path) as cluster:
-        cluster[1].name = "m0"
-        cluster[0].peers = {"other": cluster[1].peer_url}
-        cluster[1].peers = {"other": cluster[0].peer_url}
-        cluster.start()
-        cluster[0].put("x", b"1")
-        eventually(lambda: "its own --name" in (cluster[0].status()["peers"][0]["last_error"] or ""), 20, "named")
-        assert cluster[1].get("x") is None

@@ -225,7 +225,7 @@ def test_a_taken_port_is_refused_by_its_number_and_flag(member: MemberProcess, p
         ("--listen", "0.0.0.0:7070"),
         ("--tls-cert", "/nowhere.pem"),
         ("--membership", "/nowhere.json"),
-        ("--discover-dns", "example.invalid"),
+        ("--discover-dns", "no such name"),
         ("--no-such-flag",),
     ],
 )

@@ -21,12 +21,12 @@ import uvloop
 
 from wavekv.admin import AdminApi
 from wavekv.config import MemberSettings
+from wavekv.core.identity import Identity
 from wavekv.core.loading import loader_over
 from wavekv.core.membership import Membership
-from wavekv.core.replica import Identity, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.disk import OS_DISK
-from wavekv.errors import UsageError
 from wavekv.http_api import HttpApi
 from wavekv.metrics import HealthServer, Metrics
 from wavekv.peers.service import PeerService
@@ -36,6 +36,7 @@ from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import open_admission
 from wavekv.runtime.compactor import Compactor
+from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
 from wavekv.runtime.epoch_file import EpochFile, read_document
 from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
@@ -77,8 +78,6 @@ def run_member(settings: MemberSettings) -> int:
     Raises:
         WaveKVError: it cannot start, or its disk failed.
     """
-    if settings.discover_dns is not None:
-        raise UsageError("--discover-dns is not in this version; name the peers with --peer or --membership")
     _raise_descriptor_limit()
     return uvloop.run(_Process(settings).run())
 
@@ -153,6 +152,7 @@ class _Process:
         if not await asyncio.to_thread(syncing_log.reserve):
             log.warning("the volume is full: values are refused until there is room")
 
+        discovery = self._discovery()
         admission = open_admission(
             self._name(directory),
             directory.identity.cluster_id,
@@ -161,6 +161,7 @@ class _Process:
             settings.peers,
             founds=settings.bootstrap,
             damaged=recovery.damage == "corruption" or directory.lost_something,
+            discovery=discovery,
         )
         replica = self._replica(directory, store, admission.membership)
         parts = Parts(
@@ -168,8 +169,8 @@ class _Process:
             ephemeral=self._ephemeral(replica.identity, admission.membership),
             log=syncing_log,
             syncer=syncer,
-            transport=self._transport(certificates, "persistent"),
-            ephemeral_transport=self._transport(certificates, "ephemeral"),
+            transport=self._transport(certificates, "persistent", discovery),
+            ephemeral_transport=self._transport(certificates, "ephemeral", discovery),
             clock=self._clock,
             observer=self._metrics,
             limits=settings.limits,
@@ -235,7 +236,7 @@ class _Process:
     def _replica(self, directory: DataDirectory, store: Store, membership: Membership) -> Replica:
         identity = directory.identity
         # R7: an operator-given id may have been another volume's before this one.
-        unused = self._settings.node_id is None or not membership.others()
+        unused = self._settings.node_id is None or not membership.has_others()
         first = directory.first_process and store.process.inc == 0 and unused
         return Replica(
             Identity(
@@ -267,9 +268,18 @@ class _Process:
         limits = self._settings.limits
         return Replica(identity._replace(first_origin=None), Store(limits.changes_max), membership, limits, SystemRng())
 
-    def _transport(self, certificates: Certificates | None, store: StoreName) -> HttpTransport:
+    def _discovery(self) -> Discovery | None:
+        settings = self._settings
+        if settings.discover_dns is None:
+            return None
+        return Discovery(settings.discover_dns, settings.discovery, self._clock, secure=settings.tls is not None)
+
+    def _transport(
+        self, certificates: Certificates | None, store: StoreName, discovery: Discovery | None
+    ) -> HttpTransport:
         tls = certificates.client if certificates else None
-        return HttpTransport(tls, self._settings.limits, self._settings.gossip, store)
+        server_name = discovery.server_name if discovery else lambda _: None
+        return HttpTransport(tls, self._settings.limits, self._settings.gossip, store, server_name)
 
     async def _open_planes(
         self, stack: AsyncExitStack, member: Member, directory: DataDirectory, certificates: Certificates | None

@@ -90,7 +90,12 @@ def _without_system_authorities() -> Iterator[None]:
 )
 @click.option("--membership", envvar="WAVEKV_MEMBERSHIP", type=_PATH, help="Membership document to start from.")
 @click.option("--bootstrap", envvar="WAVEKV_BOOTSTRAP", is_flag=True, help="Found a new cluster: wait for no peer.")
-@click.option("--discover-dns", envvar="WAVEKV_DISCOVER_DNS", metavar="NAME", help="Find first contacts in DNS.")
+@click.option(
+    "--discover-dns",
+    envvar="WAVEKV_DISCOVER_DNS",
+    metavar="NAME[:PORT]",
+    help="Find peers by a name that resolves to all members.  [default port: that of --peer-listen]",
+)
 @click.option("--tls-cert", envvar="WAVEKV_TLS_CERT", type=_PATH, help="Certificate of this member, PEM.")
 @click.option("--tls-key", envvar="WAVEKV_TLS_KEY", type=_PATH, help="Its private key, PEM.")
 @click.option("--tls-ca", envvar="WAVEKV_TLS_CA", type=_PATH, help="Authority of members and operator, PEM.")

@@ -89,7 +89,7 @@ def settings_from(flags: ServeFlags) -> MemberSettings:
         peers=_peers(flags, tls),
         membership=flags.membership,
         bootstrap=flags.bootstrap,
-        discover_dns=flags.discover_dns,
+        discover_dns=_discover_dns(flags, default.peer_listen.port),
         tls=tls,
         insecure_peers=flags.insecure_peers,
         limits=limits_from(flags),
@@ -217,6 +217,23 @@ def _peer(text: str, tls: TlsFiles | None) -> PeerAddress:
     if parts.scheme == "http" and not is_loopback(host):
         raise UsageError(f"--peer {text!r}: --insecure-peers reaches loopback alone; other hosts need the --tls flags")
     return PeerAddress(name=name, url=url.rstrip("/"))
+
+
+def _discover_dns(flags: ServeFlags, default_port: int) -> Address | None:
+    text = flags.discover_dns
+    if text is None:
+        return None
+    if flags.peer:
+        raise UsageError("--discover-dns finds the peers that --peer names; drop one of them")
+    host, _, port = text.partition(":")
+    if not port:
+        port = str(parse_address(flags.peer_listen).port if flags.peer_listen else default_port)
+    if not _NAME.fullmatch(host.removesuffix(".")) or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(
+            f"--discover-dns {text!r} is not NAME or NAME:PORT; give a name that resolves to all members, "
+            "for example demo-peers.default.svc:7072"
+        )
+    return Address(host, int(port))
 
 
 def _gossip(interval_ms: int | None) -> GossipSettings:

@@ -50,6 +50,17 @@ class Buckets:
         return tuple(self.sums)
 
 
+def bucket_of(key: str) -> int:
+    """Return the bucket that `key` falls into."""
+    return xxh3_64_intdigest(key.encode()) % BUCKETS
+
+
+def differences(mine: Sequence[int], theirs: Sequence[int]) -> dict[int, int]:
+    """Return by how much (modulo 2^64) each bucket that differs is ahead of its counterpart."""
+    pairs = enumerate(zip(mine, theirs, strict=True))
+    return {bucket: (ours - other) & _MASK for bucket, (ours, other) in pairs if ours != other}
+
+
 def tally(sums: list[int], keys: Sequence[str], packed: Sequence[bytes]) -> None:
     """Add packed entries to `sums`, as `Buckets.replace` would; the caller reduces them modulo 2^64 in the end."""
     for key, blob in zip(keys, packed, strict=True):

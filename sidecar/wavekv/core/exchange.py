@@ -9,13 +9,14 @@ been pushed since. Both directions page. A request of several pages is never ado
 saw them all, and the next round, whose delta is then empty, is adopted anyway. The original system repeats its first
 request page instead, so a large one never gets through.
 
-No delete is collected by this version, so a complete exchange heals a volume as a repair round (R6) would: there is
-nothing that others forgot and a stale volume still shows.
+A healing member adopts only after it has compared lists (`repair`): until then it may show what others deleted and
+forgot, and would claim to cover the delete.
 """
 
 from wavekv.core.context import Context
 from wavekv.core.delta import changed_behind, delta_page, lacks_any
 from wavekv.core.messages import Envelope, Page, Ranges
+from wavekv.core.repair import Repair, answer_list, suspected
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Report, sender_of
 from wavekv.core.steps import Merged
@@ -58,18 +59,23 @@ class Round:
         self._cursor: Dot | None = None
         self._page_pos: int | None = None
         self._first: Envelope | None = None
-        self._started = self._all_sent = self._all_received = False
+        self._started = self._all_sent = self._all_received = self._listing = False
         self._complete = True
+        self._last: Envelope | None = None
+        self.repair: Repair | None = None
         self.merged = Merged()
 
     @property
     def done(self) -> bool:
-        """Tell whether both directions have sent their last page."""
-        return self._started and self._all_sent and self._all_received
+        """Tell whether both directions have sent their last page, and lists were compared if they had to be."""
+        exchanged = self._started and self._all_sent and self._all_received
+        return exchanged and (self.repair is None or self.repair.done)
 
     def request(self, now_ms: int) -> Envelope:
         """Return the next request. The first one only asks: what to send is judged by the answer's fresh report."""
         store = self._replica.store
+        if self.repair is not None and self._all_sent:
+            return self._list(self.repair, now_ms)
         first = not self._started
         if first or self._all_received:
             self._acks, self._dots = dict(store.context.acks), store.context.dots()
@@ -96,6 +102,13 @@ class Round:
             floor=store.floor if adoptable else None,
         )
 
+    def _list(self, repair: Repair, now_ms: int) -> Envelope:
+        assert self._last is not None
+        self._listing = True
+        context = self._replica.store.context
+        fields = repair.request(self._last.buckets)
+        return envelope(self._replica, now_ms, acks=dict(context.acks), dots=context.dots(), **fields)
+
     def receive(self, answer: Envelope, now_ms: int) -> int:
         """Merge an answer and adopt its context if every condition of R3 holds; return the ticket to wait for.
 
@@ -111,28 +124,50 @@ class Round:
         self._complete &= not merged.refused and answer.inc == self._first.inc
         self._report = replica.reports.hear(answer, now_ms)
         if self._all_received:
-            return merged.ticket
+            return self._compare(self.repair, answer, now_ms) if self.repair and self._listing else merged.ticket
         if answer.page is not None and not answer.page.last:
             if answer.page.cursor <= (self._cursor or (0, 0)):
                 raise BadEnvelope(f"the answer's cursor {answer.page.cursor} does not move on")
             self._cursor, self._page_pos = answer.page.cursor, answer.page_pos
             return merged.ticket
         self._all_received, self._cursor, self._page_pos = True, None, None
-        return self._adopt(answer, merged.ticket, now_ms)
+        return self._received_all(answer, now_ms)
 
-    def _adopt(self, last: Envelope, ticket: int, now_ms: int) -> int:
+    def _received_all(self, last: Envelope, now_ms: int) -> int:
+        """Adopt, or compare lists first; return the ticket to wait for."""
+        replica = self._replica
+        if not self._complete:
+            return replica.last_ticket
+        self._last = last
+        if last.name is not None and replica.healing:
+            self.repair = Repair(replica)
+            return replica.last_ticket
+        mine = replica.store.context
+        if last.name is not None and self._report is not None and not last.entries and self._report.context == mine:
+            buckets = suspected(replica.store, self._report, now_ms)
+            self.repair = Repair(replica, buckets) if buckets else None
+        return self._adopt(last, now_ms)
+
+    def _compare(self, repair: Repair, answer: Envelope, now_ms: int) -> int:
+        """Take the answer to a list; after the last one a healing member adopts what the exchange ended with."""
+        assert self._last is not None
+        repair.receive(answer)
+        adopts = repair.done and repair.whole and self._complete and self._replica.healing
+        if adopts and repair.undisturbed(Context(self._last.acks, self._last.dots)):
+            return self._adopt(self._last, now_ms)
+        return self._replica.last_ticket
+
+    def _adopt(self, last: Envelope, now_ms: int) -> int:
         replica = self._replica
         assert self._first is not None
-        if not self._complete:
-            return ticket
         if last.name is None:  # R14: a crate node's acks as of its first page, never dots or floor
             ticket = replica.adopt(Context(self._first.acks), I64_MIN)
         elif _sane_floor(replica, last, now_ms):
             ticket = replica.adopt(Context(last.acks, last.dots), last.floor or 0)
         else:
-            return ticket
+            return replica.last_ticket
         if replica.healing:
-            replica.healed_with.add(self._peer)
+            replica.healed_with.update((self._peer, sender_of(last)))
             if not last.healing or replica.healed_with.issuperset(replica.membership.others()):
                 ticket = replica.end_healing()
         return ticket
@@ -170,6 +205,8 @@ def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
 def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     """Return the answer to a merged request, all of one instant of the durable state."""
     store = replica.store
+    if request.listed is not None:
+        return _answer_list(replica, request, now_ms)
     theirs = Context() if request.reset_acks else Context(request.acks, request.dots)
     entries, cursor = delta_page(store, theirs, request.resume_from, replica.limits)
     acks, dots = dict(store.context.acks), store.context.dots()
@@ -189,6 +226,22 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
         floor=store.floor if late is not None else None,
         buckets=store.digest(),
         digest=store.crate_digest() if request.name is None else None,
+    )
+
+
+def _answer_list(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
+    context = replica.store.context
+    part, held, newer = answer_list(replica.store, request, replica.limits)
+    return envelope(
+        replica,
+        now_ms,
+        acks=dict(context.acks),
+        dots=context.dots(),
+        entries=tuple(newer),
+        listed=held,
+        listed_of=part.buckets,
+        listed_after=part.after,
+        listed_upto=part.upto,
     )
 
 

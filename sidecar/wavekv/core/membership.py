@@ -2,7 +2,8 @@
 
 An epoch document says it where an operator gives one; else whoever passes TLS belongs. The greatest epoch number wins,
 wherever it is learnt from. Without a document (static peers) every sender of the same cluster is served, and crate
-nodes, which name neither cluster nor themselves, are too.
+nodes, which name neither cluster nor themselves, are too. Where peers are *discovered*, by DNS, the others are those
+heard or seen so far, and nobody knows who else there is: the membership is not complete.
 
 *Admission* is the epoch that last let a name in. A volume that has not healed since its admission may hold what others
 have forgotten, so it is not trusted until it has. Comparing two numbers was preferred to a flag set on removal: a
@@ -62,6 +63,8 @@ class Membership:
         epoch: Epoch | None,
         peers: tuple[str, ...],
         healed_epoch: int | None = None,
+        *,
+        discovers: bool = False,
     ) -> None:
         self.own_name = own_name
         self.cluster_id = cluster_id
@@ -70,11 +73,32 @@ class Membership:
         self.epoch: Epoch | None = None
         self._names: frozenset[str] = frozenset()
         self._static = tuple(name for name in peers if name != own_name)
+        self._discovers = discovers
+        self._looked = False
         if epoch is not None:
             self._set(epoch.following(None))
 
     def _set(self, epoch: Epoch) -> None:
         self.epoch, self._names = epoch, frozenset(epoch.members)
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether these are all members there can be; while False, nothing may depend on having asked all."""
+        return self.epoch is not None or not self._discovers
+
+    @property
+    def discovers(self) -> bool:
+        """Tell whether peers are looked for beside those that are named."""
+        return self._discovers
+
+    def discovered(self, names: Sequence[str]) -> None:
+        """Take the names of those that were found so far, an address standing for a name not told yet."""
+        self._looked = True
+        self._static = tuple(name for name in names if name != self.own_name)
+
+    def has_others(self) -> bool:
+        """Tell whether there is somebody to heal from, or may be: nobody was looked for yet."""
+        return bool(self.others()) or not (self.complete or self._looked)
 
     def members(self) -> tuple[str, ...]:
         """Return the names of the newest epoch; in static mode this member and its peers."""
@@ -107,7 +131,7 @@ class Membership:
         In static mode only a damaged one has to. A new one does not where the epoch founds the cluster.
         """
         if self.epoch is None:
-            return self.healed_epoch == 0 and bool(self.others())
+            return self.healed_epoch == 0 and self.has_others()
         if self.healed_epoch is None and self.epoch.bootstrap:
             return False
         return self.admission() > (self.healed_epoch or 0) and bool(self.others())

@@ -21,6 +21,15 @@ class Page(NamedTuple):
     last: bool
 
 
+class Listed(NamedTuple):
+    """A held entry in a list: its key and stamp."""
+
+    key: str
+    timestamp: int
+    origin: int
+    seq: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """One message of the exchange or of a push, in either direction.
@@ -47,6 +56,10 @@ class Envelope:
         buckets: digest of the entries the sender holds, by bucket.
         page_pos: the responder's log position at its first page, echoed by the requester.
         cluster_id: the sender's cluster, canonical UUID text.
+        listed: in a repair, what the sender holds of a range of keys.
+        listed_of: bit mask of the buckets that the list is about.
+        listed_after: the range begins behind this key; absent: at the first.
+        listed_upto: it ends with this key; absent: with the last.
     """
 
     sender_id: int
@@ -71,3 +84,7 @@ class Envelope:
     buckets: tuple[int, ...] | None = None
     page_pos: int | None = None
     cluster_id: str | None = None
+    listed: tuple[Listed, ...] | None = None
+    listed_of: int | None = None
+    listed_after: str | None = None
+    listed_upto: str | None = None

@@ -10,19 +10,20 @@ R8 live here and in the modules below; `exchange` builds on it for the two sides
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
 
 from wavekv.config import Limits
 from wavekv.core.clock import write_timestamp
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.context import Context
 from wavekv.core.fitting import check_batch, check_room, merge_refusal
+from wavekv.core.identity import Identity, Rng
 from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
 from wavekv.core.ops import (
     Batch,
+    Clear,
     Cover,
     Floor,
     Op,
@@ -35,9 +36,10 @@ from wavekv.core.ops import (
 )
 from wavekv.core.planning import Planned, decide
 from wavekv.core.reports import Reports
+from wavekv.core.staging import Staging
 from wavekv.core.steps import Group, Merged, Refusal, Staged, StagedBatch
-from wavekv.core.store import Store, entry_bytes
-from wavekv.core.types import U32_MAX, Dot, Entry, beats
+from wavekv.core.store import Store
+from wavekv.core.types import U32_MAX, Entry, beats
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import (
     CratePeers,
@@ -53,25 +55,6 @@ CARRIED_SPAN_MAX = 65_536
 """Sequences one push may stand for (G9); it names more only by mistake or malice."""
 
 
-class Rng(Protocol):
-    """The randomness the core asks for."""
-
-    def random_u32(self) -> int:
-        """Return a uniform number in 0 … 2**32-1."""
-        ...
-
-
-class Identity(NamedTuple):
-    """Who this process is: born with the directory, but for `inc`, which is one process start's."""
-
-    name: str
-    node_id: int
-    uuid: bytes
-    inc: int
-    first_origin: int | None
-    """The origin of a new directory's first process; None: draw one at the first write (R7)."""
-
-
 class Replica:
     """The state machine of one member; see the module."""
 
@@ -80,7 +63,7 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity.name, identity.uuid)
+        self.reports = Reports(identity.name, identity.uuid, identity.inc)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
@@ -90,6 +73,8 @@ class Replica:
         """Why values are refused, local and merged ones; deletes are not."""
         self.refused: Counter[str] = Counter()
         self.last_refusal: Refusal | None = None
+        self.collected = 0
+        """Deletes forgotten since this process started."""
         self._rng = rng
         self._ticket = 0
         self._in_flight: Group | None = None
@@ -102,20 +87,16 @@ class Replica:
     def _reset_staged(self) -> None:
         """Make what is staged equal what is stored."""
         process = self.store.process
-        self._entries: dict[str, Entry] = {}
-        self._staged_dots: dict[Dot, str] = {}
-        self._covered = self.store.context.copy()
-        self._floor = self.store.floor
+        self._staging = Staging(self.store)
         self._origin = process.origin if process.inc == self.identity.inc else 0
         self._next_seq = self.store.next_seq if self._origin else 1
-        self._held_keys = len(self.store.entries)
-        self._held_bytes = self.store.size_bytes
         self._waiting = self._waiting_bytes = 0
         self._out_writes = self._out_bytes = 0
         self._losses: list[tuple[Entry, Entry, int]] = []
         self._out_losses: list[tuple[Entry, Entry, int]] = []
+        self._withdrawn: list[str] = []
         mine = process.inc == self.identity.inc
-        self.healing = process.healing if mine else bool(self.membership.others())
+        self.healing = process.healing if mine else self.membership.has_others()
         if self.healing:
             self.healed_with = set()
 
@@ -132,6 +113,10 @@ class Replica:
         return self._ticket
 
     @property
+    def _covered(self) -> Context:
+        return self._staging.covered
+
+    @property
     def origin(self) -> int:
         """The origin this process writes under; 0 before its first write."""
         return self._origin
@@ -140,8 +125,9 @@ class Replica:
         """Return the next group to persist; None while one is out, or when nothing is staged."""
         if self._in_flight is not None or not self._ops:
             return None
-        self._in_flight = Group(tuple(self._ops), self._next_seq, self._ticket)
+        self._in_flight = Group(tuple(self._ops), self._next_seq, self._ticket, frozenset(self._withdrawn))
         self._ops.clear()
+        self._withdrawn.clear()
         self._out_writes, self._out_bytes = self._waiting, self._waiting_bytes
         self._out_losses, self._losses = self._losses, []
         return self._in_flight
@@ -153,18 +139,12 @@ class Replica:
         self.store.apply(SetNextSeq(group.next_seq))  # the record that begins every group
         for op in group.ops:
             self.store.apply(op)
-        for entry in group.stored():
-            self._unstage(entry)
+        self._staging.settle(group)
         self._waiting -= self._out_writes
         self._waiting_bytes -= self._out_bytes
         for loss in self._out_losses:
             self.journal.lost(*loss)
         self.durable_ticket = group.ticket
-
-    def _unstage(self, entry: Entry) -> None:
-        self._staged_dots.pop(entry.dot, None)
-        if self._entries.get(entry.key) is entry:
-            del self._entries[entry.key]
 
     def abandon(self) -> None:
         """Forget all that is staged: its group is not on disk. Whoever waits for a ticket has to be told at once.
@@ -173,9 +153,11 @@ class Replica:
         """
         self._in_flight = None
         self._ops.clear()
+        kept = self._staging.removals()
         self._reset_staged()
+        self.store.bury(kept)
         self.durable_ticket = self._ticket
-        if self.store.process.inc != self.identity.inc:
+        if self.store.process.inc < self.identity.inc:
             self._stage(Process(self.identity.inc, 0, self.healing))
         elif self.membership.must_heal() and not self.healing:
             self._begin_healing()
@@ -203,7 +185,7 @@ class Replica:
     def expire(self, key: str, expires_at: int | None, now_ms: int, condition: Condition = ALWAYS) -> Staged:
         """Stage the live value of `key` with another expiry. Raises as `put`, and KeyNotFound as `delete`."""
         self._check_writable()
-        held = self._held(key)
+        held = self._staging.held(key)
         if held is None or held.value is None or not held.alive(self._expiry_now(now_ms)):
             condition.check(None)
             raise KeyNotFound(f"there is no key {key!r}")
@@ -211,7 +193,7 @@ class Replica:
 
     def _put(self, write: Put, now_ms: int) -> Staged:
         self._check_writable()
-        planned = decide(write, self._held(write.key), self._expiry_now(now_ms))
+        planned = decide(write, self._staging.held(write.key), self._expiry_now(now_ms))
         assert planned is not None, "only a delete comes to nothing"
         self._check_expiry(planned.expires_at)
         self._check_room(planned.held is None, planned.growth_bytes)
@@ -226,7 +208,7 @@ class Replica:
             UnavailableError: as for `put`, but for the limits: a delete needs no new room.
         """
         self._check_writable()
-        planned = decide(Delete(key, condition), self._held(key), self._expiry_now(now_ms))
+        planned = decide(Delete(key, condition), self._staging.held(key), self._expiry_now(now_ms))
         if planned is None:
             raise KeyNotFound(f"there is no key {key!r}")
         return self._write(planned, now_ms)
@@ -248,9 +230,9 @@ class Replica:
             if one is None:
                 staged.append(None)
                 continue
-            held = self._held(one.key)
+            held = self._staging.held(one.key)
             entry = self._local_entry(one, held, now_ms)
-            self._note_entry(entry, held)
+            self._staging.note(entry, held)
             ops.append(storing(entry))
             staged.append(Staged(0, entry, held if one.live is not None else None))
         return StagedBatch(self._stage(Batch(tuple(ops))) if ops else self._ticket, staged)
@@ -262,7 +244,7 @@ class Replica:
         keys = growth = 0
         for place, write in enumerate(writes):
             try:
-                one = decide(write, ahead.get(write.key) or self._held(write.key), self._expiry_now(now_ms))
+                one = decide(write, ahead.get(write.key) or self._staging.held(write.key), self._expiry_now(now_ms))
             except PreconditionFailed as refusal:
                 raise self._refused_in_batch(refusal, place, write.key, ahead, now_ms) from refusal
             planned.append(one)
@@ -281,13 +263,10 @@ class Replica:
         """Say which operation failed; a placeholder's tag is nobody's: what is there stays as the batch found it."""
         if key not in ahead:
             return PreconditionFailed(f"operation {place}: {refusal.detail}", refusal.etag, place)
-        held = self._held(key)
+        held = self._staging.held(key)
         etag = held.etag if held is not None and held.alive(self._expiry_now(now_ms)) else None
         detail = f"operation {place}: its condition does not hold behind the earlier operations on its key"
         return PreconditionFailed(detail, etag, place)
-
-    def _held(self, key: str) -> Entry | None:
-        return self._entries.get(key) or self.store.entries.get(key)
 
     def _expiry_now(self, now_ms: int) -> int:
         """R11: within a process the expiry clock does not run backwards."""
@@ -304,7 +283,7 @@ class Replica:
     def _check_room(self, new_key: bool, growth_bytes: int, ahead: tuple[int, int] = (0, 0)) -> None:
         if self.full is not None:
             raise self.full.with_traceback(None)
-        keys, size = self._held_keys + ahead[0], self._held_bytes + ahead[1]
+        keys, size = self._staging.keys + ahead[0], self._staging.size_bytes + ahead[1]
         check_room(self.limits, keys=keys, size_bytes=size, new_key=new_key, growth_bytes=growth_bytes)
 
     def _check_expiry(self, expires_at: int | None) -> None:
@@ -313,13 +292,13 @@ class Replica:
 
     def _write(self, planned: Planned, now_ms: int) -> Staged:
         entry = self._local_entry(planned, planned.held, now_ms)
-        self._note_entry(entry, planned.held)
+        self._staging.note(entry, planned.held)
         return Staged(self._stage(storing(entry)), entry, planned.live)
 
     def _local_entry(self, planned: Planned, held: Entry | None, now_ms: int) -> Entry:
         if not self._origin:
             self._begin_origin()
-        timestamp = write_timestamp(now_ms, held, self._floor)
+        timestamp = write_timestamp(now_ms, held, self._staging.floor)
         entry = Entry(planned.key, planned.value, timestamp, self._origin, self._next_seq, planned.expires_at)
         self._next_seq += 1
         self._waiting += 1
@@ -329,24 +308,16 @@ class Replica:
     def _begin_origin(self) -> None:
         """R7: no process writes under an origin that an earlier one used."""
         origin = self.identity.first_origin
-        taken = self._covered.acks
-        while origin is None or origin == 0 or origin in taken or self._covered.ranges_of(origin):
+        covered = self._covered
+        while origin is None or origin == 0 or origin in covered.acks or covered.ranges_of(origin):
             origin = self._rng.random_u32() & U32_MAX
             origin = None if origin == self.identity.node_id else origin
         self._origin, self._next_seq = origin, 1
         self._ops.append(Process(self.identity.inc, origin, self.healing))
 
     def _stage_entry(self, entry: Entry, held: Entry | None) -> int:
-        self._note_entry(entry, held)
+        self._staging.note(entry, held)
         return self._stage(storing(entry))
-
-    def _note_entry(self, entry: Entry, held: Entry | None) -> None:
-        """Count with an entry whose operation is about to be staged."""
-        self._held_keys += held is None
-        self._held_bytes += entry_bytes(entry) - (entry_bytes(held) if held is not None else 0)
-        self._entries[entry.key] = entry
-        self._staged_dots[entry.dot] = entry.key
-        self._covered.add(entry.origin, entry.seq)
 
     # ---- R2, R4: other members' entries ----------------------------------------------------------------------------
 
@@ -358,7 +329,7 @@ class Replica:
         merged = Merged()
         losers = Context()
         for entry in entries:
-            held = self._held(entry.key)
+            held = self._staging.held(entry.key)
             code = self._refusal(entry, held, now_ms, pushed)
             if code is not None:
                 merged.refused[code] += 1
@@ -393,8 +364,8 @@ class Replica:
 
     def _dot_of_another_key(self, entry: Entry) -> bool:
         """Only crate nodes give two keys one dot; that one key covers it says nothing of the other."""
-        keys = self.store.keys_of(entry.origin, entry.seq) or (self._staged_dots.get(entry.dot, entry.key),)
-        return entry.key not in keys
+        keys = self._staging.keys_of(entry.dot)
+        return bool(keys) and entry.key not in keys
 
     def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool) -> str | None:
         """Return the code of why `entry` cannot be merged, None if it can."""
@@ -407,7 +378,7 @@ class Replica:
             return "too_many_dots"
         if self.full is not None and entry.value is not None:
             return self.full.code
-        keys, size = self._held_keys, self._held_bytes
+        keys, size = self._staging.keys, self._staging.size_bytes
         return merge_refusal(entry, held, limits, keys=keys, size_bytes=size, now_ms=now_ms)
 
     def _claims_mine(self, origin: int, seq: int) -> bool:
@@ -455,15 +426,46 @@ class Replica:
                 ops.append(UpdateLocalAck(origin, ack))
         for origin, first, last in theirs.ranges():
             self._cover_range(ops, origin, first, last)
-        if floor > self._floor:
-            self._floor = floor
+        if floor > self._staging.floor:
+            self._staging.floor = floor
             ops.append(Floor(floor))
         return self._stage(*ops) if ops else self._ticket
+
+    def forget(self, keys: Iterable[str]) -> int:
+        """Stage the removal of those of `keys` that are held and about to hold nothing else; return how many.
+
+        What is covered stays covered. The floor comes first: a log that is torn in between must not lack it (I6).
+        """
+        staging = self._staging
+        ops: list[Op] = []
+        before = staging.floor
+        for key in keys:
+            held = None if staging.moves(key) else staging.held(key)
+            if held is not None:
+                staging.remove(held)
+                if held.value is not None and not self.store.passed(key):
+                    self._withdrawn.append(key)
+                ops.append(Clear(key))
+        if ops:
+            self._stage(*([Floor(staging.floor)] if staging.floor > before else []), *ops)
+        return len(ops)
+
+    def moves(self, key: str) -> bool:
+        """Tell whether what `key` holds is about to change."""
+        return self._staging.moves(key)
+
+    def staged(self) -> Iterable[Entry]:
+        """Return the entries that wait for the disk."""
+        return self._staging.entries()
 
     def end_healing(self) -> int:
         """Stage that this volume has been repaired (R7); return the ticket."""
         self.healing = False
         return self._stage(Process(self.identity.inc, self._origin, False))
+
+    def supersede(self) -> int:
+        """Stage the number of the newer process of this name, so that the next start's is greater (R8)."""
+        return self._stage(Process(self.reports.superseded_by, 0, self.healing))
 
     def heed_admission(self) -> None:
         """Begin to heal, in the midst of a process, if a newer epoch admitted this member anew (R9)."""

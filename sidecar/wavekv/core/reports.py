@@ -1,23 +1,35 @@
 """What the other members last said of themselves: their durable contexts, by member name (R3b, R5, R8).
 
-Volatile on purpose: a report filters what is sent and shows lag, and is asked for anew after a restart. A context grows
-within one process of its sender, so reports of one process are joined; a newer process begins anew.
+Volatile on purpose: a report filters what is sent, shows lag and lets deletes be collected, and is asked for anew after
+a restart. A context grows within one process of its sender, so reports of one process are joined; a newer process
+begins anew.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from wavekv.core.context import Context
 from wavekv.core.messages import Envelope
-from wavekv.errors import FutureProcess, IdentityMismatch, StaleProcess
+from wavekv.errors import FutureProcess, IdentityMismatch, SameProcess, StaleProcess, Superseded
 
 PEERS_MAX = 4096
 """Senders remembered (G9); over it the one heard longest ago is forgotten, which costs a fuller exchange."""
 
 
+class Included(NamedTuple):
+    """A report of which this member covers all: its context, and its sender's clock (ms) then, if it was told."""
+
+    context: Context
+    clock_ms: int | None
+
+
 @dataclass(slots=True)
 class Report:
-    """One sender's context: the process, the time (ms, ours and theirs) and the place among all heard it came with."""
+    """One sender's context: the process, the time (ms, ours and theirs) and the place among all heard it came with.
+
+    `included` is the newest report of that process that this member came to cover (R5): the newest of all may always be
+    a few writes ahead. `suspects` are buckets that differ although both cover the same (`core.repair`).
+    """
 
     inc: int
     context: Context
@@ -26,6 +38,20 @@ class Report:
     buckets: tuple[int, ...] | None = None
     healing: bool = False
     order: int = 0
+    included: Included | None = None
+    suspects: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def include(self, mine: Context) -> None:
+        """Take note if `mine`, this member's durable context, covers all of this report by now."""
+        seen = self.included
+        if (seen is not None and seen.context is self.context) or mine.includes(self.context):
+            self.included = Included(self.context, self.clock_ms)
+
+    def join(self, message: Envelope) -> None:
+        """Cover what `message` covers, too; a context that `included` keeps stays as it was."""
+        if self.included is not None and self.included.context is self.context:
+            self.context = self.context.copy()
+        self.context.join(message.acks, message.dots)
 
 
 def sender_of(message: Envelope) -> str:
@@ -41,9 +67,12 @@ def _bound(book: dict[Any, Any]) -> None:
 class Reports:
     """The last report of each sender."""
 
-    def __init__(self, own_name: str, own_uuid: bytes) -> None:
+    def __init__(self, own_name: str, own_uuid: bytes, own_inc: int) -> None:
         self._own_name = own_name
         self._own_uuid = own_uuid
+        self._own_inc = own_inc
+        self.superseded_by = 0
+        """The newest process heard under our own name, if it is newer than this one (R8); 0: none is."""
         self._by_name: dict[str, Report] = {}
         self._uuids: dict[int, bytes] = {}
         self.count = 0
@@ -56,19 +85,47 @@ class Reports:
 
         Raises:
             IdentityMismatch: the uuid is not the one known for its node id.
-            StaleProcess: a newer process of that name was heard, or the name is ours.
+            StaleProcess: a newer process of that name was heard, or is this one.
+            Superseded: the name is ours and the process newer than this one, whose end that is.
+            SameProcess: this process sent it.
             FutureProcess: its number, a time, is beyond `inc_max`; it would lock out every honest process after it.
         """
         if message.inc is not None and message.inc > inc_max:
             raise FutureProcess(f"process {message.inc} of {sender_of(message)} began in the future; set its clock")
         if message.name == self._own_name:
-            raise StaleProcess(f"two members are called {self._own_name}: give each its own --name")
+            self._check_own(message, inc_max)
         known = self._uuids.get(message.sender_id)
         if known and message.sender_uuid and known != message.sender_uuid:
             raise IdentityMismatch(f"node {message.sender_id} is known under another uuid; two nodes share one id")
         held = self._by_name.get(sender_of(message))
         if held is not None and message.inc is not None and message.inc < held.inc:
-            raise StaleProcess(f"process {message.inc} of {sender_of(message)} was superseded by {held.inc}")
+            name = sender_of(message)
+            raise StaleProcess(f"process {message.inc} of {name} was superseded by {held.inc}", name, held.inc)
+
+    def _check_own(self, message: Envelope, inc_max: int) -> None:
+        """Refuse a message under our own name, and note if its process is newer."""
+        inc, name = message.inc or 0, self._own_name
+        if inc == self._own_inc and message.sender_uuid == self._own_uuid:
+            raise SameProcess(
+                f"the message is this member's own: an address given for a peer of {name} leads back here"
+            )
+        if self.superseded(name, inc, inc_max):
+            raise Superseded(f"process {self._own_inc} of {name} was superseded by {inc}")
+        raise StaleProcess(
+            f"two members are called {name}: give each its own --name; process {self._own_inc} is the newer one",
+            name,
+            self._own_inc,
+        )
+
+    def superseded(self, name: str, inc: int, inc_max: int) -> bool:
+        """Note that process `inc` of `name` was heard, here or by a peer; tell whether it supersedes this process.
+
+        A number beyond `inc_max` is no time at which a process can have begun, and ends nobody.
+        """
+        if name != self._own_name or not self._own_inc < inc <= inc_max:
+            return False
+        self.superseded_by = max(self.superseded_by, inc)
+        return True
 
     def hear(self, message: Envelope, now_ms: int) -> Report:
         """Take the context in `message` as its sender's report."""
@@ -78,7 +135,7 @@ class Reports:
         if held is None or held.inc != inc or message.inc is None:
             held = Report(inc, Context(message.acks, message.dots), now_ms)
         else:
-            held.context.join(message.acks, message.dots)
+            held.join(message)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
         held.buckets = message.buckets
         self.count += 1

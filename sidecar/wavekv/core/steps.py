@@ -10,11 +10,15 @@ from wavekv.core.types import Entry
 
 
 class Group(NamedTuple):
-    """Operations that become durable together; `ticket` is the last that they fulfil."""
+    """Operations that become durable together; `ticket` is the last that they fulfil.
+
+    `withdrawn` are the keys among those removed whose value readers could see until now: repair found it deleted.
+    """
 
     ops: tuple[Op, ...]
     next_seq: int
     ticket: int
+    withdrawn: frozenset[str] = frozenset()
 
     def stored(self) -> Iterator[Entry]:
         """Yield the entries that become visible, in order."""

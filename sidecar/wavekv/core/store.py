@@ -14,6 +14,7 @@ from typing import NamedTuple
 from wavekv.core.context import Context
 from wavekv.core.digest import Buckets, crate_digest
 from wavekv.core.expiry import Calendar
+from wavekv.core.graves import Graves
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring
 from wavekv.core.ordered import DotOrder, KeyOrder, ascending
@@ -92,6 +93,8 @@ class Store:
             if held is not None and held[KIND_AT] == (HAS_VALUE | HAS_EXPIRY) and expiry_of(held) == expires_at:
                 self._calendar.add(key, expires_at)
         self._expired: dict[str, None] = {}
+        self.graves = Graves(self.packed)
+        self._unburied = list(self.packed) if self.values < len(self.packed) else []
         self._changes: deque[tuple[int, str]] = deque(maxlen=changes_max)
         self.changes_from = image.position
         """Position behind which every change is remembered."""
@@ -178,9 +181,12 @@ class Store:
     def settle(self, count_max: int) -> bool:
         """Do a slice of what a start left to do; tell whether more is left.
 
-        It is up to `count_max` postponed keys for the digest, taken as they were then, or else one block of the order
-        by dot whose keys are to be fetched.
+        It is up to `count_max` postponed keys for the digest, taken as they were then, or else so many among which
+        tombstones are looked for, or else one block of the order by dot whose keys are to be fetched.
         """
+        if not self._unsettled and self._unburied:
+            self._bury(count_max)
+            return True
         if not self._unsettled:
             while self._unfetched and not self._unfetched[-1].fetch():
                 self._unfetched.pop()
@@ -191,7 +197,15 @@ class Store:
             self.buckets.replace(key, None, was[key] if key in was else self.packed[key])
         if not self._unsettled:
             self._unsettled_was = {}
-        return bool(self._unsettled or self._unfetched)
+        return bool(self._unsettled or self._unburied or self._unfetched)
+
+    def _bury(self, count_max: int) -> None:
+        """Note which of the next keys that a start found hold a tombstone; what changed since was noted then."""
+        for key in self._unburied[-count_max:]:
+            held = self.packed.get(key)
+            if held is not None and not held[KIND_AT] & HAS_VALUE:
+                self.graves.add(key, held)
+        del self._unburied[-count_max:]
 
     def digest(self) -> tuple[int, ...] | None:
         """Return the digest's sums; None while it is not settled."""
@@ -229,8 +243,11 @@ class Store:
         there = order.get(seq) if order and seq <= order.last else None
         # Only crate nodes give two keys one dot; both have to travel.
         order.set(seq, key if there is None else (*_as_keys(there), key))
-        if packed[KIND_AT] == (HAS_VALUE | HAS_EXPIRY):
+        kind = packed[KIND_AT]
+        if kind == (HAS_VALUE | HAS_EXPIRY):
             self._calendar.add(key, expiry_of(packed))
+        elif not kind & HAS_VALUE:
+            self.graves.add(key, packed)
 
     def _forget(self, key: str, packed: bytes) -> None:
         origin, seq = dot_of(packed)
@@ -323,7 +340,28 @@ class Store:
         """Move the expiry clock on; return up to `count_max` keys that it passed, each once."""
         due = self._calendar.take_due(self.expiry_now(now_ms), count_max)
         self._expired.update(dict.fromkeys(due))
+        for key in due:
+            self.graves.expire(key)
         return due
+
+    def passed(self, key: str) -> bool:
+        """Tell whether `take_expired` has told of the entry that `key` holds."""
+        return key in self._expired
+
+    def bury(self, keys: Iterable[str]) -> None:
+        """Note again that `keys`, taken from the graves to be forgotten, stay."""
+        for key in keys:
+            if key in self.packed:
+                self.graves.add(key, self.packed[key])
+
+    def deletes(self) -> int:
+        """Return how many held entries are deletes: tombstones, and values that the expiry clock has passed."""
+        return len(self.packed) - self.live()
+
+    def behind(self, after: str | None) -> Iterator[tuple[str, bytes]]:
+        """Yield the held keys behind `after` in their order, with their packed entries."""
+        for key in self._keys.behind(after or "", inclusive=False):
+            yield key, self.packed[key]
 
     def list(self, prefix: str, after: str | None, limit: int, now_ms: int) -> Page:
         """Return up to `limit` live entries with `prefix` behind `after`, in key order."""

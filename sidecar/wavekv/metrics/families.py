@@ -47,6 +47,9 @@ LOG_BYTES = Family(
 LOG_SEGMENTS = Family("wavekv_log_segments", "gauge", (), "Files of the write-ahead log.")
 SNAPSHOT_BYTES = Family("wavekv_snapshot_bytes", "gauge", (), "Size of the newest snapshot; 0: there is none.")
 COMPACTING = Family("wavekv_compacting", "gauge", (), "1 while a process folds the log into a snapshot.")
+SUPERSEDED = Family(
+    "wavekv_superseded", "gauge", (), "1 once a newer process of this member's name was heard: this one serves nothing."
+)
 DISK_FULL = Family("wavekv_disk_full", "gauge", (), "1 while values are refused because the volume is full.")
 DAMAGED = Family(
     "wavekv_recovery_damage",
@@ -151,6 +154,7 @@ GAUGES = (
     LOG_SEGMENTS,
     SNAPSHOT_BYTES,
     COMPACTING,
+    SUPERSEDED,
     DISK_FULL,
     DAMAGED,
     EPHEMERAL_ENTRIES,

@@ -36,6 +36,7 @@ def read_gauges(status: Mapping[str, Any]) -> Iterator[Reading]:
         (families.LOG_SEGMENTS, (), log["segments"]),
         (families.SNAPSHOT_BYTES, (), log["snapshot_bytes"]),
         (families.COMPACTING, (), status["compaction"]["running"]),
+        (families.SUPERSEDED, (), status["process"]["superseded_by"] is not None),
         (families.DISK_FULL, (), status["disk_full"]),
         *((families.DAMAGED, (kind,), recovery["damage"] == kind) for kind in ("torn_tail", "snapshot", "corruption")),
         (families.EPHEMERAL_ENTRIES, (), status["ephemeral"]["entries"]),

@@ -12,7 +12,7 @@ import aiohttp
 from wavekv.config import GossipSettings, Limits
 from wavekv.core.codec.envelope import pack, unpack, unpack_push_answer
 from wavekv.core.messages import Envelope
-from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable
+from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable, StaleProcess
 
 CONTENT_TYPE = "application/x-msgpack-gz"
 _REFUSAL_BYTES_MAX = 64 << 10
@@ -40,8 +40,11 @@ class HttpTransport:
         limits: Limits,
         settings: GossipSettings,
         store: Literal["persistent", "ephemeral"] = "persistent",
+        server_name: Callable[[str], str | None] = lambda _: None,
     ) -> None:
+        """Ask in `store`; `server_name` returns whose certificate to expect at a peer's URL, None: as the URL says."""
         self._tls = tls
+        self._server_name = server_name
         self._store = store
         self._limits = limits
         timeout = aiohttp.ClientTimeout(
@@ -53,24 +56,26 @@ class HttpTransport:
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:
         """Send one request of an exchange and return the answer. Raises as `ports.Transport`."""
-        body = await self._post(f"{url}/wavekv/sync2/{self._store}", request)
+        body = await self._post(url, f"/wavekv/sync2/{self._store}", request)
         return unpack(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
 
     async def push(self, url: str, message: Envelope) -> Envelope | None:
         """Send pushed entries; return the report, None from a crate node. Raises as `ports.Transport`."""
-        body = await self._post(f"{url}/wavekv/push/{self._store}", message)
+        body = await self._post(url, f"/wavekv/push/{self._store}", message)
         return unpack_push_answer(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
 
     async def close(self) -> None:
         """Close the session and its connections."""
         await self._session.close()
 
-    async def _post(self, url: str, message: Envelope) -> bytes:
-        headers = {"Content-Type": CONTENT_TYPE}
+    async def _post(self, peer: str, path: str, message: Envelope) -> bytes:
+        url, headers = peer + path, {"Content-Type": CONTENT_TYPE}
         try:
             body = io.BytesIO(pack(message))  # written in pieces: a message may have megabytes
             tls = self._tls() if self._tls else True
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False, ssl=tls) as response:
+            async with self._session.post(
+                url, data=body, headers=headers, allow_redirects=False, ssl=tls, server_hostname=self._server_name(peer)
+            ) as response:
                 # A refusal by membership carries the refuser's epoch; the core reads it as it reads an answer (R9).
                 if response.status != 200 and response.content_type != CONTENT_TYPE:
                     raise await _refusal(url, response)
@@ -82,6 +87,8 @@ class HttpTransport:
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is refused: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
         return os.strerror(error.os_error.errno)
     return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
@@ -100,6 +107,9 @@ async def _refusal(url: str, response: aiohttp.ClientResponse) -> PeerError:
     text = await response.content.read(_REFUSAL_BYTES_MAX)
     try:
         problem = json.loads(text)
-        return PeerRefusal(str(problem["code"]), response.status, f"{url} refuses: {problem['detail']}")
+        detail = f"{url} refuses: {problem['detail']}"
+        if problem["code"] == StaleProcess.code and "newest" in problem:
+            return StaleProcess(detail, str(problem["member"]), int(problem["newest"]))
+        return PeerRefusal(str(problem["code"]), response.status, detail)
     except (ValueError, KeyError, TypeError):
         return PeerRefusal("peer_refused", response.status, f"{url} answers {response.status}")

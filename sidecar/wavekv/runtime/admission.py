@@ -9,6 +9,7 @@ import asyncio
 from wavekv.config import PeerAddress
 from wavekv.core.membership import Membership
 from wavekv.errors import EpochConflict, ForeignCluster, StaticPeers
+from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.epoch_file import EpochDocument, EpochFile, Kept, addresses
 
 
@@ -23,12 +24,14 @@ class Admission:
         peers: tuple[PeerAddress, ...] = (),
         peer_url: str | None = None,
         draining: int | None = None,
+        discovery: Discovery | None = None,
     ) -> None:
         self.membership = membership
         self._file = file
         self._peers = peers
         self._peer_url = peer_url
         self._draining = draining
+        self.discovery = discovery
         self._kept: Kept | None = None
         self._keeping = asyncio.Lock()
 
@@ -38,9 +41,16 @@ class Admission:
         return self._draining is not None and self._draining >= self.membership.admission()
 
     def addresses(self) -> tuple[PeerAddress, ...]:
-        """Return where the members are: as the flags say, else as the document does."""
+        """Return where the members are: as the flags say, else as the document does, else whom DNS found."""
         epoch = self.membership.epoch
-        return self._peers if self._peers or epoch is None else addresses(epoch, self._peer_url)
+        given = self._peers if self._peers or epoch is None else addresses(epoch, self._peer_url)
+        return self.discovery.peers() if not given and self.discovery is not None else given
+
+    def look_around(self) -> None:
+        """Take note of who was discovered."""
+        assert self.discovery is not None, "nobody discovers without it"
+        if self.discovery.resolved:
+            self.membership.discovered([peer.name for peer in self.discovery.peers()])
 
     # ---- changes, in memory ----------------------------------------------------------------------------------------
 
@@ -117,6 +127,7 @@ def open_admission(
     *,
     founds: bool,
     damaged: bool,
+    discovery: Discovery | None = None,
 ) -> Admission:
     """Return the standing that a starting process finds, durable: the newer of what is kept and the boot `document`.
 
@@ -127,6 +138,7 @@ def open_admission(
         document: The operator's copy given at start, None without one.
         peers: Addresses from the flags; in static mode also who the others are.
         founds: This volume founds a cluster, whatever the document says (`--bootstrap`).
+        discovery: Finds peers by DNS; None: nothing does.
         damaged: The log lost something that was in it: the volume is not trusted until it has healed again.
 
     Raises:
@@ -138,11 +150,13 @@ def open_admission(
     if document is not None and (kept is None or document.epoch.number >= kept.epoch.number):
         epoch, peer_url = document.epoch.following(kept.epoch if kept else None), document.peer_url
     names = tuple(peer.name for peer in peers)
-    membership = Membership(own_name, cluster_id, epoch, names, kept.healed_epoch if kept else None)
+    healed_epoch = kept.healed_epoch if kept else None
+    membership = Membership(own_name, cluster_id, epoch, names, healed_epoch, discovers=discovery is not None)
     if damaged:
         membership.distrust()
     elif membership.included() and (not membership.must_heal() or (founds and membership.healed_epoch is None)):
         membership.healed()
-    standing = Admission(membership, file, peers=peers, peer_url=peer_url, draining=kept.draining if kept else None)
+    draining = kept.draining if kept else None
+    standing = Admission(membership, file, peers=peers, peer_url=peer_url, draining=draining, discovery=discovery)
     standing.keep_now()
     return standing

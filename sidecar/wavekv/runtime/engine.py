@@ -11,12 +11,13 @@ from typing import Any, Final, Literal
 
 from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
+from wavekv.core.collection import collect
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged
-from wavekv.errors import WaveKVError
+from wavekv.errors import DiskFull, Superseded, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
@@ -29,6 +30,8 @@ StoreName = Literal["persistent", "ephemeral"]
 _EXPIRY_SECONDS: Final = 0.1
 _EXPIRED_PER_TICK_MAX: Final = 500
 """Keys whose expiry is told in one step; more wait for the next turn of the loop."""
+_COLLECTED_PER_STEP_MAX: Final = 500
+"""Deletes that are forgotten in one step."""
 
 
 class MemorySyncing:
@@ -60,6 +63,7 @@ class Engine:
         rng: random.Random,
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
+        on_superseded: Callable[[], None],
         status: Callable[[], Mapping[str, Any]],
         find_room: FindRoom | None = None,
         pace: Callable[[], float] = lambda: 0.0,
@@ -74,6 +78,9 @@ class Engine:
         self.replica = replica
         self._clock = clock
         self._keep_epoch = keep_epoch
+        self._collect_seconds = settings.interval_ms / 1000
+        self._on_superseded = on_superseded
+        self._superseded: Superseded | None = None
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
         log_name = identity.uuid.hex() + token_suffix
@@ -89,6 +96,7 @@ class Engine:
             rng=rng,
             on_round=on_round,
             keep_epoch=keep_epoch,
+            on_superseded=on_superseded,
         )
         self.coverage = self.gossip.coverage
         self.values = LocalKeyValues(
@@ -96,7 +104,7 @@ class Engine:
         )
 
     def _durable(self, group: Group) -> None:
-        self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1)
+        self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1, group.withdrawn)
         self.gossip.durable(group)
         self.coverage.advanced()
 
@@ -123,6 +131,30 @@ class Engine:
         due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
         self.watches.expired(due)
         return len(due) == _EXPIRED_PER_TICK_MAX
+
+    async def collect(self) -> None:
+        """Forget deletes that every member covers (R5), now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(self._collect_seconds)
+            more = True
+            while more:
+                more = await self._collect_some()
+
+    async def _collect_some(self) -> bool:
+        """Forget a few deletes; tell, once that is durable, whether there may be more."""
+        count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
+        try:
+            await self.committer.durable(self.replica.last_ticket)
+        except DiskFull:  # they are collected when there is room again
+            return False
+        return count == _COLLECTED_PER_STEP_MAX
+
+    def supersede(self, refusal: Superseded) -> None:
+        """Serve nobody any more, for good: neither clients, their watches, nor peers."""
+        self._superseded = refusal
+        self.values.refusal = refusal
+        self.watches.stop(refusal)
+        self.gossip.silence()
 
     # ---- what the peer plane calls ---------------------------------------------------------------------------------
 
@@ -158,9 +190,14 @@ class Engine:
 
         A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
         """
+        if self._superseded is not None:
+            raise self._superseded.with_traceback(None)
         try:
             merged = receive(self.replica, message, self._clock.now_ms())
             durable = self.committer.durable(merged.ticket)
+        except Superseded:
+            self._on_superseded()
+            raise
         finally:
             await self._keep_epoch()
         self.gossip.refusals.tell(merged.refused)

@@ -3,7 +3,8 @@
 One task wakes every interval (with jitter, so that members do not march in step) and starts a round with a few random
 peers; a peer has one round and one push under way at most. Own durable writes are coalesced for a moment and pushed to
 every peer; a push that fails is not repeated, the exchange brings what it held. Unreachable peers are asked ever more
-rarely, and at once again when they speak to us; while this member heals it asks them in every interval.
+rarely, and at once again when they speak to us; while this member heals it asks them in every interval. A process that
+was superseded (R8) says nothing more.
 """
 
 import asyncio
@@ -15,10 +16,11 @@ from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
 from wavekv.core import exchange
+from wavekv.core.repair import Repaired
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, PeerError, WaveKVError
+from wavekv.errors import DiskFailed, PeerError, SameProcess, StaleProcess, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.coverage import Coverage, Holds
@@ -47,6 +49,7 @@ class Gossip:
         rng: random.Random,
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
+        on_superseded: Callable[[], None],
     ) -> None:
         self.coverage = Coverage(replica, limits, settings, self.seek, self._reported_as)
         self.refusals = Refusals(replica, observer, clock)
@@ -60,19 +63,23 @@ class Gossip:
         self._rng = rng
         self._on_round = on_round
         self._keep_epoch = keep_epoch
+        self._on_superseded = on_superseded
+        self._silent = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pushing: set[str] = set()
         self.links: dict[str, Link] = {}
 
     def connect(self, peers: tuple[PeerAddress, ...]) -> None:
         """Make `peers` the links; those that stay keep their state."""
         wanted = {peer.name: peer for peer in peers if peer.name != self._replica.identity.name}
-        for name in [name for name in self.links if name not in wanted]:
-            del self.links[name]
-        for name, peer in wanted.items():
-            known = self.links.get(name)
-            if known is None or known.url != peer.url:
-                self.links[name] = Link(name, peer.url, PushQueue(self._limits.push_keys_max), reported_as=name)
+        known = {link.url: link for link in self.links.values()}
+        self.links = {
+            name: known.pop(peer.url) if peer.url in known else self._link(peer) for name, peer in wanted.items()
+        }
+        for name, link in self.links.items():
+            link.name, link.contact = name, wanted[name].contact
+
+    def _link(self, peer: PeerAddress) -> Link:
+        return Link(peer.name, peer.url, PushQueue(self._limits.push_keys_max), reported_as=peer.name)
 
     # ---- the periodic exchange -------------------------------------------------------------------------------------
 
@@ -80,10 +87,15 @@ class Gossip:
         """Begin with a round to every peer, then one interval after the other."""
         self._spawn(self._run())
 
-    async def stop(self) -> None:
-        """End all tasks and connections."""
+    def silence(self) -> None:
+        """Say nothing more to any peer, for good."""
+        self._silent = True
         for task in list(self._tasks):
             task.cancel()
+
+    async def stop(self) -> None:
+        """End all tasks and connections."""
+        self.silence()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._transport.close()
 
@@ -114,8 +126,15 @@ class Gossip:
 
     def idle(self) -> list[Link]:
         """Return the links to members that have no round under way."""
-        speaks_to = self._replica.membership.speaks_to
-        return [link for link in self.links.values() if not link.busy and speaks_to(link.name)]
+        if self._silent:
+            return []
+        return [link for link in self.links.values() if not link.busy and self._may_ask(link)]
+
+    def _may_ask(self, link: Link) -> bool:
+        """Tell whether `link` is to be asked; a contact is, to learn who it is: what it answers is checked (R3)."""
+        if link.leads_back and link.contact:
+            return False
+        return link.contact or self._replica.membership.speaks_to(link.name)
 
     def heard_from(self, name: str) -> None:
         """A peer spoke to us: if it was given up for now, ask it again at once."""
@@ -123,7 +142,7 @@ class Gossip:
         for link in self.links.values():
             if link.reported_as == name:
                 link.last_heard = now
-                if link.failures and not link.busy:
+                if link.failures and not link.busy and not self._silent:
                     self._start_round(link)
 
     def retry_now(self) -> None:
@@ -190,8 +209,20 @@ class Gossip:
             self.coverage.heard(link.reported_as)
             await durable
         self.refusals.tell(current.merged.refused)
+        if current.repair is not None:
+            _tell_repaired(link.name, current.repair.result)
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
+        reports = self._replica.reports
+        if isinstance(error, StaleProcess):
+            reports.superseded(error.member, error.newest, self._clock.now_ms() + self._limits.future_ms_max)
+        if reports.superseded_by:
+            self._on_superseded()
+        if error.code == SameProcess.code:
+            link.leads_back = True
+            if link.contact:
+                link.failed(self._clock.monotonic(), error.detail, self._settings, 1.0)
+                return
         if link.reachable is not False or link.last_error != error.detail:
             level = (
                 logging.WARNING if isinstance(error, PeerError) and error.code != "peer_unreachable" else logging.INFO
@@ -203,7 +234,7 @@ class Gossip:
 
     def durable(self, group: Group) -> None:
         """Queue the local writes of a group that just became visible."""
-        if not self.links:
+        if not self.links or self._silent:
             return
         now = self._clock.monotonic()
         origin = self._replica.origin
@@ -211,15 +242,15 @@ class Gossip:
         if not mine:
             return
         for link in self.links.values():
-            if link.failures or not self._replica.membership.speaks_to(link.name):
+            if link.failures or link.contact or not self._replica.membership.speaks_to(link.name):
                 link.queue.clear()  # the exchange brings it when the peer is back
                 continue
             for entry in mine:
                 link.queue.add(entry, now)
             if self.coverage.hurried:
                 link.urgent.set()
-            if link.name not in self._pushing:
-                self._pushing.add(link.name)
+            if not link.pushing:
+                link.pushing = True
                 self._spawn(self._push(link))
 
     async def _push(self, link: Link) -> None:
@@ -235,7 +266,7 @@ class Gossip:
             self._observer.pushed(link.name, error.code, 0)
             self._note_failure(link, error)
         finally:
-            self._pushing.discard(link.name)
+            link.pushing = False
 
     async def _push_once(self, link: Link) -> None:
         link.pushed_at = self._clock.monotonic()
@@ -257,3 +288,13 @@ async def _unless_urgent(link: Link, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await link.urgent.wait()
     link.urgent.clear()
+
+
+def _tell_repaired(peer: str, result: Repaired) -> None:
+    """Log what a comparison of lists did, by name: it takes values away that readers saw, or brings some back (U1)."""
+    if result.dropped:
+        names = ", ".join(map(repr, result.dropped_keys))
+        log.warning("repair with %s: dropped %d keys deleted meanwhile, among them %s", peer, result.dropped, names)
+    if result.alone:
+        names = ", ".join(map(repr, result.alone_keys))
+        log.info("repair with %s: it lacks %d keys held here, among them %s", peer, result.alone, names)

@@ -12,7 +12,7 @@ from wavekv.core.session import DotRange
 from wavekv.core.steps import Staged
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import InvalidKey, KeyNotFound, PreconditionFailed
+from wavekv.errors import InvalidKey, KeyNotFound, PreconditionFailed, Superseded
 from wavekv.ports import Clock, Listing, Written
 from wavekv.runtime.canary import behind_all, hidden_entries
 from wavekv.runtime.committer import Committer
@@ -43,6 +43,8 @@ class LocalKeyValues:
         self._status = status
         self._coverage = coverage
         self._hidden = hidden
+        self.refusal: Superseded | None = None
+        """Why nothing is read either; writes are refused by the replica."""
 
     def _check(self, selector: str) -> None:
         """Refuse a key, or a prefix of keys, that are the members' own.
@@ -53,9 +55,16 @@ class LocalKeyValues:
         if self._hidden is not None and selector.startswith(self._hidden):
             raise InvalidKey(f"keys that begin with {self._hidden!r} are the members' own in this store; take another")
 
+    def _check_readable(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal.with_traceback(None)  # one object, raised often: it must not gather frames
+
     def get(self, key: str) -> Entry | None:
         """Return the live entry of `key`, or None."""
-        self._check(key)
+        if self.refusal is not None:  # a call less: this is the path of every read
+            raise self.refusal.with_traceback(None)
+        if self._hidden is not None:
+            self._check(key)
         return self._store.get(key, self._clock.now_ms())
 
     async def put(
@@ -104,6 +113,7 @@ class LocalKeyValues:
 
     def list(self, prefix: str, after: str | None, limit: int) -> Listing:
         """Return a page of live entries in key order."""
+        self._check_readable()
         self._check(prefix)
         if self._hidden is not None and not prefix:
             after = max(after or "", behind_all(self._hidden))
@@ -111,14 +121,17 @@ class LocalKeyValues:
 
     def count(self) -> int:
         """Return the number of live entries."""
+        self._check_readable()
         return self._store.live() - hidden_entries(self._store, self._hidden, self._clock.now_ms())
 
     def expiring(self) -> int:
         """Return how many of the live entries will expire, as all of the members' own do."""
+        self._check_readable()
         return self._store.expiring() - hidden_entries(self._store, self._hidden, self._clock.now_ms())
 
     async def covered(self, dots: Sequence[DotRange], seconds: float) -> None:
         """Return once this member covers `dots`. Raises as `Coverage.covered`."""
+        self._check_readable()
         await self._coverage.covered(dots, seconds)
 
     def spread(self, count: int | None) -> SpreadWait:
@@ -127,11 +140,13 @@ class LocalKeyValues:
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> Subscription:
         """Open a watch. Raises as `WatchHub.watch`."""
+        self._check_readable()
         self._check(selector)
         return self._watches.watch(selector, prefix=prefix, since=since)
 
     def explain(self, key: str) -> Mapping[str, Any]:
         """Return winner, known losers, and who covers the winner, as JSON-ready values."""
+        self._check_readable()
         self._check(key)
         held = self._store.entries.get(key)
         reports = self._replica.reports.heard()

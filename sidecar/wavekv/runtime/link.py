@@ -81,7 +81,8 @@ class PushQueue:
 class Link:
     """A peer's address and state; `reported_as` is the name it gives itself, once known.
 
-    `urgent` is set while a write that waits for the peer is queued.
+    `urgent` is set while a write that waits for the peer is queued. A `contact` was discovered and goes by its address
+    until it has told its name.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Link:
     queue: PushQueue
     reported_as: str
     busy: bool = False
+    pushing: bool = False
     reachable: bool | None = None
     last_error: str | None = None
     last_heard: float | None = None
@@ -96,6 +98,14 @@ class Link:
     failures: int = 0
     retry_at: float = 0.0
     urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    contact: bool = False
+    leads_back: bool = False
+    """The address is this process's own."""
+
+    @property
+    def contact_name(self) -> str | None:
+        """What stands for the name of a contact; None of other peers."""
+        return self.name if self.contact else None
 
     def answered(self, at: float, reported_as: str) -> None:
         """Note an answer at monotonic second `at`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from wavekv.config import GossipSettings, Limits
 from wavekv.core.replica import Replica
-from wavekv.errors import DiskFailed
+from wavekv.errors import DiskFailed, Superseded
 from wavekv.ports import Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.canary import HIDDEN, Canary
@@ -91,7 +91,7 @@ class Member:
         self._canary = Canary(
             parts.ephemeral,
             self.ephemeral.committer,
-            self.ephemeral.gossip.links,
+            lambda: self.ephemeral.gossip.links,
             clock=parts.clock,
             observer=parts.observer,
             settings=parts.gossip,
@@ -99,6 +99,7 @@ class Member:
         )
         self.ephemeral.coverage.on_heard = self._canary.heard
         self._ahead_ms: int | None = None
+        self._superseded = False
         self.compactor = parts.compactor
         self.exporter = Exporter(parts.data_dir, parts.compactor)
         self._convergence = Convergence(parts.replica.store)
@@ -144,6 +145,7 @@ class Member:
             rng=parts.rng,
             on_round=on_round,
             keep_epoch=self._keep_epoch,
+            on_superseded=self._supersede,
             status=self.status,
             find_room=find_room,
             pace=pace,
@@ -171,7 +173,11 @@ class Member:
         for engine in self._engines:
             engine.gossip.start()
         work = [self._observe(), self._see_to_drain(), self._settle(), self.compactor.run(), self._canary.run()]
-        work += [engine.expire() for engine in self._engines]
+        for engine in self._engines:
+            work += [engine.expire(), engine.collect()]
+        discovery = self._admission.discovery
+        if discovery is not None:
+            work.append(discovery.run(lambda: self.persistent.gossip.links, self._discovered))
         self._watching = tuple(map(asyncio.get_running_loop().create_task, work))
 
     async def join(self, founds: bool = False) -> None:
@@ -192,6 +198,15 @@ class Member:
                 continue
             self.persistent.gossip.ask(status.waiting_for)
             await asyncio.sleep(_DRAIN_SECONDS)
+
+    def _discovered(self) -> None:
+        """Other peers are there than before, or under another name."""
+        self._admission.look_around()
+        for engine in self._engines:
+            known = set(engine.gossip.links)
+            engine.gossip.connect(self._admission.addresses())
+            engine.gossip.ask(set(engine.gossip.links) - known)
+        self._readiness.standing_changed()
 
     def _round_ended(self, link: Link) -> None:
         del link
@@ -217,12 +232,32 @@ class Member:
             await asyncio.sleep(_SETTLE_SECONDS)
             more = self._replica.store.settle(_SETTLED_PER_TURN)
 
+    def _supersede(self) -> None:
+        """A newer process of this name was heard (R8): serve nothing more, but stay for the probes."""
+        if self._superseded:
+            return
+        self._superseded = True
+        identity, reports = self._replica.identity, self._replica.reports
+        newest = reports.superseded_by = max(engine.replica.reports.superseded_by for engine in self._engines)
+        refusal = Superseded(
+            f"process {identity.inc} of {identity.name} was superseded by {newest}: two processes run under one name; "
+            "ask the newer one, stop this one, and give each member a --name and a --data-dir of its own"
+        )
+        log.error("this process ends its service: %s", refusal.detail)
+        self._readiness.supersede(refusal)
+        for engine in self._engines:
+            engine.supersede(refusal)
+        noted = self.persistent.committer.durable(self._replica.supersede())
+        noted.add_done_callback(lambda future: future.exception())  # a full or failed disk is told by the committer
+
     async def stop(self) -> None:
         """Refuse new writes, make the staged ones durable, and end gossip; the log stays open."""
         self._readiness.stop()
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        if self._admission.discovery is not None:
+            self._admission.discovery.close()
         await self.exporter.stop()
         for engine in self._engines:
             engine.watches.stop()
@@ -253,6 +288,7 @@ class Member:
             watches=tuple(engine.watches for engine in self._engines),
             phase=self.phase(),
             draining=self._admission.draining,
+            discovery=self._admission.discovery,
             uptime=now - self._started_at,
             at=now,
             now_ms=self._clock.now_ms(),

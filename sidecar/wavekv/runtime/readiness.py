@@ -1,17 +1,18 @@
 """Whether local writes are taken, and what the probes say: decided from what holds now, never from what happened (R7).
 
-In order: a stopping member refuses writes, then one that the newest epoch leaves out (R9), one that drains (R10), one
-whose volume has to heal first, one that has just started, and one whose clock is far ahead. The wait after a start is
-bounded, because one dead member must not keep a restarted cluster out of service; healing is waited for without bound.
-A member can fall back at any time: a removed one that is admitted again has to heal like a new volume, in the same
-process.
+In order: a stopping member refuses writes, then one whose process was superseded (R8; it serves nothing at all, and
+stays for the probes: were it to end, it would be started again and supersede its successor), then one that the newest
+epoch leaves out (R9), one that drains (R10), one whose volume has to heal first, one that has just started, and one
+whose clock is far ahead. The wait after a start is bounded, because one dead member must not keep a restarted cluster
+out of service; healing is waited for without bound. A member can fall back at any time: a removed one that is admitted
+again has to heal like a new volume, in the same process.
 """
 
 import asyncio
 import logging
 
 from wavekv.core.replica import Replica
-from wavekv.errors import ClockAhead, DiskFull, Draining, Removed, Starting, Stopping
+from wavekv.errors import ClockAhead, DiskFull, Draining, Removed, Starting, Stopping, Superseded
 from wavekv.ports import Clock, Phase
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.gossip import Gossip
@@ -43,8 +44,9 @@ class Readiness:
         self._wait_seconds = wait_seconds
         self._greeted = False
         """The bounded wait after the start is over."""
-        self._stopping = False
         self._ahead: ClockAhead | None = None
+        self._over: Stopping | Superseded | None = None
+        """Nothing else matters any more."""
         self._told = ""
         self._news = asyncio.Event()
         self._regate()
@@ -78,8 +80,14 @@ class Readiness:
 
     def stop(self) -> None:
         """Refuse local writes from now on."""
-        self._stopping = True
+        self._over = Stopping("the member is stopping")
         self._regate()
+
+    def supersede(self, refusal: Superseded) -> None:
+        """Refuse everything for good: a newer process of this name serves."""
+        self._over = refusal
+        self._regate()
+        self._news.set()
 
     def phase(self) -> Phase:
         """Return what the probes say."""
@@ -88,8 +96,8 @@ class Readiness:
             return Phase(True, True, "serving")
         if isinstance(refusal, Starting):
             return Phase(True, False, f"joining: {refusal.detail}")
-        if isinstance(refusal, Removed):
-            return Phase(True, False, f"removed: {refusal.detail}")
+        if isinstance(refusal, Removed | Superseded):
+            return Phase(True, False, f"{refusal.code}: {refusal.detail}")
         return Phase(True, False, refusal.code)
 
     async def run(self, founds: bool = False) -> None:
@@ -99,7 +107,8 @@ class Readiness:
             DiskFailed: what was decided could not be kept.
         """
         deadline = self._clock.monotonic() + self._wait_seconds
-        self._greeted = self._greeted or founds or not self._gossip.links
+        nobody = not self._gossip.links and not self._admission.membership.discovers
+        self._greeted = self._greeted or founds or nobody
         asking = False
         while True:
             self._news.clear()
@@ -149,10 +158,10 @@ class Readiness:
             self._told = what
             log.info("%s", what)
 
-    def _refusal(self) -> Starting | Draining | Removed | Stopping | ClockAhead | None:
+    def _refusal(self) -> Starting | Draining | Removed | Stopping | Superseded | ClockAhead | None:
         membership = self._admission.membership
-        if self._stopping:
-            return Stopping("the member is stopping")
+        if self._over is not None:
+            return self._over
         if not membership.included():
             number = membership.epoch.number if membership.epoch else None
             return Removed(f"this member, {membership.own_name}, is not in epoch {number}")
@@ -161,6 +170,6 @@ class Readiness:
         if membership.must_heal():
             return Starting("the volume is new, was damaged or admitted again, and heals from the other members first")
         if not self._greeted:
-            waits = self._gossip.links
+            waits = self._gossip.links or membership.discovers
             return Starting("waiting for a first exchange with a peer" if waits else "the member is starting")
         return self._ahead

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from wavekv import __version__
+from wavekv.core.collection import pins
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
@@ -12,8 +13,12 @@ from wavekv.runtime.canary import HIDDEN, Canary, hidden_entries
 from wavekv.runtime.clocks import skew_ms
 from wavekv.runtime.convergence import Convergence
 from wavekv.runtime.coverage import Coverage
+from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
+
+PINNED_MS = 10_000
+"""A delete that waits for longer is pinned; every one waits for an exchange with each member."""
 
 
 class Recovered(NamedTuple):
@@ -42,6 +47,7 @@ def member_status(
     watches: tuple[WatchHub, ...],
     phase: Phase,
     draining: bool,
+    discovery: Discovery | None,
     uptime: float,
     at: float,
     now_ms: int,
@@ -62,32 +68,29 @@ def member_status(
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
         "disk_full": replica.full is not None,
-        "process": {"inc": identity.inc, "origin": replica.origin},
+        "process": {
+            "inc": identity.inc,
+            "origin": replica.origin,
+            "superseded_by": replica.reports.superseded_by or None,
+        },
         "store": _store(store, replica),
         "ephemeral": _store(ephemeral.store, ephemeral, hidden_entries(ephemeral.store, HIDDEN, now_ms)),
-        "waiting": {
-            "sessions": sum(coverage.waiting_sessions for coverage in coverages),
-            "spreads": sum(coverage.waiting_spreads for coverage in coverages),
-        },
+        "waiting": _waiting(coverages),
         "clock": clock,
         "watches": {"open": sum(hub.count for hub in watches), "cut": sum(hub.cut for hub in watches)},
-        "log": {
-            "segments": size.segments,
-            "used_bytes": size.used_bytes,
-            "allocated_bytes": size.allocated_bytes,
-            "position": size.last_sequence,
-            "snapshot": size.snapshot,
-            "snapshot_bytes": size.snapshot_bytes,
-        },
+        "log": _log(size),
         "recovery": recovered._asdict(),
         "compaction": compaction,
         "membership": {
             "epoch": membership.epoch.number if membership.epoch else None,
             "included": membership.included(),
             "members": sorted(membership.members()),
+            "complete": membership.complete,
             "admitted_epoch": (membership.admission() or None) if membership.epoch else None,
             "healed_epoch": membership.healed_epoch if membership.epoch else None,
         },
+        "collection": _collection(replica, now_ms),
+        "discovery": discovery.told() if discovery is not None else None,
         "context": {
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
             "dots": store.context.range_count,
@@ -97,6 +100,38 @@ def member_status(
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
         "refused": dict(replica.refused),
         "last_refused": None if replica.last_refusal is None else replica.last_refusal._asdict(),
+    }
+
+
+def _waiting(coverages: Sequence[Coverage]) -> Mapping[str, int]:
+    """Return how many requests wait for their session, and writes for other members, over both stores."""
+    return {
+        "sessions": sum(coverage.waiting_sessions for coverage in coverages),
+        "spreads": sum(coverage.waiting_spreads for coverage in coverages),
+    }
+
+
+def _log(size: LogSize) -> Mapping[str, int]:
+    return {
+        "segments": size.segments,
+        "used_bytes": size.used_bytes,
+        "allocated_bytes": size.allocated_bytes,
+        "position": size.last_sequence,
+        "snapshot": size.snapshot,
+        "snapshot_bytes": size.snapshot_bytes,
+    }
+
+
+def _collection(replica: Replica, now_ms: int) -> Mapping[str, Any]:
+    """Return how many deletes wait to be forgotten, and who has kept some from it for longer than a moment (U8)."""
+    return {
+        "waiting": replica.store.deletes(),
+        "collected": replica.collected,
+        "pinned_by": [
+            {"name": pin.name, "reason": pin.reason, "since": round(pin.since_ms / 1000, 3)}
+            for pin in pins(replica)
+            if now_ms - pin.since_ms >= PINNED_MS
+        ],
     }
 
 

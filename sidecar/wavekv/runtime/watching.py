@@ -14,7 +14,7 @@ a time, so that a write which interests thousands does not hold the loop up.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Final, Literal
 
@@ -22,7 +22,7 @@ from wavekv.config import Limits
 from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
 from wavekv.core.store import Store, entry_bytes
 from wavekv.core.types import Entry
-from wavekv.errors import InvalidParameter, SlowReader, Stopping, TooManyWatchers, WatchExpired
+from wavekv.errors import InvalidParameter, SlowReader, Stopping, Superseded, TooManyWatchers, WatchExpired
 from wavekv.ports import Change, Clock
 from wavekv.runtime.canary import behind_all
 
@@ -52,7 +52,7 @@ class WatchHub:
         self._woken: deque[Subscription] = deque()
         self._expired: deque[tuple[int, str]] = deque(maxlen=EXPIRED_REMEMBERED)
         self._expired_from = 0
-        self._stopping = False
+        self._ended: Stopping | Superseded | None = None
         self.count = 0
         """Watches open."""
         self.cut = 0
@@ -62,8 +62,8 @@ class WatchHub:
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> "Subscription":
         """Open a watch. Raises as `ports.KeyValues.watch`."""
-        if self._stopping:
-            raise _stopping()
+        if self._ended is not None:
+            raise self._ended.with_traceback(None)
         if self.count >= self._limits.watchers_max:
             raise TooManyWatchers(f"{self.count} watches are open; close some, or try again")
         missed = None if since is None else self._missed(since)
@@ -99,13 +99,13 @@ class WatchHub:
             if not self._prefix_lengths[length]:
                 del self._prefix_lengths[length]
 
-    def stop(self) -> None:
-        """End every watch."""
-        self._stopping = True
+    def stop(self, why: Stopping | Superseded | None = None) -> None:
+        """End every watch, and open none any more; by default because the member stops."""
+        self._ended = why or Stopping("the member is stopping; resume on its successor")
         for book in (self._by_key, self._by_prefix):
             for watchers in book.values():
                 for subscription in watchers:
-                    subscription.end(_stopping())
+                    subscription.end(self._ended)
 
     # ---- tokens ----------------------------------------------------------------------------------------------------
 
@@ -143,8 +143,11 @@ class WatchHub:
 
     # ---- what happens ----------------------------------------------------------------------------------------------
 
-    def committed(self, ops: Sequence[Op], position: int) -> None:
-        """Tell of operations that became visible; the first one stands at log position `position`."""
+    def committed(self, ops: Sequence[Op], position: int, withdrawn: Collection[str] = ()) -> None:
+        """Tell of operations that became visible; the first one stands at log position `position`.
+
+        `withdrawn` are the keys that a repair removed although readers saw their value.
+        """
         if not self.count:
             return
         for at, op in enumerate(ops, start=position):
@@ -152,12 +155,14 @@ class WatchHub:
                 for one in op.ops[:-1]:
                     self._tell(one, at - 1)  # a batch is one record: what resumes within it is told it whole
                 self._tell(op.ops[-1], at)
-            elif isinstance(op, Set | SetExpiring | Clear):
+            elif isinstance(op, Clear) and op.key in withdrawn:
+                self._dispatch(op.key, "delete", None, at)
+            elif isinstance(op, Set | SetExpiring):
                 self._tell(op, at)
 
     def _tell(self, op: Set | SetExpiring | Clear, position: int) -> None:
         if isinstance(op, Clear):
-            return  # a collected delete was told when it was made
+            return  # of the original system, or a collected delete, which was told when it was made
         entry = op.entry
         self._dispatch(entry.key, "delete" if entry.value is None else "put", entry, position)
 
@@ -195,10 +200,6 @@ class WatchHub:
             asyncio.get_running_loop().call_soon(self._wake_some)
 
 
-def _stopping() -> Stopping:
-    return Stopping("the member is stopping; resume on its successor")
-
-
 class Subscription:
     """One watcher; implements `ports.Watch`."""
 
@@ -219,7 +220,7 @@ class Subscription:
         """What a resumed watch missed and was not told yet; None once all is told."""
         self._woken = False
         self._news: asyncio.Future[None] | None = None
-        self._end: SlowReader | Stopping | None = None
+        self._end: SlowReader | Stopping | Superseded | None = None
 
     def selects(self, key: str) -> bool:
         """Tell whether the watch is about `key`."""
@@ -251,11 +252,11 @@ class Subscription:
             return key in self._missed
         return self._told is not None and key > self._told
 
-    def end(self, why: SlowReader | Stopping) -> bool:
+    def end(self, why: SlowReader | Stopping | Superseded) -> bool:
         """End the watch; tell whether the watcher has to be woken for it."""
         self._end = why
         self._waiting.clear()
-        if isinstance(why, Stopping):
+        if not isinstance(why, SlowReader):
             self.wake()
             return False
         return self._asks()
@@ -273,7 +274,7 @@ class Subscription:
         """Return the events that wait, or the first to come. Raises as `ports.Watch`."""
         while True:
             if self._end is not None:
-                raise self._end
+                raise self._end.with_traceback(None)  # several watchers share one
             if self._told is not None:
                 return self._page(self._told)
             if self._missed is not None:

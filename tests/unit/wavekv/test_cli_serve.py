@@ -75,7 +75,7 @@ def test_tls_and_insecure_peers_exclude_each_other(one: str) -> None:
     [
         {"peer": ("a=http://127.0.0.1:1",)},
         {"membership": Path("m")},
-        {"discover_dns": "peers.example"},
+        {"discover_dns": "peers.example:7072"},
         {"peer_listen": "127.0.0.1:7072"},
     ],
 )
@@ -173,3 +173,18 @@ def test_a_variable_holds_several_peers(
     assert run(["serve"]) == 2
     # The second one is what is wrong, so both were read.
     assert re.search(r"--peer 'b=https://x:2'.*\[usage\]", capsys.readouterr().err)
+
+
+def test_a_name_in_dns_goes_with_the_port_of_the_peer_plane_unless_it_has_its_own() -> None:
+    assert settings(**TLS, discover_dns="p.example").discover_dns == Address("p.example", 7072)
+    assert settings(**TLS, discover_dns="p.example", peer_listen=":9").discover_dns == Address("p.example", 9)
+    assert settings(**TLS, discover_dns="p.example.:8", peer_listen=":9").discover_dns == Address("p.example.", 8)
+
+
+@pytest.mark.parametrize("text", ["", ":1", "a b", "p:0", "p:65536", "p:x", "[::1]:7072", "https://p"])
+def test_what_is_no_name_in_dns_is_refused(text: str) -> None:
+    assert "NAME or NAME:PORT" in refusal(**TLS, discover_dns=text)
+
+
+def test_peers_are_named_or_discovered() -> None:
+    assert "--peer" in refusal(insecure_peers=True, discover_dns="p", peer=("a=http://127.0.0.1:1",))

@@ -38,6 +38,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "waiting": {"sessions": 8, "spreads": 9},
         "waiting_writes": 3,
         "disk_full": True,
+        "process": {"superseded_by": 9},
         "store": {
             "entries": 12,
             "live": 10,
@@ -75,6 +76,7 @@ def test_gauges_show_the_status_at_the_time_of_the_scrape(metrics: Metrics) -> N
     expected = {
         ("wavekv_ready", ()): 1,
         ("wavekv_healing", ()): 0,
+        ("wavekv_superseded", ()): 1,
         ("wavekv_converged", ()): 1,
         ("wavekv_converged_since_timestamp_seconds", ()): 1700000000.5,
         ("wavekv_clock_ahead", ()): 1,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgpack
 
-from wavekv.core.messages import Envelope, Page, Ranges
+from wavekv.core.messages import Envelope, Listed, Page, Ranges
 from wavekv.core.types import I64_MAX, I64_MIN, U32_MAX, U64_MAX, Dot, Entry
 from wavekv.errors import BadEnvelope, EnvelopeTooLarge
 
@@ -47,6 +47,10 @@ _OWN_FIELDS: Final = (
     "buckets",
     "page_pos",
     "cluster_id",
+    "listed",
+    "listed_of",
+    "listed_after",
+    "listed_upto",
 )
 _REQUIRED: Final = frozenset({"version", "sender_id", "sender_uuid"})
 _KNOWN: Final = frozenset({*_CRATE_FIELDS, *_OWN_FIELDS, "key", "value", "meta", "node", "seq", "timestamp",
@@ -321,6 +325,18 @@ def _buckets(raw: Any, name: str) -> tuple[int, ...]:
     return tuple([_u64(item, name) for item in raw])
 
 
+def _listed(raw: Any, name: str) -> tuple[Listed, ...]:
+    if not isinstance(raw, tuple):
+        raise BadEnvelope(f"{name} has to be an array")
+    found: list[Listed] = []
+    for item in raw:
+        if not isinstance(item, tuple) or len(item) != 4:
+            raise BadEnvelope(f"{name} has to hold [key, timestamp, node, seq]")
+        key, timestamp, origin, seq = item
+        found.append(Listed(_text(key, name), _i64(timestamp, name), _u32(origin, name), _u64(seq, name)))
+    return tuple(found)
+
+
 _READERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "version": _version,
     "sender_id": _u32,
@@ -344,4 +360,8 @@ _READERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "buckets": _buckets,
     "page_pos": _u64,
     "cluster_id": _text,
+    "listed": _listed,
+    "listed_of": _u64,
+    "listed_after": _text,
+    "listed_upto": _text,
 }

@@ -19,7 +19,16 @@ from tests.fakes.cluster import (
 from wavekv.core import exchange
 from wavekv.core.membership import Epoch
 from wavekv.core.messages import Page
-from wavekv.errors import BadEnvelope, ForeignCluster, FutureProcess, IdentityMismatch, NotAMember, StaleProcess
+from wavekv.errors import (
+    BadEnvelope,
+    ForeignCluster,
+    FutureProcess,
+    IdentityMismatch,
+    NotAMember,
+    SameProcess,
+    StaleProcess,
+    Superseded,
+)
 
 NOW = 10_000
 
@@ -30,7 +39,7 @@ def begin(requester: MemoryMember, responder: MemoryMember) -> exchange.Round:
 
 
 def test_one_round_makes_two_members_equal_and_both_cover_the_same() -> None:
-    a, b = cluster(2)
+    a, b = cluster(2, healing=False)
     a.put("x", b"1", 100)
     b.put("y", b"2", 100)
     b.delete("y", 200)
@@ -58,7 +67,7 @@ def test_an_answer_never_shows_what_is_not_durable() -> None:
 
 
 def test_large_deltas_page_in_both_directions() -> None:
-    a, b = cluster(2, replace(LIMITS, page_entries_max=3))
+    a, b = cluster(2, replace(LIMITS, page_entries_max=3), healing=False)
     for index in range(10):
         a.put(f"a{index}", b"", 100)
         b.put(f"b{index}", b"", 100)
@@ -70,7 +79,7 @@ def test_large_deltas_page_in_both_directions() -> None:
 
 
 def test_a_page_ends_by_bytes_too_and_an_oversized_entry_goes_alone() -> None:
-    a, b = cluster(2, replace(LIMITS, page_bytes_max=100))
+    a, b = cluster(2, replace(LIMITS, page_bytes_max=100), healing=False)
     b.put("big", b"x" * 500, 100)
     for index in range(4):
         b.put(f"k{index}", b"y" * 16, 100)
@@ -252,10 +261,35 @@ def test_a_superseded_process_and_a_namesake_are_refused() -> None:
     old = begin(a, b).request(NOW)
     a.restart()
     sync(a, b)
-    with pytest.raises(StaleProcess):
+    with pytest.raises(StaleProcess) as refusal:
         exchange.receive_request(b.replica, old, NOW)
-    with pytest.raises(StaleProcess):
+    assert (refusal.value.member, refusal.value.newest) == ("m0", 2), "the refused one learns why"
+    b.restart()
+    with pytest.raises(StaleProcess) as refusal:
         exchange.receive_request(b.replica, replace(old, name="m1"), NOW)
+    assert (refusal.value.member, refusal.value.newest) == ("m1", 2)
+    assert b.replica.reports.superseded_by == 0
+
+
+def test_a_newer_process_under_the_own_name_supersedes_and_the_next_start_is_newer_still() -> None:
+    a, b = cluster(2)
+    message = replace(begin(b, a).request(NOW), name="m0", inc=77)
+    for inc, refusal in ((77, Superseded), (1, StaleProcess), (NOW + LIMITS.future_ms_max + 1, FutureProcess)):
+        with pytest.raises(refusal):
+            exchange.receive_request(a.replica, replace(message, inc=inc), NOW)
+    assert a.replica.reports.superseded_by == 77
+    a.replica.supersede()
+    a.commit()
+    a.restart()
+    assert a.replica.identity.inc == 78
+    assert a.replica.reports.superseded_by == 0
+
+
+def test_a_message_that_comes_back_to_its_sender_supersedes_nobody() -> None:
+    a, b = cluster(2)
+    with pytest.raises(SameProcess):
+        exchange.receive_request(a.replica, begin(a, b).request(NOW), NOW)
+    assert a.replica.reports.superseded_by == 0
 
 
 def test_a_refused_message_merges_nothing() -> None:
@@ -303,7 +337,7 @@ def test_a_member_admitted_again_adopts_nothing_and_changes_its_origin_until_a_r
 
 
 def test_a_page_marked_last_counts_as_final() -> None:
-    a, b = cluster(2)
+    a, b = cluster(2, healing=False)
     b.put("x", b"1", 100)
     current = begin(a, b)
     answer = replace(answer_to(b, current.request(NOW), NOW), page=Page((2, 1), last=True))

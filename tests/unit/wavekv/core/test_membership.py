@@ -98,3 +98,23 @@ def test_a_document_completes_what_was_concluded_from_a_peer_s_message() -> None
 def test_a_member_with_static_peers_takes_no_document() -> None:
     with pytest.raises(StaticPeers, match="--membership"):
         member(None, peers=("m1",)).take(told(1))
+
+
+def test_members_that_are_looked_for_are_never_known_to_be_all_of_them_but_an_epoch_s_are() -> None:
+    looking = Membership("m0", None, None, (), None, discovers=True)
+    assert (looking.complete, looking.others(), looking.has_others()) == (False, (), True), "nobody looked yet"
+    looking.discovered(["m1", "10.0.0.3:7072"])
+    assert (looking.complete, looking.others(), looking.has_others()) == (False, ("m1", "10.0.0.3:7072"), True)
+    looking.discovered(["m0"])
+    assert (looking.complete, looking.others(), looking.has_others()) == (False, (), False)
+    governed = Membership("m0", None, told(3), (), None, discovers=True)
+    governed.discovered(["m7"])
+    assert (governed.complete, governed.others()) == (True, ("m1",))
+    assert member(None, peers=("m1",)).complete
+
+
+def test_a_damaged_volume_heals_first_while_it_is_not_known_that_nobody_is_there() -> None:
+    looking = Membership("m0", None, None, (), 0, discovers=True)
+    assert looking.must_heal()
+    looking.discovered([])
+    assert not looking.must_heal()

@@ -54,6 +54,7 @@ class Bench:
             rng=random.Random(1),
             on_round=lambda _: None,
             keep_epoch=nothing,
+            on_superseded=lambda: None,
             status=dict,
             hidden=HIDDEN,
         )
@@ -61,7 +62,7 @@ class Bench:
         self.canary = Canary(
             self.members[0].replica,
             self.engine.committer,
-            self.engine.gossip.links,
+            lambda: self.engine.gossip.links,
             clock=self.clock,
             observer=self.observer,
             settings=SETTINGS,

@@ -5,15 +5,25 @@ import random
 
 import pytest
 
-from tests.fakes.cluster import LIMITS, push
+from tests.fakes.cluster import LIMITS, MemoryMember, push
 from tests.fakes.key_values import FakeClock, Operations
 from tests.fakes.peers import DeadTransport
 from tests.fakes.syncing import HeldSyncing
 from tests.fakes.watched import Client, LoggedMember
-from wavekv.config import GossipSettings
+from wavekv.config import GossipSettings, PeerAddress
+from wavekv.core import exchange
 from wavekv.core.condition import ABSENT
+from wavekv.core.messages import Envelope
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import DiskFull, KeyNotFound, PreconditionFailed, WatchExpired, WaveKVError
+from wavekv.errors import (
+    DiskFull,
+    KeyNotFound,
+    PreconditionFailed,
+    StaleProcess,
+    Superseded,
+    WatchExpired,
+    WaveKVError,
+)
 from wavekv.runtime.committer import Syncing
 from wavekv.runtime.engine import Engine, MemorySyncing
 
@@ -24,7 +34,13 @@ async def nothing() -> None: ...
 class Bench:
     """An engine over a member in memory and a disk that the test holds."""
 
-    def __init__(self, names: tuple[str, ...] = ("m0",), syncing: Syncing | None = None, suffix: str = "") -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...] = ("m0",),
+        syncing: Syncing | None = None,
+        suffix: str = "",
+        transport: DeadTransport | None = None,
+    ) -> None:
         self.disk = HeldSyncing()
         self.clock = FakeClock()
         self.clock.seconds = 1.0
@@ -32,7 +48,7 @@ class Bench:
         self.engine = Engine(
             self.member.replica,
             syncing or self.disk,
-            DeadTransport(),
+            transport or DeadTransport(),
             clock=self.clock,
             observer=Operations(),
             limits=LIMITS,
@@ -40,10 +56,14 @@ class Bench:
             rng=random.Random(1),
             on_round=lambda _: None,
             keep_epoch=nothing,
+            on_superseded=self.supersede,
             status=dict,
             token_suffix=suffix,
         )
         self.values = self.engine.values
+
+    def supersede(self) -> None:
+        self.engine.supersede(Superseded("a newer process serves"))
 
     async def release(self, error: WaveKVError | None = None) -> None:
         for _ in range(20):
@@ -218,3 +238,85 @@ async def test_explain_of_an_expired_and_of_a_deleted_key() -> None:
         (True, False, 1),
         (False, True, 0),
     ]
+
+
+# ---- superseded ----------------------------------------------------------------------------------------------------
+
+
+def successor() -> MemoryMember:
+    """A later process of m0."""
+    member = MemoryMember(0, ("m0", "m1"))
+    member.restart()
+    return member
+
+
+def readings(bench: Bench) -> list[str]:
+    """Return the codes with which a superseded store refuses to show anything."""
+    values = bench.values
+    calls = [
+        lambda: values.get("k"),
+        lambda: values.list("", None, 10),
+        values.count,
+        values.expiring,
+        lambda: values.watch("", prefix=True, since=None),
+        lambda: values.explain("k"),
+    ]
+    found = []
+    for call in calls:
+        with pytest.raises(WaveKVError) as caught:
+            call()
+        found.append(caught.value.code)
+    return found
+
+
+async def test_a_message_of_a_newer_process_of_its_name_ends_a_store_s_service() -> None:
+    bench = Bench(("m0", "m1"))
+    client = Client(bench.values.watch("", prefix=True, since=None))
+    await client.read()
+    client.wait()
+    late = exchange.push_message(successor().replica, (), {}, 1000)
+    with pytest.raises(Superseded):
+        await bench.engine.receive_push(late)
+    assert readings(bench) == ["superseded"] * 6
+    with pytest.raises(Superseded):
+        await client.read()
+    other = exchange.push_message(MemoryMember(1, ("m0", "m1")).replica, (), {}, 1000)
+    with pytest.raises(Superseded):
+        await bench.engine.receive_push(other)
+
+
+class Refusing(DeadTransport):
+    """Peers that refuse every message as one of a process that `newest` of `member` superseded."""
+
+    def __init__(self, member: str, newest: int) -> None:
+        super().__init__()
+        self.refusal = StaleProcess("refused", member, newest)
+
+    async def exchange(self, url: str, request: Envelope) -> Envelope:
+        self.asked.append(url)
+        raise self.refusal
+
+    async def push(self, url: str, message: Envelope) -> Envelope | None:
+        self.asked.append(url)
+        raise self.refusal
+
+
+FAR = LIMITS.future_ms_max + 10**9
+
+
+@pytest.mark.parametrize(
+    ("member", "newest", "ends"), [("m0", 2, True), ("m0", 1, False), ("m1", 2, False), ("m0", FAR, False)]
+)
+async def test_a_peer_s_refusal_ends_it_only_if_it_names_a_newer_process_of_its_name(
+    member: str, newest: int, ends: bool
+) -> None:
+    transport = Refusing(member, newest)
+    bench = Bench(("m0", "m1"), transport=transport)
+    bench.engine.gossip.connect((PeerAddress("m1", "http://m1"),))
+    for _ in range(2):
+        bench.engine.gossip.retry_now()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert len(transport.asked) == (1 if ends else 2), "a superseded process asks nobody"
+    assert (bench.values.refusal is not None) == ends
+    await bench.engine.gossip.stop()

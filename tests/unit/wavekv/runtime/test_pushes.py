@@ -41,6 +41,7 @@ class Bench:
             rng=random.Random(1),
             on_round=lambda _: None,
             keep_epoch=nothing,
+            on_superseded=lambda: None,
             status=dict,
         )
         self.engine.gossip.connect(tuple(PeerAddress(url.removeprefix("http://"), url) for url in addresses))
@@ -111,7 +112,7 @@ async def test_a_reader_makes_the_member_ask_whoever_has_what_it_waits_for(bench
     async with asyncio.timeout(10):
         await bench.engine.values.covered(dots_of([entry]), LONG)
     assert bench.engine.values.get("k") == entry
-    assert bench.transport.asked == ["http://m2"]
+    assert set(bench.transport.asked) == {"http://m2"}
 
 
 async def test_a_reader_makes_the_member_ask_anybody_where_nobody_is_known_to_have_it(bench: Bench) -> None:

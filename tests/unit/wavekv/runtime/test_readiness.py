@@ -14,7 +14,7 @@ from tests.fakes.syncing import HeldSyncing
 from wavekv.config import GossipSettings, PeerAddress
 from wavekv.core.membership import Epoch
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFull, WaveKVError
+from wavekv.errors import DiskFull, Superseded, WaveKVError
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.epoch_file import EpochFile, Kept
@@ -60,11 +60,14 @@ class Bench:
             rng=random.Random(1),
             on_round=self.nothing,
             keep_epoch=self.admission.keep,
+            on_superseded=self.none,
         )
         self.gossip.connect(peers)
         self.readiness = Readiness(self.replica, self.admission, self.gossip, self.clock, wait_seconds=WAIT_SECONDS)
 
     def nothing(self, _event: Group | Link) -> None: ...
+
+    def none(self) -> None: ...
 
     def heal(self) -> None:
         self.replica.end_healing()
@@ -190,6 +193,20 @@ async def test_a_drain_is_refused_at_once_and_its_end_serves_at_once(tmp_path: P
         bench.admission.cancel_drain()
         bench.readiness.standing_changed()
         assert bench.says() == SERVING
+        bench.readiness.stop()
+        assert bench.says() == STOPPING
+
+
+async def test_a_superseded_process_serves_no_more_whatever_its_standing_and_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path, FOUNDED) as bench:
+        bench.readiness.round_ended()
+        await settled()
+        bench.readiness.supersede(Superseded("a newer process serves"))
+        assert bench.says() == (False, "superseded", "superseded")
+        assert bench.readiness.phase().started
+        bench.admission.drain()
+        bench.readiness.standing_changed()
+        assert bench.says() == (False, "superseded", "superseded")
         bench.readiness.stop()
         assert bench.says() == STOPPING
 

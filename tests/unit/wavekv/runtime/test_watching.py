@@ -103,7 +103,7 @@ async def test_a_write_under_way_when_the_watch_opens_is_not_lost() -> None:
     client = world.watch()
     assert await client.read() == ["synced"]
     world.member.replica.advance(group)
-    world.hub.committed(group.ops, world.member.store.position - len(group.ops) + 1)
+    world.hub.committed(group.ops, world.member.store.position - len(group.ops) + 1, group.withdrawn)
     assert await client.read() == ["put k"]
     assert client.state == {"k": b"staged"}
 
@@ -115,6 +115,22 @@ async def test_what_peers_bring_is_told_and_losers_are_not() -> None:
     await client.read()
     world.merge(Entry("k", b"older", 1, 9, 1), Entry("l", b"theirs", 1, 9, 2), Entry("k", None, 5000, 9, 3))
     assert await client.read() == ["put l", "delete k"]
+
+
+async def test_a_value_that_a_repair_drops_is_told_as_deleted_and_a_collected_delete_is_not_told_again() -> None:
+    world = Watched()
+    for key in ("live", "dead"):
+        world.put(key, b"1")
+    world.delete("dead")
+    client = world.watch()
+    await client.read()
+    token = world.hub.token()
+    world.member.replica.forget(["live", "dead"])
+    world.commit()
+    assert await client.read() == ["delete live"]
+    assert client.state == world.live() == {}
+    resumed = world.watch(since=token)
+    assert await resumed.read() == ["delete live", "delete dead", "synced"], "who resumes may have missed either"
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,225 @@
+"""Repair (R6): what others deleted and forgot is found by comparing lists, and dropped.
+
+The requester lists the keys it holds in some buckets, a range of keys in each request; the responder answers with all
+that it holds there, with what it holds newer, and with its context, all of one instant. A key that is not in the answer
+and whose dot that context covers was deleted and collected: the requester drops it. One whose dot is not covered is
+news to the responder, and the exchange brings it there. An old list stays true, so the ranges may be answered minutes
+apart; adopting waits for the last one (`exchange`).
+
+Which buckets: while healing all that differ. Otherwise those that went on differing by the very same sum although both
+sides cover the same: what expires is collected here a moment earlier than there, and is not worth a list.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from wavekv.config import Limits
+from wavekv.core.context import Context
+from wavekv.core.digest import BUCKETS, bucket_of, differences
+from wavekv.core.messages import Envelope, Listed
+from wavekv.core.packed import dot_of, unpack, unpack_facts
+from wavekv.core.replica import Replica
+from wavekv.core.reports import Report
+from wavekv.core.store import Store, entry_bytes, key_bytes
+from wavekv.core.types import Entry
+from wavekv.errors import BadEnvelope
+
+SUSPECT_MS = 10_000
+"""How long a bucket has to differ by the same sum before its keys are listed, and between two such lists."""
+NAMED_MAX = 20
+"""Keys named in the log of what a repair did."""
+_LISTED_BYTES = 32
+
+
+class Range(NamedTuple):
+    """Keys strictly behind `after`, up to `upto` (None: to the end), in the buckets of the bit mask `buckets`."""
+
+    buckets: int
+    after: str | None
+    upto: str | None
+
+
+def mask_of(buckets: Iterable[int]) -> int:
+    """Return the bit mask of bucket numbers."""
+    mask = 0
+    for bucket in buckets:
+        mask |= 1 << bucket
+    return mask
+
+
+def differing(store: Store, theirs: tuple[int, ...] | None) -> int | None:
+    """Return the mask of buckets that differ from `theirs`; None: one of the two cannot tell yet."""
+    mine = store.digest()
+    if mine is None or theirs is None or len(theirs) != BUCKETS:
+        return None
+    return mask_of(differences(mine, theirs))
+
+
+def suspected(store: Store, report: Report, now_ms: int) -> int:
+    """Compare with a report whose sender covers exactly what is covered here; return the mask of what to list now."""
+    mine, theirs = store.digest(), report.buckets
+    if mine is None or theirs is None or len(theirs) != BUCKETS:
+        return 0
+    before, report.suspects = report.suspects, {}
+    due: list[int] = []
+    for bucket, difference in differences(mine, theirs).items():
+        was, since_ms = before.get(bucket, (0, now_ms))
+        if was != difference:
+            since_ms = now_ms
+        elif now_ms - since_ms >= SUSPECT_MS:
+            due.append(bucket)
+            since_ms = now_ms
+        report.suspects[bucket] = (difference, since_ms)
+    return mask_of(due)
+
+
+# ---- lists ---------------------------------------------------------------------------------------------------------
+
+
+def list_range(store: Store, wanted: Range, limits: Limits) -> tuple[Range, tuple[Listed, ...]]:
+    """Return what is held in `wanted`, and the part of it that this is.
+
+    It ends early after as many keys as a page has entries, in whatever bucket, or at a page's bytes.
+    """
+    listed: list[Listed] = []
+    size = 0
+    for scanned, (key, packed) in enumerate(store.behind(wanted.after), start=1):
+        if wanted.upto is not None and key > wanted.upto:
+            break
+        if wanted.buckets >> bucket_of(key) & 1:
+            timestamp, seq, origin, _ = unpack_facts(packed)
+            listed.append(Listed(key, timestamp, origin, seq))
+            size += key_bytes(key) + _LISTED_BYTES
+        if scanned >= limits.page_entries_max or size >= limits.page_bytes_max:
+            return wanted._replace(upto=key), tuple(listed)
+    return wanted, tuple(listed)
+
+
+def answer_list(store: Store, request: Envelope, limits: Limits) -> tuple[Range, tuple[Listed, ...], list[Entry]]:
+    """Return the answered part of a listed range, what is held there, and what of it is newer than in the request."""
+    assert request.listed is not None
+    asked = Range(request.listed_of or 0, request.listed_after, request.listed_upto)
+    part, held = list_range(store, asked, limits)
+    newer: list[Entry] = []
+    size = 0
+    for theirs in sorted(request.listed):
+        packed = store.packed.get(theirs.key)
+        if part.upto is not None and theirs.key > part.upto:
+            break
+        if packed is None:
+            continue
+        entry = unpack(theirs.key, packed)
+        if entry.stamp <= theirs[1:]:
+            continue
+        newer.append(entry)
+        size += entry_bytes(entry) + _LISTED_BYTES
+        if size >= limits.page_bytes_max:
+            part = part._replace(upto=theirs.key)
+            held = tuple(one for one in held if one.key <= theirs.key)
+            break
+    return part, held, newer
+
+
+def check_answer(asked: Range, answer: Envelope) -> Range:
+    """Return the part of `asked` that `answer` speaks of.
+
+    Raises:
+        BadEnvelope: it does not answer that range.
+    """
+    upto = answer.listed_upto
+    begins = answer.listed_of == asked.buckets and answer.listed_after == asked.after
+    ends = upto is not None and upto > (asked.after or "") and (asked.upto is None or upto <= asked.upto)
+    if not begins or not (ends or upto == asked.upto):
+        raise BadEnvelope("the answer to a list speaks of another range of keys")
+    return asked._replace(upto=upto)
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What comparing lists came to: how many keys were dropped, how many nobody but this member holds, some of each."""
+
+    dropped: int = 0
+    alone: int = 0
+    dropped_keys: list[str] = field(default_factory=list)
+    alone_keys: list[str] = field(default_factory=list)
+
+    def note(self, dropped: list[str], alone: list[str]) -> None:
+        """Count them."""
+        self.dropped += len(dropped)
+        self.alone += len(alone)
+        self.dropped_keys += dropped[: NAMED_MAX - len(self.dropped_keys)]
+        self.alone_keys += alone[: NAMED_MAX - len(self.alone_keys)]
+
+
+class Repair:
+    """The requester's side: one range after the other until the last key.
+
+    `whole` says that all could be judged so far; else nothing may be adopted.
+    """
+
+    def __init__(self, replica: Replica, buckets: int | None = None) -> None:
+        """Repair the buckets of a bit mask, by default those that differ when the first request is made."""
+        self._replica = replica
+        self._asked = Range(buckets or 0, None, None)
+        self._decided = buckets is not None
+        self._began_at: int | None = None
+        self.whole = True
+        self.done = False
+        self.result = Repaired()
+
+    def request(self, theirs: tuple[int, ...] | None) -> dict[str, object]:
+        """Return the fields of the next request; `theirs` is the responder's digest."""
+        store = self._replica.store
+        if self._began_at is None:
+            self._began_at = store.position
+        if not self._decided:
+            buckets = differing(store, theirs)
+            self.whole = buckets is not None
+            self._asked, self._decided = Range(buckets or 0, None, None), True
+        rest = self._asked._replace(upto=None)
+        self._asked, listed = list_range(store, rest, self._replica.limits) if rest.buckets else (rest, ())
+        after, upto = self._asked.after, self._asked.upto
+        return {"listed": listed, "listed_of": rest.buckets, "listed_after": after, "listed_upto": upto}
+
+    def receive(self, answer: Envelope) -> None:
+        """Compare what is held with the list in `answer`, whose entries were merged, and stage what is to be dropped.
+
+        Raises:
+            BadEnvelope: it is no answer to the last request.
+        """
+        if answer.listed is None:
+            raise BadEnvelope("the answer to a list has none; the peer may be of an older version")
+        part = check_answer(self._asked, answer)
+        self._compare(part, answer)
+        self._asked = Range(part.buckets, part.upto, None)
+        self.done = part.upto is None
+
+    def _compare(self, part: Range, answer: Envelope) -> None:
+        """Drop what is held in `part`, is not in the list, and is covered by its sender (R6)."""
+        replica = self._replica
+        theirs = {listed.key for listed in answer.listed or ()}
+        context = Context(answer.acks, answer.dots)
+        stale: list[str] = []
+        alone: list[str] = []
+        for key, packed in replica.store.behind(part.after) if part.buckets else ():
+            if part.upto is not None and key > part.upto:
+                break
+            if key not in theirs and part.buckets >> bucket_of(key) & 1:
+                (stale if context.covers(*dot_of(packed)) else alone).append(key)
+        dropped = [key for key in stale if not replica.moves(key)]
+        self.whole &= len(dropped) == len(stale)
+        replica.forget(dropped)
+        self.result.note(dropped, alone)
+
+    def undisturbed(self, theirs: Context) -> bool:
+        """Tell whether no entry that `theirs` covers came in since the first list was made.
+
+        One that did, in a late message, may be what the responder deleted and forgot, and its key may be compared
+        already. The next round finds it.
+        """
+        assert self._began_at is not None
+        since = self._replica.store.changed_since(self._began_at)
+        if since is None:
+            return False
+        return not any(theirs.covers(*entry.dot) for entry in (*since, *self._replica.staged()))
