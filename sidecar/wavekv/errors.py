@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 Problem = dict[str, str | int | list[str]]
-"""The members of an RFC 9457 problem document."""
 
 
 class WaveKVError(Exception):
@@ -23,11 +22,12 @@ class WaveKVError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.more: Problem = {}
 
     def problem(self) -> Problem:
         """Return the error as the members of an RFC 9457 problem document."""
-        title = self.code.replace("_", " ")
-        return {"type": "about:blank", "title": title, "status": self.status, "code": self.code, "detail": self.detail}
+        told: Problem = {"type": "about:blank", "title": self.code.replace("_", " ")}
+        return told | {"status": self.status, "code": self.code, "detail": self.detail} | self.more
 
     @property
     def named(self) -> str:
@@ -117,7 +117,7 @@ class InvalidSession(RequestError):
 
 
 class DurabilityImpossible(RequestError):
-    """Durability on more members than there are; nothing is stored."""
+    """More members than there are were asked for; nothing is stored."""
 
     code = "durability_impossible"
 
@@ -218,28 +218,20 @@ class ClockAhead(UnavailableError):
 
 
 class CoverageTimeout(UnavailableError):
-    """A session was not covered in time; `covered` and `missing` are tokens of the two parts of it."""
+    """A session was not covered in time; its problem names the tokens of both parts, `covered` and `missing`."""
 
     code = "coverage_timeout"
     status = 504
 
     def __init__(self, detail: str, covered: str, missing: str) -> None:
         super().__init__(detail)
-        self.covered = covered
-        self.missing = missing
-
-    def problem(self) -> Problem:
-        """Return the problem document, with how far the session is covered."""
-        return super().problem() | {"covered": self.covered, "missing": self.missing}
+        self.more = {"covered": covered, "missing": missing}
 
 
 class DurabilityTimeout(UnavailableError):
     """A write is durable here, and was not known to be on enough members in time; it stays.
 
-    Attributes:
-        durable_on: names of the members that hold it.
-        etag: the entity tag of what was written, without quotes; None for a batch.
-        session: the write's session token.
+    `durable_on` names the members that hold it; `etag` is its entity tag without quotes, None for a batch.
     """
 
     code = "durability_timeout"
@@ -247,13 +239,10 @@ class DurabilityTimeout(UnavailableError):
 
     def __init__(self, detail: str, durable_on: Sequence[str], session: str = "") -> None:
         super().__init__(detail)
+        self.more = {"durable_on": list(durable_on)}
         self.durable_on = tuple(durable_on)
         self.etag: str | None = None
         self.session = session
-
-    def problem(self) -> Problem:
-        """Return the problem document, with the members that hold the write."""
-        return super().problem() | {"durable_on": list(self.durable_on)}
 
 
 class TooManyConnections(UnavailableError):

@@ -10,7 +10,7 @@ that are gone go too.
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -59,7 +59,7 @@ class Canary:
         self,
         replica: Replica,
         committer: Committer,
-        links: Mapping[str, Link],
+        links: Callable[[], Mapping[str, Link]],
         *,
         clock: Clock,
         observer: Observer,
@@ -68,13 +68,17 @@ class Canary:
     ) -> None:
         self._replica = replica
         self._committer = committer
-        self._links = links
+        self._links_now = links
         self._clock = clock
         self._observer = observer
         self._settings = settings
         self._rng = rng
         self._flying: dict[str, _Flying] = {}
         self._seconds: dict[str, float] = {}
+
+    @property
+    def _links(self) -> Mapping[str, Link]:
+        return self._links_now()
 
     def _interval_ms(self) -> int:
         return max(self._settings.canary_ms, self._settings.canary_ms_per_peer * len(self._links))

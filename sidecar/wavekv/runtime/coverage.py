@@ -128,7 +128,12 @@ class Coverage:
 
     def spread(self, count: int | None) -> "SpreadWait":
         """Return a place for a write that waits for others. Raises as `ports.KeyValues.spread`."""
-        members = len(self._replica.membership.members())
+        membership = self._replica.membership
+        if count is None and not membership.complete:
+            raise DurabilityImpossible(
+                "peers are found by DNS, so nobody knows who all are; ask for a number of members"
+            )
+        members = len(membership.members())
         if count is not None and count > members:
             raise DurabilityImpossible(
                 f"durability on {count} members was asked for, and there are {members}; ask for fewer, or for all"

@@ -90,7 +90,7 @@ class Member:
         self._canary = Canary(
             parts.ephemeral,
             self.ephemeral.committer,
-            self.ephemeral.gossip.links,
+            lambda: self.ephemeral.gossip.links,
             clock=parts.clock,
             observer=parts.observer,
             settings=parts.gossip,

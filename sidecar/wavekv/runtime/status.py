@@ -76,10 +76,7 @@ def member_status(
         },
         "store": _store(store, replica),
         "ephemeral": _store(ephemeral.store, ephemeral, hidden_entries(ephemeral.store, HIDDEN, now_ms)),
-        "waiting": {
-            "sessions": sum(coverage.waiting_sessions for coverage in coverages),
-            "spreads": sum(coverage.waiting_spreads for coverage in coverages),
-        },
+        "waiting": _waiting(coverages),
         "clock": clock,
         "watches": {"open": sum(hub.count for hub in watches), "cut": sum(hub.cut for hub in watches)},
         "log": _log(size),
@@ -97,6 +94,14 @@ def member_status(
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
         "refused": dict(replica.refused),
         "last_refused": None if replica.last_refusal is None else replica.last_refusal._asdict(),
+    }
+
+
+def _waiting(coverages: Sequence[Coverage]) -> Mapping[str, int]:
+    """Return how many requests wait for their session, and writes for other members, over both stores."""
+    return {
+        "sessions": sum(coverage.waiting_sessions for coverage in coverages),
+        "spreads": sum(coverage.waiting_spreads for coverage in coverages),
     }
 
 

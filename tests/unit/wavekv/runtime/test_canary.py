@@ -62,7 +62,7 @@ class Bench:
         self.canary = Canary(
             self.members[0].replica,
             self.engine.committer,
-            self.engine.gossip.links,
+            lambda: self.engine.gossip.links,
             clock=self.clock,
             observer=self.observer,
             settings=SETTINGS,

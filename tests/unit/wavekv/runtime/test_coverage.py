@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.cluster import LIMITS, MemoryMember, answer_to, as_crate, cluster, push, sync, wire
+from tests.fakes.cluster import CLUSTER, LIMITS, MemoryMember, answer_to, as_crate, cluster, push, sync, wire
 from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
+from wavekv.core.membership import Membership
 from wavekv.core.session import DotRange, dots_of
 from wavekv.core.types import Entry
 from wavekv.errors import CoverageTimeout, DurabilityImpossible, DurabilityTimeout, TooManyWaiting
@@ -222,6 +223,16 @@ async def test_more_members_than_there_are_and_more_writers_than_the_bound_are_r
         with pytest.raises(TooManyWaiting):
             bench.coverage.spread(2)
     assert not bench.coverage.hurried
+
+
+async def test_all_cannot_be_asked_for_where_nobody_knows_who_all_are() -> None:
+    bench = Bench()
+    bench.members[0].replica.membership = Membership("m0", CLUSTER, None, ("m1",), discovers=True)
+    with pytest.raises(DurabilityImpossible, match="DNS"):
+        bench.coverage.spread(None)
+    with pytest.raises(DurabilityImpossible, match="there are 2"):
+        bench.coverage.spread(3)
+    bench.coverage.spread(2)
 
 
 async def test_a_lone_member_is_all_there_is() -> None:

@@ -113,7 +113,7 @@ async def test_a_reader_makes_the_member_ask_whoever_has_what_it_waits_for(bench
     async with asyncio.timeout(10):
         await bench.engine.values.covered(dots_of([entry]), LONG)
     assert bench.engine.values.get("k") == entry
-    assert bench.transport.asked == ["http://m2"]
+    assert set(bench.transport.asked) == {"http://m2"}
 
 
 async def test_a_reader_makes_the_member_ask_anybody_where_nobody_is_known_to_have_it(bench: Bench) -> None:
