@@ -4,8 +4,10 @@ Every fault is drawn from a seed, which a failing run names with the command tha
 make of it differs from run to run. `WAVEKV_FAULT_SECONDS` lets the faults go on for longer.
 """
 
+import json
 import os
 import random
+import re
 import shutil
 import time
 from collections import Counter
@@ -123,20 +125,54 @@ def test_a_cluster_under_load_outlives_its_faults(count: int, tmp_path: Path) ->
         assert len(set(dots)) == len(dots), "two writes got one dot"
 
 
+def test_a_push_that_comes_late_brings_nothing_back_that_was_deleted_and_forgotten(tmp_path: Path) -> None:
+    with LinkedCluster(3, tmp_path, random.Random(1)) as cluster:
+        m0, m1, m2 = cluster.start().members
+        m0.put("first", b"1")
+        pushed = eventually(lambda: pushes(m0, "m1"), 20, "m1 has answered a push")
+        late = cluster.links["m0", "m1"]
+        cluster.turn([late], Mode.STALLED)
+        m0.put("late", b"1")
+        m1.wait_value("late", b"1")
+        assert m2.delete("late").status == 200
+        wait_settled(cluster.members, SETTLE_SECONDS)
+        assert pushes(m0, "m1") == pushed, "the push is under way still"
+        cluster.turn([late], Mode.OPEN)
+        m0.put("first", b"2")  # pushed behind the late one, be that given up or not
+        eventually(lambda: pushes(m0, "m1") > pushed, 20, "m1 has answered what was late")
+        assert listing(m1).keys() == {"first"}
+        wait_settled(cluster.members, SETTLE_SECONDS)
+        assert [listing(member) for member in cluster.members] == [listing(m1)] * 3
+
+
+def pushes(member: MemberProcess, peer: str) -> int:
+    """Return how many pushes to `peer` were answered."""
+    counted = re.search(rf'^wavekv_pushes_total{{peer="{peer}",result="ok"}} (\S+)', member.scrape(), re.MULTILINE)
+    return int(float(counted[1])) if counted else 0
+
+
 # ---- volumes that lost something -----------------------------------------------------------------------------------
 
 
-def write_all(member: MemberProcess, name: str, count: int, value: bytes) -> set[str]:
+def write_all(member: MemberProcess, name: str, count: int, value: str) -> set[str]:
     """Put keys `name`-0, …; return them."""
-    keys = {f"{name}-{number}" for number in range(count)}
-    for key in keys:
-        member.put(key, value)
-    return keys
+    keys = [f"{name}-{number}" for number in range(count)]
+    batch(member, [{"op": "put", "key": key, "value": value} for key in keys])
+    return set(keys)
 
 
 def delete_all(member: MemberProcess, keys: set[str]) -> None:
-    for key in keys:
-        assert member.delete(key).status == 200
+    results = batch(member, [{"op": "delete", "key": key} for key in sorted(keys)])
+    assert all(result["deleted"] for result in results)
+
+
+def batch(member: MemberProcess, operations: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Do `operations` and return their results."""
+    body = json.dumps({"operations": operations}).encode()
+    answer = member.request("POST", "/v1/batch", body, {"Content-Type": "application/json"})
+    assert answer.status == 200, answer
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
 
 
 def origin_of(member: MemberProcess) -> int:
@@ -162,15 +198,15 @@ def acks(member: MemberProcess) -> dict[str, int]:
 def test_a_volume_rolled_back_drops_what_was_collected_and_writes_under_another_origin(tmp_path: Path) -> None:
     with LinkedCluster(3, tmp_path, random.Random(1)) as cluster:
         m0, m1, m2 = cluster.start().members
-        deleted = write_all(m0, "deleted", 100, b"old") | write_all(m2, "own", 100, b"old")
-        kept = write_all(m1, "kept", 20, b"kept")
+        deleted = write_all(m0, "deleted", 100, "old") | write_all(m2, "own", 100, "old")
+        kept = write_all(m1, "kept", 20, "kept")
         origins = [origin_of(m2)]
         wait_settled(cluster.members, SETTLE_SECONDS)
         m2.terminate()
         shutil.copytree(m2.data_dir, tmp_path / "copy")
         m2.start().wait_ready()
         delete_all(m0, deleted)
-        later = write_all(m2, "later", 5, b"later")
+        later = write_all(m2, "later", 5, "later")
         origins.append(origin_of(m2))
         wait_settled(cluster.members, SETTLE_SECONDS)
         assert all(member.status()["collection"]["collected"] >= len(deleted) for member in cluster.members)
@@ -202,8 +238,8 @@ def test_a_volume_rolled_back_drops_what_was_collected_and_writes_under_another_
 def test_a_member_that_is_away_pins_deletes_and_a_volume_that_was_lost_fills_again(tmp_path: Path) -> None:
     with Cluster(3, tmp_path) as cluster:
         m0, m1, m2 = cluster.start().members
-        deleted = write_all(m2, "deleted", 50, b"old")
-        kept = write_all(m2, "kept", 50, b"kept")
+        deleted = write_all(m2, "deleted", 50, "old")
+        kept = write_all(m2, "kept", 50, "kept")
         lost = origin_of(m2)
         wait_settled(cluster.members, SETTLE_SECONDS)
         m2.pause()

@@ -24,6 +24,11 @@ from wavekv.core.types import I64_MIN, Dot, Entry
 from wavekv.errors import BadEnvelope
 
 
+def heals(replica: Replica) -> bool:
+    """Tell whether this volume heals still, by what is durable: until then it shows what a repair found deleted."""
+    return replica.healing or replica.store.process.healing
+
+
 def _greeting(replica: Replica, now_ms: int) -> dict[str, object]:
     """Return the fields that every message of this member carries."""
     identity, membership = replica.identity, replica.membership
@@ -33,7 +38,7 @@ def _greeting(replica: Replica, now_ms: int) -> dict[str, object]:
         "sender_uuid": identity.uuid,
         "name": identity.name,
         "inc": identity.inc,
-        "healing": replica.healing,
+        "healing": heals(replica),
         "now_ms": now_ms,
         "cluster_id": membership.cluster_id,
         "epoch": epoch.number if epoch else None,

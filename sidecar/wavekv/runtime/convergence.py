@@ -2,13 +2,16 @@
 
 Converged means: every member covers all that any member had issued `SETTLE_SECONDS` ago, and where two cover the same
 they hold the same. Ack vectors are sampled once a second; comparing with an old sample is what lets a cluster under
-steady writes count as converged. Equal digests alone are not the definition: they trigger nothing.
+steady writes count as converged. Equal digests alone are not the definition: they trigger nothing. And since what
+expires is collected here a moment earlier than there, members that had converged differ only once a bucket has gone on
+differing by the same sum for `SETTLE_SECONDS`.
 """
 
 from collections import deque
 from typing import NamedTuple
 
 from wavekv.core.context import Context
+from wavekv.core.digest import differences
 from wavekv.core.reports import Report
 from wavekv.core.store import Store
 
@@ -53,6 +56,8 @@ class Convergence:
         self._store = store
         self._mine = _Samples()
         self._theirs: dict[str, _Samples] = {}
+        self._differing: dict[str, dict[int, tuple[int, float]]] = {}
+        """By member and bucket: the difference last seen, and since when it has been that."""
         self.since: float | None = None
         """Monotonic second since which the cluster has counted as converged; None: it has not."""
 
@@ -69,6 +74,7 @@ class Convergence:
         for name in list(self._theirs):
             if name not in reports:
                 del self._theirs[name]
+                self._differing.pop(name, None)
         for name, report in reports.items():
             if report is not None:
                 self._theirs.setdefault(name, _Samples()).take(at, report.context)
@@ -86,4 +92,19 @@ class Convergence:
         if not mine.includes(self._theirs[name].settled(at)):
             return False
         comparable = report.buckets is not None and report.context == mine
-        return not comparable or report.buckets == self._store.digest()
+        return not comparable or self._alike(at, name, report.buckets or ())
+
+    def _alike(self, at: float, name: str, theirs: tuple[int, ...]) -> bool:
+        """Compare with the digest of a member that covers the same."""
+        mine = self._store.digest()
+        if mine is None or len(theirs) != len(mine):
+            return False
+        before = self._differing.get(name, {})
+        found: dict[int, tuple[int, float]] = {}
+        for bucket, difference in differences(mine, theirs).items():
+            was, since = before.get(bucket, (0, at))
+            found[bucket] = (difference, since if was == difference else at)
+        self._differing[name] = found
+        if self.since is None:
+            return not found
+        return all(at - since < SETTLE_SECONDS for _, since in found.values())

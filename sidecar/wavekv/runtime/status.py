@@ -6,6 +6,7 @@ from uuid import UUID
 
 from wavekv import __version__
 from wavekv.core.collection import pins
+from wavekv.core.exchange import heals
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
@@ -55,7 +56,7 @@ def member_status(
         "version": __version__,
         "phase": phase.reason.partition(":")[0],
         "ready": phase.ready,
-        "healing": replica.healing,
+        "healing": heals(replica),
         "draining": draining,
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,

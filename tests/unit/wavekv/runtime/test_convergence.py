@@ -63,6 +63,52 @@ def test_equal_coverage_with_different_buckets_is_no_convergence() -> None:
     assert convergence.since is None
 
 
+def converged_pair() -> tuple[Convergence, Report]:
+    """Return the verdict of a member that converged, and a report that covers the same with one bucket off."""
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    sync(b, a)
+    convergence = Convergence(a.store)
+    convergence.observe(0.0, {"m1": report_of(b)})
+    assert convergence.since == 0.0
+    return convergence, off_by(b, 1)
+
+
+def off_by(member: MemoryMember, difference: int) -> Report:
+    report = report_of(member)
+    assert report.buckets is not None
+    report.buckets = ((report.buckets[0] + difference) % 2**64, *report.buckets[1:])
+    return report
+
+
+def test_members_that_had_converged_may_differ_for_a_moment_as_one_collects_what_expired_before_the_other() -> None:
+    convergence, differing = converged_pair()
+    convergence.observe(1.0, {"m1": differing})
+    convergence.observe(SETTLE_SECONDS + 0.9, {"m1": differing})
+    assert convergence.since == 0.0
+    for late in (1.0, 2.0):
+        convergence.observe(SETTLE_SECONDS + late, {"m1": differing})
+        assert convergence.since is None
+
+
+def test_differences_that_come_and_go_end_no_convergence() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    sync(b, a)
+    convergence = Convergence(a.store)
+    convergence.observe(0.0, {"m1": report_of(b)})
+    for second in range(1, 4 * int(SETTLE_SECONDS)):
+        convergence.observe(float(second), {"m1": off_by(b, 1 + second % 3)})
+    assert convergence.since == 0.0
+
+
+def test_a_digest_of_another_size_is_no_convergence() -> None:
+    convergence, differing = converged_pair()
+    differing.buckets = (1, 2)
+    convergence.observe(1.0, {"m1": differing})
+    assert convergence.since is None
+
+
 def test_lag_counts_sequences_and_dates_the_oldest() -> None:
     a, b = cluster(2)
     convergence = Convergence(a.store)
