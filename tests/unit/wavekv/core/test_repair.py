@@ -73,6 +73,22 @@ def test_a_volume_rolled_back_to_before_a_forgotten_delete_drops_what_it_shows_b
     assert contents(a) == contents(b)
 
 
+def test_a_member_says_that_it_has_healed_once_that_and_what_it_dropped_are_durable() -> None:
+    (a, b), place = forgotten()
+    a.restart(keep=place)
+    current = begin(a, b)
+    while not current.done:
+        assert exchange.envelope(a.replica, NOW).healing
+        current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+        if not current.done:
+            a.commit()
+    assert a.value("x") == b"1", "the drops wait for the disk"
+    assert exchange.envelope(a.replica, NOW).healing
+    a.commit()
+    assert a.value("x") is None
+    assert not exchange.envelope(a.replica, NOW).healing
+
+
 def test_a_healing_member_adopts_nothing_before_its_last_range() -> None:
     (a, b), place = forgotten(limits=replace(LIMITS, page_entries_max=1))
     a.restart(keep=place)
