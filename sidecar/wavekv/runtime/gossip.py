@@ -23,7 +23,7 @@ from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
 from wavekv.core.types import Entry
-from wavekv.errors import DiskFailed, PeerError, SameProcess, StaleProcess, WaveKVError
+from wavekv.errors import DiskFailed, PeerError, PeerUnreachable, SameProcess, StaleProcess, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.coverage import Coverage, Holds
@@ -201,13 +201,24 @@ class Gossip:
             self._on_round(link)
 
     async def _exchange(self, link: Link) -> None:
-        """Run one round to its end.
+        """Run one round to its end; go on with one that was cut off while lists were compared, which stay true.
 
         Raises:
             PeerError: the peer cannot be reached, refuses us, or answers what is refused.
             UnavailableError: what it sent could not be stored.
         """
-        current = exchange.Round(self._replica, link.name, link.reported_as)
+        current, link.unfinished = link.unfinished, None
+        current = current or exchange.Round(self._replica, link.name, link.reported_as)
+        try:
+            await self._go_on(current, link)
+        except PeerUnreachable:
+            link.unfinished = current if current.repair is not None else None
+            raise
+        self.refusals.tell(current.merged.refused)
+        if current.repair is not None:
+            _tell_repaired(link.name, current.repair.result)
+
+    async def _go_on(self, current: exchange.Round, link: Link) -> None:
         while not current.done:
             request = current.request(self._clock.now_ms())
             answer = await self._transport.exchange(link.url, request)
@@ -218,9 +229,6 @@ class Gossip:
             link.answered(self._clock.monotonic(), sender_of(answer))
             self.coverage.heard(link.reported_as)
             await durable
-        self.refusals.tell(current.merged.refused)
-        if current.repair is not None:
-            _tell_repaired(link.name, current.repair.result)
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
         reports = self._replica.reports

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from wavekv.config import GossipSettings
+from wavekv.core.exchange import Round
 from wavekv.core.messages import Ranges
 from wavekv.core.replica import CARRIED_SPAN_MAX
 from wavekv.core.store import entry_bytes
@@ -111,6 +112,8 @@ class Link:
     failures: int = 0
     retry_at: float = 0.0
     contact: bool = False
+    unfinished: Round | None = None
+    """A round that was cut off in its last part."""
     leads_back: bool = False
     """The address is this process's own."""
     urgent: asyncio.Event = field(default_factory=asyncio.Event)
