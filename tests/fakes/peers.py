@@ -26,9 +26,13 @@ class DeadTransport:
 
 
 class MemoryTransport:
-    """Implements `ports.Transport` over members in memory, by URL; pushes wait while `held` is set."""
+    """Implements `ports.Transport` over members in memory, by URL; pushes wait while `held` is set.
 
-    def __init__(self, members: Mapping[str, MemoryMember]) -> None:
+    `receipts`: the members relay, and answer pushes by receipts.
+    """
+
+    def __init__(self, members: Mapping[str, MemoryMember], *, receipts: bool = False) -> None:
+        self._receipts = receipts
         self._members = members
         self.asked: list[str] = []
         self.pushed: list[tuple[str, list[str]]] = []
@@ -46,6 +50,6 @@ class MemoryTransport:
         member = self._members[url]
         exchange.receive_push(member.replica, wire(message), 10_000)
         member.commit()
-        return wire(exchange.report(member.replica, 10_000))
+        return wire((exchange.receipt if self._receipts else exchange.report)(member.replica, 10_000))
 
     async def close(self) -> None: ...

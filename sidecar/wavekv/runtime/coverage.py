@@ -6,6 +6,7 @@ only after what it speaks of was merged and became durable here, and a report sp
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
@@ -49,6 +50,7 @@ class Coverage:
         self._reported_as = reported_as
         self._awaited: dict[Dot, dict[asyncio.Future[None], None]] = {}
         self._spreads: dict[SpreadWait, None] = {}
+        self._wanted: Counter[int | None] = Counter()
         self._sought_at = float("-inf")
         self._seeking: asyncio.TimerHandle | None = None
         self.waiting_sessions = 0
@@ -142,13 +144,21 @@ class Coverage:
             raise TooManyWaiting(f"{self.waiting_spreads} writes wait for other members; try again")
         return SpreadWait(self, count)
 
-    def enter(self) -> None:
-        """Count a write that will wait for others."""
+    def enter(self, count: int | None) -> None:
+        """Count a write that will wait for `count` members, None: for all."""
         self.waiting_spreads += 1
+        self._wanted[count] += 1
 
-    def leave(self) -> None:
+    def leave(self, count: int | None) -> None:
         """Count it no more."""
         self.waiting_spreads -= 1
+        self._wanted[count] -= 1
+        if not self._wanted[count]:
+            del self._wanted[count]
+
+    def others_wanted(self) -> int:
+        """Return how many other members have to hold a write so that nobody has to wait."""
+        return max((self.needed(count) for count in self._wanted), default=1) - 1
 
     def attend(self, wait: "SpreadWait") -> None:
         """Tell `wait` of reports."""
@@ -195,11 +205,11 @@ class SpreadWait:
         self._done: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
-        self._coverage.enter()
+        self._coverage.enter(self._count)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._coverage.leave()
+        self._coverage.leave(self._count)
 
     def look(self, name: str) -> None:
         """Take a report of `name` into account."""

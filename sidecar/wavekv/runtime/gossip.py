@@ -259,7 +259,7 @@ class Gossip:
         mine = [entry for entry in group.stored() if entry.origin == origin]
         if not mine:
             return
-        for link in self._some() if self.relays else list(self.links.values()):
+        for link in self._some(self.coverage.others_wanted()) if self.relays else list(self.links.values()):
             if not self._takes_pushes(link):
                 link.queue.clear()  # the exchange brings it when the peer is back
                 continue
@@ -284,12 +284,12 @@ class Gossip:
                 link.queue.relay(entry.key, now)
             self._begin_push(link)
 
-    def _some(self, but: str = "") -> list[Link]:
-        """Return a few random links that take pushes, without looking at all of them.
+    def _some(self, wanted: int = 0, but: str = "") -> list[Link]:
+        """Return a few random links that take pushes, `wanted` if that is more, without looking at all of them.
 
         While PUSHES_MAX are under way they are some of these: news are coalesced, and no further queue is filled.
         """
-        fanout = self._settings.push_fanout
+        fanout = max(self._settings.push_fanout, min(wanted, PUSHES_MAX))
         full = len(self._pushing) >= PUSHES_MAX
         names = list(self._pushing) if full else self._names
         picked = self._rng.sample(names, min(len(names), 2 * fanout + 2))
@@ -332,6 +332,8 @@ class Gossip:
         if answer is not None:
             link.answered(now, exchange.hear_report(self._replica, answer, self._clock.now_ms()))
             self.coverage.heard(link.reported_as)
+            if self.relays and self.coverage.hurried and not link.busy:
+                self._start_round(link)  # the receipt has no context; who waits needs it told
             for visible_at in taken.visible_at:
                 self._observer.propagated(now - visible_at)
         self._observer.pushed(link.name, "ok", len(taken.entries))

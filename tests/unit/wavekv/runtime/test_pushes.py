@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -24,12 +25,12 @@ async def nothing() -> None: ...
 
 
 class Bench:
-    """An engine with two peers in memory, and a store that is durable at once."""
+    """An engine with peers in memory, two by default, and a store that is durable at once."""
 
-    def __init__(self) -> None:
-        self.members = cluster(3)
+    def __init__(self, count: int = 3, settings: GossipSettings = SLOW) -> None:
+        self.members = cluster(count)
         addresses = {f"http://{member.replica.identity.name}": member for member in self.members[1:]}
-        self.transport = MemoryTransport(addresses)
+        self.transport = MemoryTransport(addresses, receipts=settings.push_direct_max < count - 1)
         self.engine = Engine(
             self.members[0].replica,
             MemorySyncing(),
@@ -37,7 +38,7 @@ class Bench:
             clock=FakeClock(),
             observer=Operations(),
             limits=LIMITS,
-            settings=SLOW,
+            settings=settings,
             rng=random.Random(1),
             on_round=lambda _: None,
             keep_epoch=nothing,
@@ -142,3 +143,13 @@ async def test_a_report_in_the_answer_of_a_round_ends_the_wait(bench: Bench) -> 
     bench.engine.gossip.retry_now()
     async with asyncio.timeout(10):
         assert await write == ("m0", "m1", "m2")
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+async def test_where_pushes_are_relayed_as_many_are_told_and_asked_as_somebody_waits_for(count: int) -> None:
+    bench = Bench(9, replace(SLOW, push_direct_max=3, push_fanout=2))
+    async with asyncio.timeout(10):
+        names = await bench.write("k", count)
+    assert len(names) >= count
+    assert len({url for url, _ in bench.transport.pushed}) == max(2, count - 1)
+    await bench.engine.gossip.stop()
