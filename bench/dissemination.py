@@ -27,9 +27,10 @@ from bench.svg_plot import Series, plot
 from bench.virtual_time import VirtualClock, VirtualLoop, run
 from wavekv.config import GossipSettings, Limits, PeerAddress
 from wavekv.core.codec.envelope import pack
+from wavekv.core.identity import Identity
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Envelope
-from wavekv.core.replica import Identity, Replica
+from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.errors import PeerUnreachable
 from wavekv.runtime.engine import Engine, MemorySyncing
