@@ -89,6 +89,22 @@ class Limits:
     """Events that wait for one watcher to take them; over it the watcher is cut as a slow reader."""
     watch_waiting_bytes_max: int = 8 << 20
     """Key and value bytes of these events, one event more at most."""
+    session_bytes_max: int = 8192
+    """Longest session token of a request; shorter than what a request's headers may have together."""
+    session_ranges_max: int = 1000
+    """Dots, or ranges of them, in one session token."""
+    waiting_sessions_max: int = 1024
+    """Requests that wait until their session is covered, for each store; the next one is answered 429. Each costs a
+    look at the context when a commit group becomes durable."""
+    waiting_spreads_max: int = 4096
+    """Writes that wait for other members, for each store; the next one is answered 429."""
+    wait_ms_default: int = 5000
+    """Longest wait of both kinds where the request names none."""
+    wait_ms_max: int = 60_000
+    """Longest wait that a request may name."""
+    ahead_ms_max: int = 150_000
+    """A member whose clock is further ahead of its peers' median takes no writes: half of `future_ms_max`, so that it
+    stops before its peers refuse what it wrote."""
     journal_entries_max: int = 10_000
     """Losers of concurrent writes remembered for `explain`, the newest."""
 
@@ -170,6 +186,13 @@ class GossipSettings:
     """Mean time between exchanges; each wait is drawn from 0.75 … 1.25 of it so that members do not march in step."""
     fanout: int = 3
     """Random peers asked in one interval."""
+    push_direct_max: int = 16
+    """Peers up to which each write is pushed to all of them by its writer; with more it is relayed. A push costs its
+    sender about a millisecond, so with `push_spacing_ms` a busy writer would spend a whole core on 15 peers; relaying
+    costs the cluster five times the messages and is as fast from there on (docs/dissemination.md)."""
+    push_fanout: int = 5
+    """Random peers that a relaying cluster's member pushes news to, once. Of 1000 members 5 leave out about 7 in 1000,
+    whom the exchange brings it; 4 leave out 20, and 6 cost a fifth more for the last 4 (docs/dissemination.md)."""
     push_delay_ms: int = 2
     """Writes that follow the first one this closely go out with it."""
     push_spacing_ms: int = 15
@@ -182,6 +205,12 @@ class GossipSettings:
     """A resolved name is resolved again after this: a pod that came back has a new address."""
     backoff_ms_max: int = 10_000
     """Longest pause before an unreachable peer is asked again."""
+    seek_spacing_ms: int = 100
+    """Least time between two rounds that readers waiting for a session bring about."""
+    canary_ms: int = 10_000
+    """Mean time between two canaries: a write that shows how long a peer takes to have it."""
+    canary_ms_per_peer: int = 300
+    """The same for each peer, where that is longer: a member sends three canaries a second at most."""
     join_wait_ms: int = 3000
     """A started member waits this long at most for its first exchange before it accepts writes (R7)."""
 

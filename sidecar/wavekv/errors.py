@@ -6,7 +6,10 @@ on purpose. `exit_code` is what the command line ends with: 1 refused or not fou
 4 corruption.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+Problem = dict[str, str | int | list[str]]
 
 
 class WaveKVError(Exception):
@@ -19,11 +22,12 @@ class WaveKVError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.more: Problem = {}
 
-    def problem(self) -> dict[str, str | int]:
+    def problem(self) -> Problem:
         """Return the error as the members of an RFC 9457 problem document."""
-        title = self.code.replace("_", " ")
-        return {"type": "about:blank", "title": title, "status": self.status, "code": self.code, "detail": self.detail}
+        told: Problem = {"type": "about:blank", "title": self.code.replace("_", " ")}
+        return told | {"status": self.status, "code": self.code, "detail": self.detail} | self.more
 
     @property
     def named(self) -> str:
@@ -96,14 +100,26 @@ class PreconditionFailed(RequestError):
         self.etag = etag
         self.operation = operation
 
-    def problem(self) -> dict[str, str | int]:
+    def problem(self) -> Problem:
         """Return the problem document, with the place of the operation where there is one."""
-        place: dict[str, str | int] = {} if self.operation is None else {"operation": self.operation}
+        place: Problem = {} if self.operation is None else {"operation": self.operation}
         return super().problem() | place
 
 
 class InvalidCondition(RequestError):
     code = "invalid_condition"
+
+
+class InvalidSession(RequestError):
+    """A session token that is none, or over its bounds."""
+
+    code = "invalid_session"
+
+
+class DurabilityImpossible(RequestError):
+    """More members than there are were asked for; nothing is stored."""
+
+    code = "durability_impossible"
 
 
 class BatchTooLarge(RequestError):
@@ -195,6 +211,40 @@ class TooManyWaiting(UnavailableError):
     status = 429
 
 
+class ClockAhead(UnavailableError):
+    """This member's clock is far ahead of its peers': its writes would beat theirs, or be refused by them."""
+
+    code = "clock_ahead"
+
+
+class CoverageTimeout(UnavailableError):
+    """A session was not covered in time; its problem names the tokens of both parts, `covered` and `missing`."""
+
+    code = "coverage_timeout"
+    status = 504
+
+    def __init__(self, detail: str, covered: str, missing: str) -> None:
+        super().__init__(detail)
+        self.more = {"covered": covered, "missing": missing}
+
+
+class DurabilityTimeout(UnavailableError):
+    """A write is durable here, and was not known to be on enough members in time; it stays.
+
+    `durable_on` names the members that hold it; `etag` is its entity tag without quotes, None for a batch.
+    """
+
+    code = "durability_timeout"
+    status = 504
+
+    def __init__(self, detail: str, durable_on: Sequence[str], session: str = "") -> None:
+        super().__init__(detail)
+        self.more = {"durable_on": list(durable_on)}
+        self.durable_on = tuple(durable_on)
+        self.etag: str | None = None
+        self.session = session
+
+
 class TooManyConnections(UnavailableError):
     code = "too_many_connections"
 
@@ -266,7 +316,7 @@ class StaleProcess(PeerError):
         self.member = member
         self.newest = newest
 
-    def problem(self) -> dict[str, str | int]:
+    def problem(self) -> dict[str, str | int | list[str]]:
         """Return the problem document, with the member's name and the number of its newest process."""
         return super().problem() | {"member": self.member, "newest": self.newest}
 
@@ -414,37 +464,3 @@ class AddressUnavailable(UsageError):
     """No interface of this machine has the address to listen on."""
 
     code = "address_unavailable"
-
-
-class MemberUnreachable(WaveKVError):
-    """The command line found no member at the address."""
-
-    code = "unreachable"
-    status = 503
-    exit_code = 3
-
-
-class RefusedByMember(WaveKVError):
-    """A refusal that the command line got from a member: code and status are the answer's, whatever its version.
-
-    `etag` is the entity tag that came with it, without quotes, empty where none did.
-    """
-
-    code = "refused"
-
-    def __init__(self, status: int, code: str, detail: str, etag: str = "") -> None:
-        super().__init__(detail)
-        self.answer_status = status
-        self.answer_code = code
-        self.etag = etag
-
-    @property
-    def named(self) -> str:
-        """The code of the member's answer."""
-        return self.answer_code
-
-
-class MemberFailed(WaveKVError):
-    """A member that the command line started could not start; the detail ends with the last lines of its log."""
-
-    code = "member_failed"

@@ -5,11 +5,12 @@ Each has a real implementation and a fake one in tests/; both pass the same suit
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
+from wavekv.core.session import DotRange
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
 
@@ -115,6 +116,10 @@ class Observer(Protocol):
         """A local write was reported durable by one peer, `seconds` after it became visible here."""
         ...
 
+    def canary(self, peer: str, seconds: float) -> None:
+        """`peer` reported this member's canary `seconds` after it was written."""
+        ...
+
     def exchanged(self, peer: str, result: str, seconds: float) -> None:
         """One exchange with `peer` ended: result ok|<error code>."""
         ...
@@ -185,6 +190,30 @@ class Watch(Protocol):
         ...
 
 
+class Spread(Protocol):
+    """A place among the writes that wait for other members, held while in its `with` block (R12)."""
+
+    def __enter__(self) -> Self:
+        """Let what is written from now on be pushed at once."""
+        ...
+
+    def __exit__(self, *error: object) -> None:
+        """Give the place back."""
+        ...
+
+    async def reached(self, dots: Sequence[DotRange], seconds: float) -> tuple[str, ...]:
+        """Wait until enough members hold `dots`, which are durable here; return the names of those that do.
+
+        Raises:
+            DurabilityTimeout: not within `seconds`.
+        """
+        ...
+
+    def holders(self, dots: Sequence[DotRange]) -> tuple[str, ...]:
+        """Return the names of the members known to hold `dots`, this one first."""
+        ...
+
+
 class KeyValues(Protocol):
     """What the data planes need from one store of a member. Reads never wait (G5); writes return once durable (G1).
 
@@ -228,6 +257,24 @@ class KeyValues(Protocol):
             PreconditionFailed: a condition does not hold; its detail names the operation's place, from 0.
             BatchTooLarge: more operations or bytes than the limits allow.
             CratePeers, UnavailableError: as for `put`.
+        """
+        ...
+
+    async def covered(self, dots: Sequence[DotRange], seconds: float) -> None:
+        """Return once this member covers `dots`, and so shows what they wrote, or something newer (G6, R13).
+
+        Raises:
+            CoverageTimeout: it does not within `seconds`.
+            TooManyWaiting: too many requests wait for the same.
+        """
+        ...
+
+    def spread(self, count: int | None) -> Spread:
+        """Return a place to wait until a write is durable on `count` members, this one included; None: on all (G2).
+
+        Raises:
+            DurabilityImpossible: there are not so many members.
+            TooManyWaiting: too many writes wait for the same.
         """
         ...
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wavekv.cli.engine_settings import EngineFlags, compaction_from, engine_arguments, limits_from
+from wavekv.cli.errors import MemberUnreachable
 from wavekv.config import CompactionSettings, Limits
 from wavekv.errors import WaveKVError
 
@@ -12,8 +13,8 @@ DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(e
 
 
 def tree(top: type[WaveKVError] = WaveKVError) -> Iterator[type[WaveKVError]]:
-    """Yield `top` and every error below it that errors.py defines."""
-    if top.__module__ == WaveKVError.__module__:
+    """Yield `top` and every error below it that the member or its command line defines."""
+    if top.__module__ in {WaveKVError.__module__, MemberUnreachable.__module__}:
         yield top
     for below in top.__subclasses__():
         yield from tree(below)

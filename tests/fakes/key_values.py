@@ -2,15 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self
 
 from wavekv.config import Limits
 from wavekv.core.condition import ALWAYS, Condition
+from wavekv.core.session import DotRange, token_of
 from wavekv.core.types import Entry
 from wavekv.core.writes import KEEP_EXPIRY, Delete, Put
 from wavekv.errors import (
     BatchTooLarge,
+    CoverageTimeout,
+    DurabilityImpossible,
+    DurabilityTimeout,
     KeyNotFound,
     PreconditionFailed,
     SlowReader,
@@ -86,12 +90,41 @@ class FakeWatch:
         self._store.watches.discard(self)
 
 
+class FakeSpread:
+    """A write's place; enough members hold what `FakeKeyValues.held_by` names."""
+
+    def __init__(self, store: "FakeKeyValues", count: int) -> None:
+        self._store = store
+        self._count = count
+
+    def __enter__(self) -> Self:
+        self._store.spreading += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._store.spreading -= 1
+
+    def holders(self, dots: Sequence[DotRange]) -> tuple[str, ...]:
+        return ("fake", *self._store.held_by)
+
+    async def reached(self, dots: Sequence[DotRange], seconds: float) -> tuple[str, ...]:
+        self._store.waits.append(seconds)
+        held = self.holders(dots)
+        if not await self._store.until(lambda: len(self.holders(dots)) >= self._count, seconds):
+            raise DurabilityTimeout(
+                f"durable on {len(held)} of {self._count} ({', '.join(held)})", held, token_of(dots)
+            )
+        return self.holders(dots)
+
+
 class FakeKeyValues:
     """Keeps entries in a dict; stamps count up from 1, and time is the clock's.
 
     `error` is raised by every call while it is set. With `hold` the writes wait, staged and invisible, until `commit`.
     `commits` counts the groups: writes of one turn of the loop share one, as in a member. `expire_due` does what the
-    member's timer does. Tokens are `fake.N`, N changes told so far; those before `forgotten` are too old.
+    member's timer does. It covers its own writes, and `foreign` dots once `arrive` brought them; its cluster has
+    `members` members, of which `held_by` hold every write too; `waits` lists the seconds that waits were given.
+    Tokens are `fake.N`, N changes told so far; those before `forgotten` are too old.
     """
 
     def __init__(self, clock: FakeClock | None = None, limits: Limits | None = None) -> None:
@@ -104,6 +137,13 @@ class FakeKeyValues:
         self.most_waiting = 0
         self.watches: set[FakeWatch] = set()
         self.forgotten = 0
+        self.members = 3
+        self.held_by: tuple[str, ...] = ()
+        self.foreign: set[DotRange] = set()
+        self.waits: list[float] = []
+        self.waiting = 0
+        self.spreading = 0
+        self._news = asyncio.Condition()
         self._changes: list[Change] = []
         self._seq = 0
         self._staged: list[tuple[Entry, asyncio.Future[None]]] = []
@@ -245,6 +285,41 @@ class FakeKeyValues:
                 raise PreconditionFailed(f"operation {place}: {error.detail}", error.etag, place) from error
             left[write.key] = Entry(write.key, write.value, 0, ORIGIN, 0) if isinstance(write, Put) else None
 
+    async def arrive(self, *dots: DotRange, held_by: tuple[str, ...] = ()) -> None:
+        """Cover `dots` too, and let these members hold every write too."""
+        async with self._news:
+            self.foreign.update(dots)
+            self.held_by += held_by
+            self._news.notify_all()
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait for `condition`; tell whether it came true within `seconds`."""
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(condition)
+        except TimeoutError:
+            return False
+        finally:
+            self.waiting -= 1
+        return True
+
+    async def covered(self, dots: Sequence[DotRange], seconds: float) -> None:
+        self._fail()
+        self.waits.append(seconds)
+        if not await self.until(lambda: all(map(self._covers, dots)), seconds):
+            found, missing = ([one for one in dots if self._covers(one) is has] for has in (True, False))
+            raise CoverageTimeout(f"not here: {token_of(missing)}", token_of(found), token_of(missing))
+
+    def _covers(self, one: DotRange) -> bool:
+        return one in self.foreign or (one.origin == ORIGIN and one.last <= self._seq)
+
+    def spread(self, count: int | None) -> FakeSpread:
+        self._fail()
+        if count is not None and count > self.members:
+            raise DurabilityImpossible(f"there are {self.members} members")
+        return FakeSpread(self, self.members if count is None else count)
+
     def list(self, prefix: str, after: str | None, limit: int) -> Listing:
         self._fail()
         now_ms = self.clock.now_ms()
@@ -316,8 +391,12 @@ class Operations:
 
     def propagated(self, seconds: float) -> None: ...
 
+    def canary(self, peer: str, seconds: float) -> None: ...
+
     def exchanged(self, peer: str, result: str, seconds: float) -> None: ...
 
     def pushed(self, peer: str, result: str, entries: int) -> None: ...
 
     def refused(self, code: str, count: int) -> None: ...
+
+    def compacted(self, result: str, seconds: float) -> None: ...

@@ -20,9 +20,9 @@ import pytest
 from tests.integration.member_process import free_base_port
 from wavekv.__main__ import run
 from wavekv.cli import supervisor as supervising
+from wavekv.cli.errors import MemberFailed
 from wavekv.cli.local_plan import MemberPlan, plan_members
 from wavekv.cli.supervisor import Supervised, Supervisor
-from wavekv.errors import MemberFailed
 
 # Answers /v1/status with its process id at the port it is told.
 STAND_IN = """

@@ -71,6 +71,11 @@ def test_a_value_that_expires_is_read_on_another_member(base_port: int, tmp_path
     assert '"expires_at"' in run(read, base_port, tmp_path)
 
 
+def test_a_write_on_two_members_is_read_with_its_session(base_port: int, tmp_path: Path) -> None:
+    (block,) = [block for block in BLOCKS if "durability=2" in block]
+    assert run(block, base_port, tmp_path) == "off"
+
+
 def test_the_demonstration_writes_the_list_on_one_member_and_reads_it_on_another(
     base_port: int, tmp_path: Path
 ) -> None:

@@ -15,14 +15,17 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 from yarl import URL
 
+from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.events import Event, EventReader
 from wavekv.cli.target import Target, key_path
+from wavekv.cli.waiting import Waits
 from wavekv.config import Limits
-from wavekv.errors import MemberUnreachable, RefusedByMember
 
 ANSWER_SECONDS_MAX = 30.0
 """Longest wait for one answer; a member refuses within a few seconds what it cannot do."""
 
+
+NO_WAITS = Waits()
 
 SILENCE_SECONDS_MAX = 60.0
 """Longest silence of a watch; a member says something every 15 s or so."""
@@ -37,10 +40,11 @@ class Found(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What a write left: the new entity tag, and whether the key held nothing before."""
+    """What a write left: the new entity tag, whether the key held nothing before, and the session token."""
 
     etag: str
     created: bool
+    session: str = ""
 
 
 class Item(NamedTuple):
@@ -61,11 +65,18 @@ class Client:
     """
 
     def __init__(
-        self, target: Target, answer_seconds_max: float = ANSWER_SECONDS_MAX, *, ephemeral: bool = False
+        self,
+        target: Target,
+        answer_seconds_max: float = ANSWER_SECONDS_MAX,
+        *,
+        ephemeral: bool = False,
+        waits: Waits = NO_WAITS,
     ) -> None:
+        """Speak to `target`; its answers may take `answer_seconds_max` beyond what they are to wait for."""
         self._target = target
+        self._waits = waits
         self._base = "/v1/ephemeral" if ephemeral else "/v1"
-        self._seconds_max = answer_seconds_max
+        self._seconds_max = answer_seconds_max + waits.seconds
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.UnixConnector(str(self._target.socket)) if self._target.socket else aiohttp.TCPConnector()
@@ -91,12 +102,12 @@ class Client:
         """Store `value`; it is durable on the member when this returns. `conditions` are header fields."""
         query = None if ttl is None else {"ttl": ttl}
         status, headers, _ = await self._ask("PUT", self._key(key), value, query, conditions)
-        return Stored(_etag(headers), created=status == 201)
+        return Stored(_etag(headers), created=status == 201, session=headers.get("Wavekv-Session", ""))
 
-    async def delete(self, key: str) -> str:
-        """Delete `key` and return the deletion's entity tag."""
+    async def delete(self, key: str) -> Stored:
+        """Delete `key` and return what that left."""
         _, headers, _ = await self._ask("DELETE", self._key(key))
-        return _etag(headers)
+        return Stored(_etag(headers), created=False, session=headers.get("Wavekv-Session", ""))
 
     async def explain(self, key: str) -> dict[str, Any]:
         """Return how `key` came to hold what it holds."""
@@ -105,11 +116,12 @@ class Client:
 
     async def events(self, query: Mapping[str, str]) -> AsyncIterator[Event]:
         """Yield the events of a watch until the member ends it."""
-        url = URL(f"http://{self._target.authority}{self._base}/watch").with_query(query)
+        url = URL(f"http://{self._target.authority}{self._base}/watch").with_query({**query, **self._waits.query})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._seconds_max, sock_read=SILENCE_SECONDS_MAX)
         reader = EventReader()
         try:
-            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+            headers = self._waits.headers
+            async with self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as response:
                 if response.status != 200:
                     raise refusal(response.status, await response.read())
                 if response.content_type != "text/event-stream":
@@ -124,7 +136,7 @@ class Client:
 
     async def status(self) -> dict[str, Any]:
         """Return the member's status."""
-        _, _, body = await self._ask("GET", "/v1/status")
+        _, _, body = await self._ask("GET", "/v1/status", waits=NO_WAITS)
         return self._object(body)
 
     async def items(
@@ -160,7 +172,11 @@ class Client:
         data: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        waits: Waits | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
+        waits = self._waits if waits is None else waits
+        query, headers = {**(query or {}), **waits.query}, {**(headers or {}), **waits.headers}
         url = URL(f"http://{self._target.authority}{path}", encoded=True)
         try:
             async with self._session.request(

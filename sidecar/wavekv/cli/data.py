@@ -14,10 +14,12 @@ from typing import Any
 import click
 
 from wavekv.cli.client import Client, Item
+from wavekv.cli.errors import RefusedByMember
 from wavekv.cli.records import expiry, json_line
 from wavekv.cli.target import Target, of_store, targeted
+from wavekv.cli.waiting import Waits, of_read, of_write
 from wavekv.config import Limits
-from wavekv.errors import PreconditionFailed, RefusedByMember, UsageError, ValueTooLarge
+from wavekv.errors import PreconditionFailed, UsageError, ValueTooLarge
 
 
 def as_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,14 +29,15 @@ def as_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("key")
+@of_read
 @as_json_option
 @of_store
 @targeted
-def get(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
+def get(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: Waits) -> None:
     """Print the value of KEY, byte for byte and without a newline; exit code 1 when there is none."""
 
     async def ask() -> None:
-        async with Client(target, ephemeral=ephemeral) as client:
+        async with Client(target, ephemeral=ephemeral, waits=waits) as client:
             found = await client.get(key)
         if as_json:
             click.echo(json_line(key, found.value, etag=found.etag, **expiry(found.expires_at)))
@@ -55,10 +58,12 @@ def get(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
     metavar="SECONDS",
     help="Expire after this many seconds, or `keep` the expiry that is there.  [default: never]",
 )
+@of_write
 @as_json_option
 @of_store
 @targeted
-def put(  # noqa: PLR0917 - one argument for each option
+def put(
+    *,
     target: Target,
     key: str,
     value: str | None,
@@ -68,6 +73,7 @@ def put(  # noqa: PLR0917 - one argument for each option
     ttl: str | None,
     as_json: bool,
     ephemeral: bool,
+    waits: Waits,
 ) -> None:
     """Store VALUE, the content of --file, or with - what comes on stdin; durable when the command returns."""
     content = _content(value, file)
@@ -76,7 +82,7 @@ def put(  # noqa: PLR0917 - one argument for each option
         conditions["If-Match"] = f'"{if_match}"'
 
     async def ask() -> None:
-        async with Client(target, ephemeral=ephemeral) as client:
+        async with Client(target, ephemeral=ephemeral, waits=waits) as client:
             try:
                 stored = await client.put(key, content, conditions, ttl)
             except RefusedByMember as error:
@@ -85,7 +91,7 @@ def put(  # noqa: PLR0917 - one argument for each option
                 detail = f"{visible(key)} holds a value already (etag {error.etag})"
                 raise RefusedByMember(error.answer_status, error.answer_code, detail, error.etag) from error
         if as_json:
-            click.echo(json.dumps({"key": key, "etag": stored.etag, "created": stored.created}, ensure_ascii=False))
+            click.echo(json.dumps({"key": key, **stored._asdict()}, ensure_ascii=False))
         else:
             click.echo(f"{'created' if stored.created else 'replaced'} {visible(key)} ({len(content)} bytes)")
 
@@ -116,17 +122,18 @@ def _read(value: str | None, file: Path | None, count_max: int) -> bytes:
 
 @click.command()
 @click.argument("key")
+@of_write
 @as_json_option
 @of_store
 @targeted
-def delete(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
+def delete(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: Waits) -> None:
     """Delete KEY; exit code 1 when there is none."""
 
     async def ask() -> None:
-        async with Client(target, ephemeral=ephemeral) as client:
-            etag = await client.delete(key)
+        async with Client(target, ephemeral=ephemeral, waits=waits) as client:
+            left = await client.delete(key)
         if as_json:
-            click.echo(json.dumps({"key": key, "etag": etag}, ensure_ascii=False))
+            click.echo(json.dumps({"key": key, "etag": left.etag, "session": left.session}, ensure_ascii=False))
         else:
             click.echo(f"deleted {visible(key)}")
 
@@ -139,6 +146,7 @@ def delete(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Entries at most.")
 @click.option("--all", "everything", is_flag=True, help="All of them, whatever the limit.")
 @click.option("--keys-only", is_flag=True, help="No values.")
+@of_read
 @as_json_option
 @of_store
 @targeted
@@ -152,6 +160,7 @@ def list_keys(
     keys_only: bool,
     as_json: bool,
     ephemeral: bool,
+    waits: Waits,
 ) -> None:
     """List entries in key order: a line each, key and value separated by a tab, or one JSON object a line."""
     wanted = None if everything else limit
@@ -159,7 +168,7 @@ def list_keys(
     async def ask() -> None:
         last: Item | None = None
         count = 0
-        async with Client(target, ephemeral=ephemeral) as client:
+        async with Client(target, ephemeral=ephemeral, waits=waits) as client:
             # One more than wanted tells whether the list goes on.
             async for item in client.items(prefix, after, None if wanted is None else wanted + 1, keys_only):
                 if count == wanted:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from wavekv.errors import MemberUnreachable
+from wavekv.cli.errors import MemberUnreachable
 
 _UNREAD_BYTES_MAX: Final = 16 << 20
 """Bytes of one event; the longest value has 6 MiB where JSON escapes all of it."""

@@ -9,8 +9,8 @@ import asyncio
 from typing import NamedTuple, Self, cast
 
 from wavekv.cli.client import ANSWER_SECONDS_MAX, unreachable
+from wavekv.cli.errors import MemberUnreachable
 from wavekv.cli.target import Target, key_path
-from wavekv.errors import MemberUnreachable
 
 HEAD_BYTES_MAX = 16 << 10
 """Longest head of an answer; over it, what answers is no member."""

@@ -23,11 +23,12 @@ from threading import Thread
 from zlib import crc32
 
 from wavekv.cli.client import refusal
+from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.http_wire import Answer, Wire, WireCut
 from wavekv.cli.import_ledger import ALREADY_THERE, EXPIRED, IMPORTED, SUPERSEDED, Ledger, Outcome
 from wavekv.cli.import_reader import Record, Refusal, Skipped, Unit
 from wavekv.cli.target import Target
-from wavekv.errors import MemberUnreachable, RefusedByMember, UsageError, WaveKVError
+from wavekv.errors import UsageError, WaveKVError
 
 STORED = (200, 201, 204)
 RECORDS_FAULT = (400, 409, 412, 413)

@@ -14,6 +14,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from wavekv.cli.client import Client
+from wavekv.cli.data import visible
 from wavekv.cli.target import Target, targeted
 
 
@@ -78,6 +79,10 @@ def _text(value: Any) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def _milliseconds(value: Any, factor: int, sign: str) -> str:
+    return f"{value * factor:{sign}.0f} ms" if isinstance(value, int | float) else "-"
+
+
 def _facts(answer: Mapping[str, Any]) -> Table:
     def said(*path: str) -> str:
         return _text(field(answer, *path))
@@ -95,6 +100,7 @@ def _facts(answer: Mapping[str, Any]) -> Table:
         "cluster": [said("cluster_id")],
         "phase": [said("phase"), *healing, f"up {duration(field(answer, 'uptime_seconds'))}"],
         "converged": [convergence(answer), *_since(answer)],
+        "clock": _clock(answer),
         "entries": [f"{said('store', 'live')} live", f"{said('store', 'entries')} held", sized("store", "bytes")],
         "ephemeral": [f"{said('ephemeral', 'live')} live", sized("ephemeral", "bytes")],
         "watches": [f"{said('watches', 'open')} open", f"{said('watches', 'cut')} cut as slow readers"],
@@ -111,7 +117,12 @@ def _facts(answer: Mapping[str, Any]) -> Table:
             f"damage: {_text(damage or 'none')}",
         ],
         "membership": [f"{_text(count)} members", f"epoch {said('membership', 'epoch')}"],
-        "refused": _counts(field(answer, "refused")),
+        "waiting": [
+            f"{said('waiting_writes')} writes for the disk",
+            f"{said('waiting', 'spreads')} for other members",
+            f"{said('waiting', 'sessions')} requests for their session",
+        ],
+        "refused": [*_counts(field(answer, "refused")), *_last_refused(answer)],
     }
     table = Table.grid(padding=(0, 2))
     for label, parts in rows.items():
@@ -141,6 +152,21 @@ def _since(answer: Mapping[str, Any]) -> list[str]:
     return [f"since {since}"] if since is not None else []
 
 
+def _clock(answer: Mapping[str, Any]) -> list[str]:
+    ahead_ms = field(answer, "clock", "ahead_of_peers_ms")
+    if not isinstance(ahead_ms, int):
+        return ["-"]
+    parts = [f"{abs(ahead_ms) / 1000:.1f} s {'behind' if ahead_ms < 0 else 'ahead of'} its peers' median"]
+    return [*parts, "too far: writes are refused"] if field(answer, "clock", "ahead") else parts
+
+
+def _last_refused(answer: Mapping[str, Any]) -> list[str]:
+    last = field(answer, "last_refused")
+    if not isinstance(last, Mapping):
+        return []
+    return [f"the last of {_text(field(last, 'sender') or None)}, key {visible(str(field(last, 'key')))}"]
+
+
 def _peer_table(answer: Mapping[str, Any]) -> list[Table]:
     peers = field(answer, "peers")
     if not isinstance(peers, list) or not peers:
@@ -157,4 +183,8 @@ def _peer_table(answer: Mapping[str, Any]) -> list[Table]:
             _text(field(peer, "behind")),
             _text(field(peer, "last_error")),
         )
-    return [table]
+    times = Table("peer", "a write arrives within", "its clock", title="Times")
+    for peer in peers:
+        arrives, skew = field(peer, "propagation_seconds"), field(peer, "clock_skew_ms")
+        times.add_row(_text(field(peer, "name")), _milliseconds(arrives, 1000, ""), _milliseconds(skew, 1, "+"))
+    return [table, times]

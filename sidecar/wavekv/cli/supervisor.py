@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from wavekv.cli.client import Client
+from wavekv.cli.errors import MemberFailed, MemberUnreachable, RefusedByMember
 from wavekv.cli.local_plan import HOST, MemberPlan, clean_environment
 from wavekv.cli.target import Target
-from wavekv.errors import DirectoryUnusable, MemberFailed, MemberUnreachable, RefusedByMember
+from wavekv.errors import DirectoryUnusable
 
 POLL_SECONDS = 0.2
 ASK_SECONDS = 1.0

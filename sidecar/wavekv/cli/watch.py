@@ -17,9 +17,11 @@ import click
 
 from wavekv.cli.client import Client
 from wavekv.cli.data import as_json_option, visible, visible_value
+from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.events import Event
 from wavekv.cli.target import Target, of_store, targeted
-from wavekv.errors import MemberUnreachable, RefusedByMember, UsageError
+from wavekv.cli.waiting import Waits, of_read
+from wavekv.errors import UsageError
 
 _PAUSE_SECONDS: Final = 0.5
 _PAUSE_SECONDS_MAX: Final = 10.0
@@ -32,11 +34,19 @@ _ENDS: Final = frozenset({"stopping", "slow_reader"})
 @click.option("--prefix", help="Keys that begin with this; without --prefix and --key: all.")
 @click.option("--key", help="This key alone.")
 @click.option("--since", metavar="TOKEN", help="Resume behind the event with this token, as --json shows it.")
+@of_read
 @as_json_option
 @of_store
 @targeted
 def watch(
-    *, target: Target, prefix: str | None, key: str | None, since: str | None, as_json: bool, ephemeral: bool
+    *,
+    target: Target,
+    prefix: str | None,
+    key: str | None,
+    since: str | None,
+    as_json: bool,
+    ephemeral: bool,
+    waits: Waits,
 ) -> None:
     """Print what is held, then each change as it happens, a line each, until interrupted."""
     if prefix is not None and key is not None:
@@ -44,7 +54,7 @@ def watch(
     query = {"key": key} if key is not None else {"prefix": prefix or ""}
 
     async def follow() -> None:
-        async with Client(target, ephemeral=ephemeral) as client:
+        async with Client(target, ephemeral=ephemeral, waits=waits) as client:
             await Follower(client, query, since, partial(show_event, as_json), asyncio.sleep).run()
 
     asyncio.run(follow())
@@ -145,14 +155,15 @@ def _remark(text: str) -> None:
 
 @click.command()
 @click.argument("key")
+@of_read
 @as_json_option
 @of_store
 @targeted
-def explain(target: Target, key: str, as_json: bool, ephemeral: bool) -> None:
+def explain(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: Waits) -> None:
     """Show how KEY came to hold what it holds: the winner, known losers, and who covers it."""
 
     async def ask() -> None:
-        async with Client(target, ephemeral=ephemeral) as client:
+        async with Client(target, ephemeral=ephemeral, waits=waits) as client:
             found = await client.explain(key)
         click.echo(json.dumps(found, ensure_ascii=False, indent=None if as_json else 2))
 

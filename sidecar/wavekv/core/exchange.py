@@ -24,8 +24,8 @@ from wavekv.core.types import I64_MIN, Dot, Entry
 from wavekv.errors import BadEnvelope
 
 
-def _greeting(replica: Replica, now_ms: int) -> dict[str, object]:
-    """Return the fields that every message of this member carries."""
+def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[str, object]:
+    """Return what every message of this member carries; the names of an epoch only for who may not know it."""
     identity, membership = replica.identity, replica.membership
     epoch = membership.epoch
     return {
@@ -33,17 +33,17 @@ def _greeting(replica: Replica, now_ms: int) -> dict[str, object]:
         "sender_uuid": identity.uuid,
         "name": identity.name,
         "inc": identity.inc,
-        "healing": replica.healing,
+        "healing": not replica.trusted,
         "now_ms": now_ms,
         "cluster_id": membership.cluster_id,
         "epoch": epoch.number if epoch else None,
-        "members": epoch.members if epoch else None,
+        "members": epoch.members if epoch and (epoch_known or 0) < epoch.number else None,
     }
 
 
-def envelope(replica: Replica, now_ms: int, **fields: object) -> Envelope:
-    """Return a message of this member with the given fields."""
-    return Envelope(**_greeting(replica, now_ms), **fields)  # type: ignore[arg-type]
+def envelope(replica: Replica, now_ms: int, epoch_known: int | None = None, **fields: object) -> Envelope:
+    """Return a message of this member with the given fields; `epoch_known`: the newest epoch the receiver told of."""
+    return Envelope(**_greeting(replica, now_ms, epoch_known), **fields)  # type: ignore[arg-type]
 
 
 class Round:
@@ -92,6 +92,7 @@ class Round:
         return envelope(
             self._replica,
             now_ms,
+            epoch_known=self._report.epoch if self._report else None,
             acks=self._acks,
             dots=self._dots,
             entries=entries,
@@ -213,13 +214,16 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     if cursor is not None:
         position = store.position if request.resume_from is None else request.page_pos
         page = Page(cursor, last=False)
-        return envelope(replica, now_ms, entries=entries, page=page, acks=acks, dots=dots, page_pos=position)
+        return envelope(
+            replica, now_ms, request.epoch, entries=entries, page=page, acks=acks, dots=dots, page_pos=position
+        )
     late: list[Entry] | None = []
     if request.resume_from is not None and request.page_pos is not None:
         late = changed_behind(store, theirs, request.resume_from, request.page_pos, replica.limits)
     return envelope(
         replica,
         now_ms,
+        request.epoch,
         entries=entries + tuple(late or ()),
         acks=acks,
         dots=dots,
@@ -245,9 +249,12 @@ def _answer_list(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     )
 
 
-def push_message(replica: Replica, entries: tuple[Entry, ...], carried: dict[int, Ranges], now_ms: int) -> Envelope:
-    """Return a push of `entries`; `carried` names sequences that these entries stand for without a gap."""
-    return envelope(replica, now_ms, entries=entries, dots=carried, push_only=True)
+def push_message(
+    replica: Replica, entries: tuple[Entry, ...], carried: dict[int, Ranges], now_ms: int, to: str = ""
+) -> Envelope:
+    """Return a push of `entries` to `to`; `carried` names sequences that these entries stand for without a gap."""
+    known = replica.reports.of(to)
+    return envelope(replica, now_ms, known.epoch if known else None, entries=entries, dots=carried, push_only=True)
 
 
 def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
@@ -263,10 +270,19 @@ def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
     return merged
 
 
-def report(replica: Replica, now_ms: int) -> Envelope:
+def report(replica: Replica, now_ms: int, epoch_known: int | None = None) -> Envelope:
     """Return this member's durable context, the answer to a push."""
     context = replica.store.context
-    return envelope(replica, now_ms, acks=dict(context.acks), dots=context.dots(), push_only=True)
+    return envelope(replica, now_ms, epoch_known, acks=dict(context.acks), dots=context.dots(), push_only=True)
+
+
+def receipt(replica: Replica, now_ms: int, epoch_known: int | None = None) -> Envelope:
+    """Return the short answer to a push: what it carried is durable here.
+
+    It has no context. That of a large cluster has thousands of bytes, and a part of one, such as the dots just taken,
+    would pass for a whole report: who covers a delete is believed to cover all that it superseded (R5).
+    """
+    return envelope(replica, now_ms, epoch_known, push_only=True)
 
 
 def hear_report(replica: Replica, message: Envelope, now_ms: int) -> str:

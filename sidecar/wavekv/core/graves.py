@@ -76,14 +76,27 @@ class Graves:
             while heap and len(taken) < count_max:
                 seq, key = heap[0]
                 if self._lies(origin, seq, key):
-                    if not covered(origin, seq):
+                    if self._waits_for_a_clock(key, clock_ms):
+                        heappush(self._expired, (expiry_of(self._packed[key]), key))
+                    elif covered(origin, seq):
+                        taken.append(key)
+                    else:
                         break
-                    taken.append(key)
                 heappop(heap)
                 self._items -= 1
             if not heap:
                 del self._heaps[origin]
         return taken
+
+    def _waits_for_a_clock(self, key: str, clock_ms: int) -> bool:
+        """Tell whether an expired value has to wait again: for a member that was not there when it was judged."""
+        held = self._packed[key]
+        return bool(held[KIND_AT] & HAS_VALUE) and expiry_of(held) > clock_ms
+
+    def tombstones(self) -> list[str]:
+        """Return the keys that hold one, in no order."""
+        keys = {key: None for heap in self._heaps.values() for _, key in heap}
+        return [key for key in keys if key in self._packed and not self._packed[key][KIND_AT] & HAS_VALUE]
 
     def oldest(self) -> Iterator[tuple[str, bytes]]:
         """Yield for each origin the held delete that waits in front, and the expired entry that does, with its key."""

@@ -8,11 +8,16 @@ apart; adopting waits for the last one (`exchange`).
 
 Which buckets: while healing all that differ. Otherwise those that went on differing by the very same sum although both
 sides cover the same: what expires is collected here a moment earlier than there, and is not worth a list.
+
+The digest is over values, so a healing member asks about its tombstones one by one, before the ranges, in a list that
+is about no bucket. An old one would hide that a later delete is covered: a late copy of the value between the two would
+beat it, and a new write would rank above it alone.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wavekv.config import Limits
 from wavekv.core.context import Context
@@ -51,7 +56,7 @@ def mask_of(buckets: Iterable[int]) -> int:
 def differing(store: Store, theirs: tuple[int, ...] | None) -> int | None:
     """Return the mask of buckets that differ from `theirs`; None: one of the two cannot tell yet."""
     mine = store.digest()
-    if mine is None or theirs is None or len(theirs) != BUCKETS:
+    if mine is None or not store.surveyed or theirs is None or len(theirs) != BUCKETS:
         return None
     return mask_of(differences(mine, theirs))
 
@@ -88,8 +93,7 @@ def list_range(store: Store, wanted: Range, limits: Limits) -> tuple[Range, tupl
         if wanted.upto is not None and key > wanted.upto:
             break
         if wanted.buckets >> bucket_of(key) & 1:
-            timestamp, seq, origin, _ = unpack_facts(packed)
-            listed.append(Listed(key, timestamp, origin, seq))
+            listed.append(_listed(key, packed))
             size += key_bytes(key) + _LISTED_BYTES
         if scanned >= limits.page_entries_max or size >= limits.page_bytes_max:
             return wanted._replace(upto=key), tuple(listed)
@@ -100,7 +104,7 @@ def answer_list(store: Store, request: Envelope, limits: Limits) -> tuple[Range,
     """Return the answered part of a listed range, what is held there, and what of it is newer than in the request."""
     assert request.listed is not None
     asked = Range(request.listed_of or 0, request.listed_after, request.listed_upto)
-    part, held = list_range(store, asked, limits)
+    part, held = list_range(store, asked, limits) if asked.buckets else (asked, _held_of(store, request.listed))
     newer: list[Entry] = []
     size = 0
     for theirs in sorted(request.listed):
@@ -119,6 +123,15 @@ def answer_list(store: Store, request: Envelope, limits: Limits) -> tuple[Range,
             held = tuple(one for one in held if one.key <= theirs.key)
             break
     return part, held, newer
+
+
+def _listed(key: str, packed: bytes) -> Listed:
+    timestamp, seq, origin, _ = unpack_facts(packed)
+    return Listed(key, timestamp, origin, seq)
+
+
+def _held_of(store: Store, asked: Iterable[Listed]) -> tuple[Listed, ...]:
+    return tuple(_listed(one.key, store.packed[one.key]) for one in asked if one.key in store.packed)
 
 
 def check_answer(asked: Range, answer: Envelope) -> Range:
@@ -153,7 +166,7 @@ class Repaired:
 
 
 class Repair:
-    """The requester's side: one range after the other until the last key.
+    """The requester's side: its tombstones, then one range after the other until the last key.
 
     `whole` says that all could be judged so far; else nothing may be adopted.
     """
@@ -164,23 +177,50 @@ class Repair:
         self._asked = Range(buckets or 0, None, None)
         self._decided = buckets is not None
         self._began_at: int | None = None
+        self._single: list[str] = []
+        """Tombstones still to be asked about, one by one."""
+        self._chunk: list[str] = []
+        """The last of them, which the last request named, in order."""
+        self._buckets = buckets or 0
         self.whole = True
         self.done = False
         self.result = Repaired()
 
-    def request(self, theirs: tuple[int, ...] | None) -> dict[str, object]:
+    def request(self, theirs: tuple[int, ...] | None) -> dict[str, Any]:
         """Return the fields of the next request; `theirs` is the responder's digest."""
         store = self._replica.store
         if self._began_at is None:
             self._began_at = store.position
         if not self._decided:
-            buckets = differing(store, theirs)
-            self.whole = buckets is not None
-            self._asked, self._decided = Range(buckets or 0, None, None), True
-        rest = self._asked._replace(upto=None)
-        self._asked, listed = list_range(store, rest, self._replica.limits) if rest.buckets else (rest, ())
-        after, upto = self._asked.after, self._asked.upto
-        return {"listed": listed, "listed_of": rest.buckets, "listed_after": after, "listed_upto": upto}
+            self._decide(differing(store, theirs))
+        listed: tuple[Listed, ...] = ()
+        self._chunk = self._last_single()
+        if self._chunk:
+            self._asked = Range(0, None, None)
+            listed = tuple(_listed(key, store.packed[key]) for key in self._chunk if key in store.packed)
+        elif self._buckets:
+            rest = Range(self._buckets, self._asked.after, None)
+            self._asked, listed = list_range(store, rest, self._replica.limits)
+        else:
+            self._asked = Range(0, None, None)
+        buckets, after, upto = self._asked
+        return {"listed": listed, "listed_of": buckets, "listed_after": after, "listed_upto": upto}
+
+    def _last_single(self) -> list[str]:
+        """Return the last tombstones to be asked about, in order, as many as a page holds; one at least."""
+        limits = self._replica.limits
+        chunk: list[str] = []
+        size = 0
+        for key in reversed(self._single):
+            size += key_bytes(key) + _LISTED_BYTES
+            if chunk and (len(chunk) == limits.page_entries_max or size > limits.page_bytes_max):
+                break
+            chunk.append(key)
+        return sorted(chunk)
+
+    def _decide(self, buckets: int | None) -> None:
+        self._decided, self.whole, self._buckets = True, buckets is not None, buckets or 0
+        self._single = self._replica.store.graves.tombstones() if self.whole else []
 
     def receive(self, answer: Envelope) -> None:
         """Compare what is held with the list in `answer`, whose entries were merged, and stage what is to be dropped.
@@ -191,21 +231,34 @@ class Repair:
         if answer.listed is None:
             raise BadEnvelope("the answer to a list has none; the peer may be of an older version")
         part = check_answer(self._asked, answer)
-        self._compare(part, answer)
-        self._asked = Range(part.buckets, part.upto, None)
-        self.done = part.upto is None
+        if part.buckets:
+            self._compare(self._held_in(part), answer)
+            self._asked = Range(part.buckets, part.upto, None)
+            self.done = part.upto is None
+            return
+        judged = len(self._chunk) if part.upto is None else bisect_right(self._chunk, part.upto)
+        self._compare(self._chunk[:judged], answer)
+        del self._single[len(self._single) - len(self._chunk) :]
+        self._single += self._chunk[judged:]
+        self.done = not (self._single or self._buckets)
 
-    def _compare(self, part: Range, answer: Envelope) -> None:
-        """Drop what is held in `part`, is not in the list, and is covered by its sender (R6)."""
+    def _held_in(self, part: Range) -> Iterator[str]:
+        for key, _ in self._replica.store.behind(part.after):
+            if part.upto is not None and key > part.upto:
+                break
+            if part.buckets >> bucket_of(key) & 1:
+                yield key
+
+    def _compare(self, keys: Iterable[str], answer: Envelope) -> None:
+        """Drop those of `keys` that are held, not in the list, and covered by its sender (R6)."""
         replica = self._replica
         theirs = {listed.key for listed in answer.listed or ()}
         context = Context(answer.acks, answer.dots)
         stale: list[str] = []
         alone: list[str] = []
-        for key, packed in replica.store.behind(part.after) if part.buckets else ():
-            if part.upto is not None and key > part.upto:
-                break
-            if key not in theirs and part.buckets >> bucket_of(key) & 1:
+        for key in keys:
+            packed = replica.store.packed.get(key)
+            if packed is not None and key not in theirs:
                 (stale if context.covers(*dot_of(packed)) else alone).append(key)
         dropped = [key for key in stale if not replica.moves(key)]
         self.whole &= len(dropped) == len(stale)

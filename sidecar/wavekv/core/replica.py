@@ -37,21 +37,18 @@ from wavekv.core.ops import (
 from wavekv.core.planning import Planned, decide
 from wavekv.core.reports import Reports
 from wavekv.core.staging import Staging
-from wavekv.core.steps import Group, Merged, Staged, StagedBatch
+from wavekv.core.steps import Group, Merged, Refusal, Staged, StagedBatch
 from wavekv.core.store import Store
 from wavekv.core.types import U32_MAX, Entry, beats
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import (
     CratePeers,
     DiskFull,
-    Draining,
     KeyNotFound,
     PreconditionFailed,
-    Removed,
     Starting,
-    Stopping,
-    Superseded,
     TooManyWaiting,
+    UnavailableError,
 )
 
 CARRIED_SPAN_MAX = 65_536
@@ -70,15 +67,14 @@ class Replica:
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
-        self.writable: Starting | Draining | Removed | Stopping | Superseded | None = Starting(
-            "the member has not joined its peers yet; try again"
-        )
+        self.writable: UnavailableError | None = Starting("the member has not joined its peers yet; try again")
         """Why local writes are refused; None: they are accepted."""
         self.full: DiskFull | None = None
         """Why values are refused, local and merged ones; deletes are not."""
         self.refused: Counter[str] = Counter()
         self.collected = 0
         """Deletes forgotten since this process started."""
+        self.last_refusal: Refusal | None = None
         self._rng = rng
         self._ticket = 0
         self._in_flight: Group | None = None
@@ -115,6 +111,11 @@ class Replica:
     def last_ticket(self) -> int:
         """The ticket of the newest step."""
         return self._ticket
+
+    @property
+    def trusted(self) -> bool:
+        """Tell whether this volume has healed, durably: what it shows others is durable too (I4)."""
+        return not self.healing and not self.store.process.healing
 
     @property
     def _covered(self) -> Context:
@@ -337,19 +338,20 @@ class Replica:
             code = self._refusal(entry, held, now_ms, pushed)
             if code is not None:
                 merged.refused[code] += 1
+                self.last_refusal = Refusal(code, entry.key, entry.timestamp, sender, now_ms)
             elif held is not None and beats(entry, held):
                 if self._unknown_to(sender, held):
                     self._losses.append((held, entry, now_ms))
                 self._stage_entry(entry, held)
-                merged.stored += 1
+                self._note_stored(merged, entry, pushed)
             elif held is None and self._dot_of_another_key(entry):
                 self._stage_entry(entry, None)
-                merged.stored += 1
+                self._note_stored(merged, entry, pushed)
             elif self._covered.covers(entry.origin, entry.seq):
                 continue
             elif held is None:
                 self._stage_entry(entry, None)
-                merged.stored += 1
+                self._note_stored(merged, entry, pushed)
             else:
                 losers.add_range(entry.origin, entry.seq, entry.seq)
                 self._covered.add(entry.origin, entry.seq)
@@ -359,6 +361,12 @@ class Replica:
         self.refused.update(merged.refused)
         merged.ticket = self._ticket
         return merged
+
+    @staticmethod
+    def _note_stored(merged: Merged, entry: Entry, pushed: bool) -> None:
+        merged.stored += 1
+        if pushed:
+            merged.news.append(entry)
 
     def _unknown_to(self, sender: str, held: Entry) -> bool:
         """A write of this process that the sender has not reported: who overwrote it cannot have seen it."""

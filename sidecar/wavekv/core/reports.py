@@ -37,6 +37,7 @@ class Report:
     clock_ms: int | None = None
     buckets: tuple[int, ...] | None = None
     healing: bool = False
+    epoch: int | None = None
     order: int = 0
     included: Included | None = None
     suspects: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -137,7 +138,7 @@ class Reports:
         else:
             held.join(message)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
-        held.buckets = message.buckets
+        held.buckets, held.epoch = message.buckets, message.epoch
         self.count += 1
         held.order = self.count
         self._by_name[name] = held

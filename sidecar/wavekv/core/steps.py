@@ -49,10 +49,22 @@ class StagedBatch(NamedTuple):
     writes: list[Staged | None]
 
 
+class Refusal(NamedTuple):
+    """An entry that was refused on merge: why, of which key and stamp (ms), by whom it was sent, and when (ms)."""
+
+    code: str
+    key: str
+    timestamp: int
+    sender: str
+    seen_ms: int
+
+
 @dataclass(slots=True)
 class Merged:
     """What became of another member's entries; they are safe once `ticket` is durable."""
 
     ticket: int = 0
     stored: int = 0
+    news: list[Entry] = field(default_factory=list)
+    """Of a push, what won: worth telling others."""
     refused: Counter[str] = field(default_factory=Counter)

@@ -35,6 +35,10 @@ PROCESSES_REMEMBERED: int = 256
 """Process starts whose place in the log is known; a watch's token of an older one has expired."""
 
 
+_BURIED_PER_SETTLED: int = 10
+"""Looking for a tombstone costs a tenth of what the digest of a value does."""
+
+
 class Page(NamedTuple):
     """Live entries in key order, and whether more follow."""
 
@@ -185,7 +189,7 @@ class Store:
         tombstones are looked for, or else one block of the order by dot whose keys are to be fetched.
         """
         if not self._unsettled and self._unburied:
-            self._bury(count_max)
+            self._bury(_BURIED_PER_SETTLED * count_max)
             return True
         if not self._unsettled:
             while self._unfetched and not self._unfetched[-1].fetch():
@@ -343,6 +347,11 @@ class Store:
         for key in due:
             self.graves.expire(key)
         return due
+
+    @property
+    def surveyed(self) -> bool:
+        """Tell whether digest and graves speak of all that is held; a start leaves both to `settle`."""
+        return not (self._unsettled or self._unburied)
 
     def passed(self, key: str) -> bool:
         """Tell whether `take_expired` has told of the entry that `key` holds."""

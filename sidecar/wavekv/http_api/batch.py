@@ -8,6 +8,7 @@ from aiohttp import web
 
 from wavekv.config import Limits
 from wavekv.core.condition import ALWAYS, ANY, Condition
+from wavekv.core.session import dots_of
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import BatchTooLarge, InvalidBody, InvalidCondition, InvalidParameter, ValueTooLarge
 from wavekv.http_api.calls import Call
@@ -15,6 +16,7 @@ from wavekv.http_api.conditions import TAGS_MAX, bare_tag
 from wavekv.http_api.document import answer, as_object, read_document
 from wavekv.http_api.expiry import expiry_of_number
 from wavekv.http_api.listing import key_in
+from wavekv.http_api.waiting import Spreading
 from wavekv.ports import Written
 
 _CONDITIONS: Final = ("if_match", "if_none_match")
@@ -28,6 +30,21 @@ _ELEMENTS_MAX: Final = 2 * TAGS_MAX + 16
 
 async def batch(call: Call) -> web.Response:
     """Answer once all operations are durable together."""
+    spreading = Spreading(call)
+    writes = await _writes(call)
+    with spreading:
+        results = await call.store.batch(writes)
+        answers = [_result(written, isinstance(one, Delete)) for written, one in zip(results, writes, strict=True)]
+        dots = dots_of(written.entry for written in results if written is not None)
+        del writes, results  # thousands may wait for other members, and must not hold their values (G9)
+        session = await spreading.reached(dots)
+    response = answer(call.request, {"results": answers})
+    response.headers.update(session)
+    return response
+
+
+async def _writes(call: Call) -> list[Put | Delete]:
+    """Return the operations in the body, in the order asked."""
     limits = call.shared.limits
     items_max = max(limits.batch_operations_max, TAGS_MAX) + 1  # one more, for the refusal to be in our words
     elements_max = items_max * _ELEMENTS_MAX
@@ -38,10 +55,7 @@ async def batch(call: Call) -> web.Response:
     if len(operations) > limits.batch_operations_max:
         raise BatchTooLarge(f"the batch has {len(operations)} operations; at most {limits.batch_operations_max}")
     reader = _Reader(limits, call.shared.clock.now_ms(), binary=document.binary)
-    results = await call.store.batch([reader.write(found, place) for place, found in enumerate(operations)])
-    deletes = [operation["op"] == "delete" for operation in operations]
-    answers = [_result(written, deleted) for written, deleted in zip(results, deletes, strict=True)]
-    return answer(call.request, {"results": answers})
+    return [reader.write(found, place) for place, found in enumerate(operations)]
 
 
 def _result(written: Written | None, deleted: bool) -> dict[str, Any]:

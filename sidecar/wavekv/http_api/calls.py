@@ -25,13 +25,22 @@ class Shared:
 
 
 class Call(NamedTuple):
-    """One request. `escaped_key` is as the client wrote it, `given` are the parameters, of known names only."""
+    """One request. `escaped_key` is as the client wrote it, `given` are the parameters, of known names only.
+
+    `ends_at` is the monotonic second until which it may wait for other members.
+    """
 
     request: web.BaseRequest
     store: KeyValues
     escaped_key: str
     given: Mapping[str, str]
     shared: Shared
+    ends_at: float
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the request may still wait for other members; below 0: no longer."""
+        return self.ends_at - self.shared.clock.monotonic()
 
     @property
     def key(self) -> str:

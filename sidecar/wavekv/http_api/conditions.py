@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 
 from wavekv.core.condition import ALWAYS, ANY, Condition
 from wavekv.core.types import Entry
-from wavekv.errors import InvalidCondition, PreconditionFailed
+from wavekv.errors import DurabilityTimeout, InvalidCondition, PreconditionFailed
 
 _TAG: Final = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
 TAGS_MAX: Final = 100
@@ -59,7 +59,7 @@ def _tags(request: web.BaseRequest, name: str, *, weak: bool) -> tuple[str, ...]
     return tuple(match[2] for match in matches if match is not None and (weak or match[1] is None))
 
 
-def with_etag(response: web.Response, error: PreconditionFailed) -> web.Response:
+def with_etag(response: web.Response, error: PreconditionFailed | DurabilityTimeout) -> web.Response:
     """Return the refusal with the tag of the value that is there, for the client to try again with."""
     if error.etag is not None:
         response.headers[hdrs.ETAG] = f'"{error.etag}"'

@@ -21,6 +21,7 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
 
 from wavekv.config import Limits
+from wavekv.core.session import dots_of, token_of
 from wavekv.core.types import Entry
 from wavekv.errors import InvalidKey, KeyNotFound, WaveKVError
 from wavekv.http_api.expiry import expiry_headers
@@ -35,6 +36,9 @@ _KEY_TARGET: Final = re.compile(rb"/v1/(ephemeral/)?kv/([A-Za-z0-9\-._~!$&'()*+,
 _HEADER: Final = re.compile(rb"([A-Za-z0-9-]+): ?([ -~]*)")
 _PLAIN: Final = frozenset({b"user-agent", b"accept", b"accept-encoding", b"content-type", b"connection"})
 """Headers that change nothing about a GET or PUT of a key; any other makes the request a slow one."""
+
+SESSION: Final = "Wavekv-Session"
+"""The header of a session: a token in the answer to a write, tokens to wait for in a request (R13)."""
 
 _MEMO_MAX: Final = 1024
 _MEMO_BYTES_MAX: Final = 1024
@@ -121,6 +125,8 @@ class FastConnection(web.RequestHandler):
         self._closing_after = False
         self.guarded = True
         """Whether a web page could have opened this connection (`guard`)."""
+        self.waiting: asyncio.Future[Any] | None = None
+        """What a request waits for beyond this member's disk; it ends with the connection."""
 
     # ---- what the loop and aiohttp call ----------------------------------------------------------------------------
 
@@ -139,6 +145,16 @@ class FastConnection(web.RequestHandler):
                 self.transport.pause_reading()
         elif not (self._clean and data and self._take(data)):
             super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what a request waits for."""
+        self.end_wait()
+        super().connection_lost(exc)
+
+    def end_wait(self) -> None:
+        """Wait for other members no longer."""
+        if self.waiting is not None:
+            self.waiting.cancel()
 
     def close(self) -> None:
         """Close once the write under way is answered."""
@@ -223,7 +239,8 @@ class FastConnection(web.RequestHandler):
         started = self._fast.clock.monotonic()
         try:
             written = await store.put(key, value)
-            result, response = "ok", _response(201 if written.created else 200, _etag(written.entry), b"")
+            headers = f"{_etag(written.entry)}{SESSION}: {token_of(dots_of((written.entry,)))}\r\n"
+            result, response = "ok", _response(201 if written.created else 200, headers, b"")
         except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
             result, response = _refusal_of(error)
         self._writing = None

@@ -7,6 +7,7 @@ from typing import Any, Final
 from wavekv import __version__
 from wavekv.config import Limits
 from wavekv.http_api.document import JSON, MSGPACK
+from wavekv.http_api.fast import SESSION
 from wavekv.http_api.routes import ALWAYS, KEYED, Operation
 
 _PROBLEM: Final = "application/problem+json"
@@ -21,6 +22,9 @@ _ABOUT: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "keys_only": ("No values.", {"type": "string", "enum": ["true", "1", "false", "0"]}),
     "key": ("This key alone; excludes prefix.", _TEXT),
     "since": ("Resume behind the event of this id.", _TEXT),
+    "durability": ("Answer once this many members hold it durably, this one included, or all; 1 by default.", _TEXT),
+    "timeout": ("Seconds, up to 3 decimals, to wait at most for a session and for other members.", _TEXT),
+    "Wavekv-Session": ("What writes answered, joined by commas: wait until this member covers those writes.", _TEXT),
     "If-Match": ("Entity tags one of which has to be there, or *.", _TEXT),
     "If-None-Match": ("Entity tags none of which may be there, or *.", _TEXT),
     "Last-Event-ID": ("Resume behind the event of this id; beats since.", _TEXT),
@@ -39,10 +43,11 @@ _MEANS: Final = {
     412: "A condition does not hold.",
     413: "Too large.",
     415: "Neither JSON nor msgpack.",
-    429: "Too many writes wait.",
+    429: "Too many wait.",
     500: "An error of the member.",
-    501: "An option that this version lacks.",
+    501: "An option that this route lacks.",
     503: "Not now.",
+    504: "Not covered, or not durable on enough members, in time; it says how far it got, and a write stays.",
     507: "No room.",
 }
 
@@ -88,6 +93,9 @@ def _parameter(name: str, place: str, limits: Limits) -> dict[str, Any]:
 
 def _response(status: int, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"description": _MEANS[status]}
+    if status in {200, 201} and operation.kind in _WRITES:
+        about = "The session token of what was written; none where a batch wrote nothing."
+        described["headers"] = {SESSION: {"description": about, "schema": _TEXT}}
     if status >= 400 and operation.kind != "head":
         described["content"] = {_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     elif status == 200 and operation.kind == "get":
@@ -101,6 +109,7 @@ def _response(status: int, operation: Operation) -> dict[str, Any]:
     return described
 
 
+_WRITES: Final = frozenset({"put", "delete", "batch"})
 _NEGOTIATED: Final = frozenset({"list", "batch", "multi_get", "explain"})
 
 
@@ -115,6 +124,8 @@ def _schemas(limits: Limits) -> dict[str, Any]:
     problem = _object(["type", "title", "status", "code", "detail"])
     problem["properties"] = dict.fromkeys(("type", "title", "code", "detail"), _TEXT)
     problem["properties"] |= {"status": {"type": "integer"}, "operation": {"type": "integer"}}
+    problem["properties"] |= {"covered": _TEXT, "missing": _TEXT}
+    problem["properties"] |= {"durable_on": {"type": "array", "items": _TEXT}}
     return {
         "Batch": _object(["operations"], operations={**operations, "maxItems": limits.batch_operations_max}),
         "MultiGet": _object(["keys"], keys=keys),

@@ -11,7 +11,9 @@ from aiohttp import web
 
 from wavekv.http_api import batch, keys, listing, watching
 from wavekv.http_api.calls import Call
+from wavekv.http_api.fast import SESSION
 from wavekv.http_api.streams import EventStream
+from wavekv.http_api.waiting import DURABILITY, TIMEOUT
 
 Answer = web.Response | EventStream
 Serve = Callable[[Call], Awaitable[Answer]]
@@ -22,7 +24,9 @@ KEYED: Final = "{key}"
 
 ALWAYS: Final = (400, 403, 500, 501)
 """Statuses that any operation may answer: malformed, of a foreign origin, an error of ours, an option it lacks."""
-_WRITE: Final = (429, 503, 507)
+_READ: Final = (429, 504)
+"""Beyond these, of any read that waits for a session."""
+_WRITE: Final = (*_READ, 503, 507)
 
 
 class Operation(NamedTuple):
@@ -37,18 +41,22 @@ class Operation(NamedTuple):
     body: str | None = None
 
 
-_CONDITIONS: Final = ("If-Match", "If-None-Match")
+_CONDITIONS: Final = ("If-Match", "If-None-Match", SESSION)
+_WAITS: Final = (TIMEOUT,)
+_SPREADS: Final = (DURABILITY, TIMEOUT)
 
 OF_STORE: Final[Mapping[str, Mapping[str, Operation]]] = {
     "/kv/{key}": {
-        "GET": Operation("get", "The value of a key.", keys.get, (200, 304, 404, 412), headers=_CONDITIONS),
-        "HEAD": Operation("head", "As GET, without the value.", keys.get, (200, 304, 404, 412), headers=_CONDITIONS),
+        "GET": Operation("get", "The value of a key.", keys.get, (200, 304, 404, 412, *_READ), _WAITS, _CONDITIONS),
+        "HEAD": Operation(
+            "head", "As GET, without the value.", keys.get, (200, 304, 404, 412, *_READ), _WAITS, _CONDITIONS
+        ),
         "PUT": Operation(
             "put",
             "Store a value; answered once it is durable.",
             keys.put,
             (200, 201, 409, 412, 413, *_WRITE),
-            ("ttl",),
+            ("ttl", *_SPREADS),
             _CONDITIONS,
             "Value",
         ),
@@ -57,11 +65,19 @@ OF_STORE: Final[Mapping[str, Mapping[str, Operation]]] = {
             "Delete a key; answered once it is durable.",
             keys.delete,
             (200, 404, 412, *_WRITE),
-            headers=_CONDITIONS,
+            _SPREADS,
+            _CONDITIONS,
         ),
     },
     "/kv": {
-        "GET": Operation("list", "One page in key order.", listing.list_entries, (200,), listing.PARAMETERS),
+        "GET": Operation(
+            "list",
+            "One page in key order.",
+            listing.list_entries,
+            (200, *_READ),
+            (*listing.PARAMETERS, *_WAITS),
+            (SESSION,),
+        ),
     },
     "/batch": {
         "POST": Operation(
@@ -69,24 +85,35 @@ OF_STORE: Final[Mapping[str, Mapping[str, Operation]]] = {
             "Puts and deletes: all of them or none on this member, durable together.",
             batch.batch,
             (200, 409, 412, 413, 415, *_WRITE),
-            body="Batch",
+            _SPREADS,
+            (SESSION,),
+            "Batch",
         ),
     },
     "/multi-get": {
-        "POST": Operation("multi_get", "Several keys.", listing.multi_get, (200, 413, 415), body="MultiGet"),
+        "POST": Operation(
+            "multi_get", "Several keys.", listing.multi_get, (200, 413, 415, *_READ), _WAITS, (SESSION,), "MultiGet"
+        ),
     },
     "/watch": {
         "GET": Operation(
             "watch",
             "Server-Sent Events: what is held, then each change.",
             watching.watch,
-            (200, 410, 503),
-            watching.PARAMETERS,
-            (watching.LAST_EVENT_ID,),
+            (200, 410, 503, *_READ),
+            (*watching.PARAMETERS, *_WAITS),
+            (watching.LAST_EVENT_ID, SESSION),
         ),
     },
     "/explain/{key}": {
-        "GET": Operation("explain", "How a key came to hold what it holds.", keys.explain, (200,)),
+        "GET": Operation(
+            "explain",
+            "How a key came to hold what it holds.",
+            keys.explain,
+            (200, *_READ),
+            _WAITS,
+            (SESSION,),
+        ),
     },
 }
 """The routes of a store, behind its prefix."""

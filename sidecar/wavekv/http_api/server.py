@@ -16,6 +16,7 @@ from aiohttp import web
 
 from wavekv.config import Limits
 from wavekv.errors import (
+    DurabilityTimeout,
     MalformedHttp,
     MethodNotAllowed,
     NotImplementedHere,
@@ -29,11 +30,12 @@ from wavekv.http_api.body import TOO_LARGE
 from wavekv.http_api.calls import Call, Shared
 from wavekv.http_api.conditions import with_etag
 from wavekv.http_api.document import JSON
-from wavekv.http_api.fast import FastConnection, FastPath, refused_bytes
+from wavekv.http_api.fast import SESSION, FastConnection, FastPath, refused_bytes
 from wavekv.http_api.guard import refuse_foreign
 from wavekv.http_api.options import refuse_lacking_headers, refuse_unknown
 from wavekv.http_api.routes import Operation
 from wavekv.http_api.streams import EventStream, Streams
+from wavekv.http_api.waiting import await_session, seconds_from
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.runtime.listening import BACKLOG, remove_unix
 
@@ -114,6 +116,8 @@ class HttpApi:
         if self._server is not None:
             await asyncio.sleep(0)  # connections accepted in this turn get to their handler
             self._shared.streams.stop()
+            for connection in self._server.connections:
+                cast("_Connection", connection).end_wait()
             self._server.pre_shutdown()
             await self._server.shutdown(_STOP_SECONDS)
             self._server = None
@@ -136,8 +140,13 @@ class HttpApi:
                 return _not_allowed(request.method, wanted.path, found.methods)
             kind = operation.kind
             refuse_lacking_headers(request.headers, request.method, known=operation.headers)
-            answer = await operation.serve(self._call(request, wanted, found, operation))
+            call = self._call(request, wanted, found, operation)
+            await await_session(call)
+            answer = await operation.serve(call)
             result = "ok"
+        except ConnectionError:
+            result = "client_gone"
+            raise
         except WaveKVError as error:
             result = error.code
             answer = _refusal(error)
@@ -161,7 +170,8 @@ class HttpApi:
             raise NotImplementedHere("this member has no ephemeral store")
         given = target.parameters(wanted.query) if wanted.query else {}
         refuse_unknown(given, operation.parameters)
-        return Call(request, store, found.escaped_key, given, self._shared)
+        ends_at = self._clock.monotonic() + seconds_from(given, self._limits)
+        return Call(request, store, found.escaped_key, given, self._shared, ends_at)
 
     async def _stream(self, stream: EventStream, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
@@ -182,7 +192,9 @@ async def _status(call: Call) -> web.Response:
 def _refusal(error: WaveKVError) -> web.Response:
     body = json.dumps(error.problem(), ensure_ascii=False).encode("utf-8", "backslashreplace")
     response = web.Response(status=error.status, body=body, headers={"Content-Type": _PROBLEM})
-    return with_etag(response, error) if isinstance(error, PreconditionFailed) else response
+    if isinstance(error, DurabilityTimeout):  # the write is there: its tag and token are good
+        response.headers[SESSION] = error.session
+    return with_etag(response, error) if isinstance(error, PreconditionFailed | DurabilityTimeout) else response
 
 
 def _not_allowed(method: str, path: str, methods: Mapping[str, Operation]) -> web.Response:

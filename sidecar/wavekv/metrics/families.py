@@ -32,6 +32,12 @@ HEALING = Family(
 CONVERGED = Family(
     "wavekv_converged", "gauge", (), "1 while this member and all its peers hold what any of them had issued 5 s ago."
 )
+CONVERGED_SINCE = Family(
+    "wavekv_converged_since_timestamp_seconds", "gauge", (), "When that last became so; no sample while it is not."
+)
+CLOCK_AHEAD = Family(
+    "wavekv_clock_ahead", "gauge", (), "1 while local writes are refused because the clock is far ahead of the peers'."
+)
 ENTRIES = Family("wavekv_entries", "gauge", (), "Entries held, tombstones included.")
 ENTRIES_LIVE = Family("wavekv_entries_live", "gauge", (), "Entries that a read can see.")
 DATA_BYTES = Family("wavekv_data_bytes", "gauge", (), "Key and value bytes of the entries held.")
@@ -64,6 +70,10 @@ LIMIT_RATIO = Family(
     "Share of a limit in use: entries or bytes; local writes stop at 0.9.",
 )
 WAITING_WRITES = Family("wavekv_waiting_writes", "gauge", (), "Local writes accepted and not yet durable.")
+WAITING_SESSIONS = Family(
+    "wavekv_waiting_sessions", "gauge", (), "Requests that wait until this member covers their session."
+)
+WAITING_SPREADS = Family("wavekv_waiting_spreads", "gauge", (), "Writes that wait to be durable on other members.")
 RECOVERED_RECORDS = Family("wavekv_recovered_records", "gauge", (), "Log records replayed when this process started.")
 RECOVERY_SECONDS = Family("wavekv_recovery_seconds", "gauge", (), "Time the replay took when this process started.")
 PEERS = Family("wavekv_peers", "gauge", (), "Peers this member knows, itself excluded.")
@@ -73,6 +83,12 @@ PEER_LAG_SEQUENCES = Family(
 )
 PEER_LAG_SECONDS = Family(
     "wavekv_peer_lag_seconds", "gauge", ("peer",), "Age of the oldest write the peer has not reported durable."
+)
+PEER_BEHIND_SEQUENCES = Family(
+    "wavekv_peer_behind_sequences", "gauge", ("peer",), "Writes the peer reported durable that are not held here."
+)
+PEER_CLOCK_SKEW = Family(
+    "wavekv_peer_clock_skew_seconds", "gauge", ("peer",), "How far the peer's clock is ahead of this member's."
 )
 
 OPERATIONS = Family(
@@ -85,7 +101,7 @@ OPERATION_DURATION = Family(
     "wavekv_operation_duration_seconds",
     "histogram",
     ("plane", "kind"),
-    "Time from a complete client request to its answer; writes include the sync.",
+    "Time from a complete client request to its answer; the sync and waits for other members are in it.",
     _OPERATION_SECONDS,
 )
 FSYNC_DURATION = Family(
@@ -98,6 +114,13 @@ PROPAGATION = Family(
     "histogram",
     (),
     "Time from a local write being visible here to a peer reporting it durable.",
+    _NETWORK_SECONDS,
+)
+PEER_PROPAGATION = Family(
+    "wavekv_peer_propagation_seconds",
+    "histogram",
+    ("peer",),
+    "Time from a canary of this member being written to the peer reporting it.",
     _NETWORK_SECONDS,
 )
 EXCHANGES = Family(
@@ -122,6 +145,8 @@ GAUGES = (
     READY,
     HEALING,
     CONVERGED,
+    CONVERGED_SINCE,
+    CLOCK_AHEAD,
     ENTRIES,
     ENTRIES_LIVE,
     DATA_BYTES,
@@ -138,12 +163,16 @@ GAUGES = (
     LOST_WRITES,
     LIMIT_RATIO,
     WAITING_WRITES,
+    WAITING_SESSIONS,
+    WAITING_SPREADS,
     RECOVERED_RECORDS,
     RECOVERY_SECONDS,
     PEERS,
     PEER_UP,
     PEER_LAG_SEQUENCES,
     PEER_LAG_SECONDS,
+    PEER_BEHIND_SEQUENCES,
+    PEER_CLOCK_SKEW,
 )
 """Read from the member's status at scrape time."""
 
@@ -154,6 +183,7 @@ COUNTED = (
     LOG_GROUP_OPS,
     LOG_WRITTEN_BYTES,
     PROPAGATION,
+    PEER_PROPAGATION,
     EXCHANGES,
     EXCHANGE_DURATION,
     PUSHES,

@@ -26,6 +26,8 @@ def read_gauges(status: Mapping[str, Any]) -> Iterator[Reading]:
         (families.READY, (), status["ready"]),
         (families.HEALING, (), status["healing"]),
         (families.CONVERGED, (), status["converged"]),
+        (families.CONVERGED_SINCE, (), status["converged_since"]),
+        (families.CLOCK_AHEAD, (), status["clock"]["ahead"]),
         (families.ENTRIES, (), store["entries"]),
         (families.ENTRIES_LIVE, (), store["live"]),
         (families.DATA_BYTES, (), store["bytes"]),
@@ -44,6 +46,8 @@ def read_gauges(status: Mapping[str, Any]) -> Iterator[Reading]:
         (families.LIMIT_RATIO, ("entries",), store["entries"] / store["entries_max"]),
         (families.LIMIT_RATIO, ("bytes",), store["bytes"] / store["bytes_max"]),
         (families.WAITING_WRITES, (), status["waiting_writes"]),
+        (families.WAITING_SESSIONS, (), status["waiting"]["sessions"]),
+        (families.WAITING_SPREADS, (), status["waiting"]["spreads"]),
         (families.RECOVERED_RECORDS, (), recovery["records"]),
         (families.RECOVERY_SECONDS, (), recovery["seconds"]),
         (families.PEERS, (), len(peers)),
@@ -53,6 +57,9 @@ def read_gauges(status: Mapping[str, Any]) -> Iterator[Reading]:
         values.append((families.PEER_UP, name, peer["reachable"]))
         values.append((families.PEER_LAG_SEQUENCES, name, peer["lag"]))
         values.append((families.PEER_LAG_SECONDS, name, peer["lag_seconds"]))
+        values.append((families.PEER_BEHIND_SEQUENCES, name, peer["behind"]))
+        skew_ms = peer["clock_skew_ms"]
+        values.append((families.PEER_CLOCK_SKEW, name, None if skew_ms is None else skew_ms / 1000))
     for family, labels, value in values:
         if value is not None:
             yield Reading(family, labels, float(value))

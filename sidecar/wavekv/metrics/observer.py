@@ -114,6 +114,7 @@ class Metrics(Collector):
         self._group_ops = _distributions(families.LOG_GROUP_OPS)
         self._written_bytes = _counters(families.LOG_WRITTEN_BYTES)
         self._propagation = _distributions(families.PROPAGATION)
+        self._peer_propagation = _distributions(families.PEER_PROPAGATION)
         self._operation_cells: dict[tuple[str, str, str], tuple[_Counter, _Distribution]] = {}
         self._synced_cells = (self._fsync_seconds.at(), self._group_ops.at(), self._written_bytes.at())
         self._registry = CollectorRegistry(auto_describe=False)
@@ -151,6 +152,10 @@ class Metrics(Collector):
     def propagated(self, seconds: float) -> None:
         """Count one local write that a peer reported durable."""
         self._propagation.at().observe(seconds)
+
+    def canary(self, peer: str, seconds: float) -> None:
+        """Count one canary that a peer reported."""
+        self._peer_propagation.at(peer).observe(seconds)
 
     def exchanged(self, peer: str, result: str, seconds: float) -> None:
         """Count one exchange."""
@@ -208,6 +213,7 @@ class Metrics(Collector):
             self._fsync_seconds,
             self._group_ops,
             self._propagation,
+            self._peer_propagation,
             self._exchange_seconds,
             self._compaction_seconds,
         )

@@ -7,7 +7,7 @@ last-writer-wins would lose increments.
 from collections.abc import Mapping
 from typing import Final
 
-from wavekv.resp import expiring, keyspace, replies, service, strings
+from wavekv.resp import expiring, keyspace, replies, service, spreading, strings
 from wavekv.resp.session import SHOWN_MAX, Command, Refused, Reply, Session, shown
 
 
@@ -75,6 +75,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"PEXPIRE": Command("expire", 3, None, True, expiring.expire, _ONE),
     b"EXPIREAT": Command("expire", 3, None, True, expiring.expire, _ONE),
     b"PEXPIREAT": Command("expire", 3, None, True, expiring.expire, _ONE),
+    b"WAIT": Command("wait", 3, 3, True, spreading.wait),
     b"PERSIST": Command("expire", 2, 2, True, expiring.persist, _ONE),
 }
 

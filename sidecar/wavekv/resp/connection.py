@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what can no longer be answered; writes under way go on."""
         self._ending = True
+        self.end_wait()
         self._session.shared.sessions.pop(self._session.number, None)
         self._replies.clear()
         self.lost.set_result(None)
@@ -75,8 +76,9 @@ class Connection(asyncio.Protocol):
             self._turn()
 
     def eof_received(self) -> bool:
-        """The client sends no more: answer what is due, then close."""
+        """The client sends no more, so it may have gone: answer what is due without a WAIT for others, then close."""
         self.end()
+        self.end_wait()
         return True
 
     def pause_writing(self) -> None:
@@ -92,6 +94,10 @@ class Connection(asyncio.Protocol):
         """Take no more bytes, run the commands received, and close when their replies have gone."""
         self._input_ended = True
         self._turn_soon()
+
+    def end_wait(self) -> None:
+        """Answer a WAIT at once."""
+        self._session.end_wait()
 
     def abort(self) -> None:
         """Close at once."""

@@ -106,9 +106,9 @@ async def _change(session: Session, key: str, at: int | None, allows: Callable[[
         seen = Condition(match=(entry.etag,))
         try:
             if at is not None and at <= session.shared.clock.now_ms():
-                await store.delete(key, seen)
+                session.wrote(await store.delete(key, seen))
             else:
-                await store.expire(key, at, seen)
+                session.wrote(await store.expire(key, at, seen))
         except KeyNotFound:
             return replies.integer(0)
         except PreconditionFailed:

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 from wavekv.core.types import U64_MAX
 from wavekv.errors import KeyNotFound
-from wavekv.ports import KeyValues
 from wavekv.resp import replies
 from wavekv.resp.session import SYNTAX, Refused, Reply, Session, shown, whole
 
@@ -36,14 +35,15 @@ def type_(session: Session, words: list[bytes]) -> Reply:
 
 def delete(session: Session, words: list[bytes]) -> Reply:
     """DEL key…; each is a delete of its own."""
-    return _delete(session.store, [session.key(word) for word in words[1:]])
+    return _delete(session, [session.key(word) for word in words[1:]])
 
 
-async def _delete(store: KeyValues, keys: list[str]) -> bytes:
-    outcomes = await asyncio.gather(*[store.delete(key) for key in keys], return_exceptions=True)
+async def _delete(session: Session, keys: list[str]) -> bytes:
+    outcomes = await asyncio.gather(*[session.store.delete(key) for key in keys], return_exceptions=True)
     deleted = 0
     for outcome in outcomes:
         if not isinstance(outcome, BaseException):
+            session.wrote(outcome)
             deleted += 1
         elif not isinstance(outcome, KeyNotFound):
             raise outcome

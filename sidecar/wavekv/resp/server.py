@@ -52,6 +52,7 @@ class RespServer:
             return
         for connection in open_now:
             connection.end()
+            connection.end_wait()
         await asyncio.wait([connection.lost for connection in open_now], timeout=_STOP_SECONDS)
         for connection in list(self._connections):
             connection.abort()

@@ -1,5 +1,6 @@
 """One connection's state as commands see it, what its server's connections share, and what a command is."""
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -7,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wavekv.config import Limits
+from wavekv.core.session import DotRange
 from wavekv.core.types import parse_key
 from wavekv.errors import ValueTooLarge
-from wavekv.ports import Clock, KeyValues
+from wavekv.ports import Clock, KeyValues, Written
 from wavekv.resp import replies
 
 Reply = bytes | Coroutine[Any, Any, bytes]
@@ -77,6 +79,12 @@ class Session:
     name: bytes = b""
     library: dict[bytes, bytes] = field(default_factory=dict)
     ends: bool = False
+    waiting: "asyncio.Future[Any] | None" = None
+    """What a WAIT of this connection waits for."""
+    hurries: bool = False
+    """No WAIT waits any more."""
+    written: dict[int, DotRange] = field(default_factory=dict)
+    """What the connection wrote, by origin, as a span: what others wrote in between is in it, and travels with it."""
     refusing: bool = False
     """A transaction was asked for and refused: what would be in it is not run either."""
 
@@ -89,6 +97,20 @@ class Session:
     def limits(self) -> Limits:
         """The named bounds."""
         return self.shared.limits
+
+    def wrote(self, written: Written | None) -> Written | None:
+        """Take note of what a command wrote, and return it."""
+        if written is not None:
+            origin, seq = written.entry.dot
+            span = self.written.get(origin, DotRange(origin, seq, seq))
+            self.written[origin] = DotRange(origin, min(span.first, seq), max(span.last, seq))
+        return written
+
+    def end_wait(self) -> None:
+        """Let a WAIT answer what it knows by now, and those to come at once: nobody waits for more."""
+        self.hurries = True
+        if self.waiting is not None:
+            self.waiting.cancel()
 
     def key(self, raw: bytes) -> str:
         """Return a key. Raises InvalidKey."""

@@ -54,7 +54,8 @@ def mset(session: Session, words: list[bytes]) -> Reply:
 
 
 async def _mset(session: Session, writes: list[Put]) -> bytes:
-    await session.store.batch(writes)
+    for written in await session.store.batch(writes):
+        session.wrote(written)
     return replies.OK
 
 
@@ -91,9 +92,11 @@ async def _set(session: Session, key: str, value: bytes, options: _Options, expi
     while True:
         try:
             if expires_at is None or expires_at == KEEP_EXPIRY or expires_at > session.shared.clock.now_ms():
-                previous = (await store.put(key, value, options.condition, expires_at)).previous
+                written = await store.put(key, value, options.condition, expires_at)
             else:  # it has expired already: as Redis has it, the key goes
-                previous = (await store.delete(key, options.condition)).previous
+                written = await store.delete(key, options.condition)
+            session.wrote(written)
+            previous = written.previous
         except KeyNotFound:
             previous = None
         except PreconditionFailed:
@@ -113,7 +116,7 @@ def setnx(session: Session, words: list[bytes]) -> Reply:
 
 async def _setnx(session: Session, key: str, value: bytes) -> bytes:
     try:
-        await session.store.put(key, value, ABSENT)
+        session.wrote(await session.store.put(key, value, ABSENT))
     except PreconditionFailed:
         return replies.integer(0)
     return replies.integer(1)

@@ -68,11 +68,15 @@ class Engine:
         find_room: FindRoom | None = None,
         pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
+        hidden: str | None = None,
     ) -> None:
-        """Put a store to work; `token_suffix` tells its watches' tokens from those of the member's other store."""
+        """Put a store to work.
+
+        `token_suffix` tells its watches' tokens from those of the member's other store; keys that begin with `hidden`
+        are the members' own.
+        """
         self.replica = replica
         self._clock = clock
-        self._observer = observer
         self._keep_epoch = keep_epoch
         self._collect_seconds = settings.interval_ms / 1000
         self._on_superseded = on_superseded
@@ -80,8 +84,7 @@ class Engine:
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
         log_name = identity.uuid.hex() + token_suffix
-        self.watches = WatchHub(replica.store, clock, limits, log_name, identity.inc)
-        self.values = LocalKeyValues(replica, self.committer, self.watches, clock, status)
+        self.watches = WatchHub(replica.store, clock, limits, log_name, identity.inc, hidden=hidden)
         self.gossip = Gossip(
             replica,
             self.committer,
@@ -95,10 +98,15 @@ class Engine:
             keep_epoch=keep_epoch,
             on_superseded=on_superseded,
         )
+        self.coverage = self.gossip.coverage
+        self.values = LocalKeyValues(
+            replica, self.committer, self.watches, clock, status, coverage=self.coverage, hidden=hidden
+        )
 
     def _durable(self, group: Group) -> None:
         self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1, group.withdrawn)
         self.gossip.durable(group)
+        self.coverage.advanced()
 
     async def start(self) -> None:
         """Make durable that this process runs; and expire what is past already, before anybody watches.
@@ -159,6 +167,7 @@ class Engine:
         """
         await self._admit(exchange.receive_request, request)
         self.gossip.heard_from(sender_of(request))
+        self.coverage.heard(sender_of(request))
         return exchange.answer(self.replica, request, self._clock.now_ms())
 
     async def receive_push(self, message: Envelope) -> Envelope | None:
@@ -168,16 +177,20 @@ class Engine:
             PeerError: the sender is refused.
             UnavailableError: what it sent could not be stored.
         """
-        await self._admit(exchange.receive_push, message)
+        merged = await self._admit(exchange.receive_push, message)
         self.gossip.heard_from(sender_of(message))
-        return exchange.report(self.replica, self._clock.now_ms()) if message.name is not None else None
+        self.gossip.relay(merged.news, sender_of(message))
+        if message.name is None:
+            return None
+        answer = exchange.receipt if self.gossip.relays else exchange.report
+        return answer(self.replica, self._clock.now_ms(), message.epoch)
 
     def proof(self) -> Envelope:
         """Return who this member is and the epoch it knows: what a refused sender is shown (R9)."""
         return exchange.envelope(self.replica, self._clock.now_ms())
 
-    async def _admit(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> None:
-        """Merge `message` and return once that is durable.
+    async def _admit(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> Merged:
+        """Merge `message` and return what came of it once that is durable.
 
         A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
         """
@@ -191,6 +204,6 @@ class Engine:
             raise
         finally:
             await self._keep_epoch()
-        for code, count in merged.refused.items():
-            self._observer.refused(code, count)
+        self.gossip.refusals.tell(merged.refused)
         await durable
+        return merged

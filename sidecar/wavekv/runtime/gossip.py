@@ -2,15 +2,18 @@
 
 One task wakes every interval (with jitter, so that members do not march in step) and starts a round with a few random
 peers; a peer has one round and one push under way at most. Own durable writes are coalesced for a moment and pushed to
-every peer; a push that fails is not repeated, the exchange brings what it held. Unreachable peers are asked ever more
-rarely, and at once again when they speak to us; while this member heals it asks them in every interval. A process that
-was superseded (R8) says nothing more.
+every peer; in a cluster too large for that, to a few random ones, and who learns news from a push passes them on, once,
+to a few others (docs/dissemination.md). A push that fails is not repeated, the exchange brings what it held.
+
+Unreachable peers are asked ever more rarely, and at once again when they speak to us; while this member heals it asks
+them in every interval. A process that was superseded (R8) says nothing more.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from wavekv.config import GossipSettings, Limits, PeerAddress
@@ -19,15 +22,20 @@ from wavekv.core.repair import Repaired
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, PeerError, SameProcess, StaleProcess, WaveKVError
+from wavekv.core.types import Entry
+from wavekv.errors import DiskFailed, PeerError, PeerUnreachable, SameProcess, StaleProcess, WaveKVError
 from wavekv.ports import Clock, Observer, Transport
 from wavekv.runtime.committer import Committer
+from wavekv.runtime.coverage import Coverage, Holds
 from wavekv.runtime.link import Link, PushQueue
+from wavekv.runtime.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
+PUSHES_MAX = 32
+"""Peers with a queue and a push under way where writes are relayed (G9); at the bound, further news go with theirs."""
 ASKED_MAX = 32
-"""Rounds under way when particular peers are asked: a draining member in a cluster of a thousand waits for them all."""
+"""Rounds under way when peers are asked out of turn (G9): who joins, or drains, a cluster of a thousand asks all."""
 
 
 class Gossip:
@@ -48,6 +56,8 @@ class Gossip:
         keep_epoch: Callable[[], Awaitable[None]],
         on_superseded: Callable[[], None],
     ) -> None:
+        self.coverage = Coverage(replica, limits, settings, self.seek, self._reported_as)
+        self.refusals = Refusals(replica, observer, clock)
         self._replica = replica
         self._committer = committer
         self._transport = transport
@@ -61,17 +71,20 @@ class Gossip:
         self._on_superseded = on_superseded
         self._silent = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pushing: dict[str, Link] = {}
+        self._names: list[str] = []
         self.links: dict[str, Link] = {}
 
     def connect(self, peers: tuple[PeerAddress, ...]) -> None:
-        """Make `peers` the links; those that stay keep their state."""
+        """Make `peers` the links, in the same dict; those that stay keep their state."""
         wanted = {peer.name: peer for peer in peers if peer.name != self._replica.identity.name}
         known = {link.url: link for link in self.links.values()}
-        self.links = {
-            name: known.pop(peer.url) if peer.url in known else self._link(peer) for name, peer in wanted.items()
-        }
+        self.links.clear()
+        for name, peer in wanted.items():
+            self.links[name] = known.pop(peer.url) if peer.url in known else self._link(peer)
         for name, link in self.links.items():
             link.name, link.contact = name, wanted[name].contact
+        self._names = list(self.links)
 
     def _link(self, peer: PeerAddress) -> Link:
         return Link(peer.name, peer.url, PushQueue(self._limits.push_keys_max), reported_as=peer.name)
@@ -141,15 +154,26 @@ class Gossip:
                     self._start_round(link)
 
     def retry_now(self) -> None:
-        """Start a round with every idle peer (a joining member does not wait for its interval)."""
-        for link in self.idle():
-            self._start_round(link)
+        """Start rounds at once with random idle peers, up to ASKED_MAX: who joins does not wait for its interval."""
+        self._start_some(self.idle(), self._room())
 
     def ask(self, names: Collection[str]) -> None:
         """Start a round with idle peers among `names`, at random; at most ASKED_MAX rounds are under way (G9)."""
         wanted = set(names)
         due = [link for link in self._due() if link.name in wanted]
-        self._start_some(due, ASKED_MAX - sum(link.busy for link in self.links.values()))
+        self._start_some(due, self._room())
+
+    def _room(self) -> int:
+        return ASKED_MAX - sum(link.busy for link in self.links.values())
+
+    def seek(self, holds: Holds) -> None:
+        """Start a few rounds for what somebody waits for: with idle peers that hold it, else with any."""
+        due = self._due()
+        self._start_some([link for link in due if holds(link.reported_as)] or due, self._settings.fanout)
+
+    def _reported_as(self, name: str) -> str:
+        link = self.links.get(name)
+        return name if link is None else link.reported_as
 
     def forgive(self) -> None:
         """Let no peer wait for the end of its pause."""
@@ -177,13 +201,24 @@ class Gossip:
             self._on_round(link)
 
     async def _exchange(self, link: Link) -> None:
-        """Run one round to its end.
+        """Run one round to its end; go on with one that was cut off while lists were compared, which stay true.
 
         Raises:
             PeerError: the peer cannot be reached, refuses us, or answers what is refused.
             UnavailableError: what it sent could not be stored.
         """
-        current = exchange.Round(self._replica, link.name, link.reported_as)
+        current, link.unfinished = link.unfinished, None
+        current = current or exchange.Round(self._replica, link.name, link.reported_as)
+        try:
+            await self._go_on(current, link)
+        except PeerUnreachable:
+            link.unfinished = current if current.repair is not None else None
+            raise
+        self.refusals.tell(current.merged.refused)
+        if current.repair is not None:
+            _tell_repaired(link.name, current.repair.result)
+
+    async def _go_on(self, current: exchange.Round, link: Link) -> None:
         while not current.done:
             request = current.request(self._clock.now_ms())
             answer = await self._transport.exchange(link.url, request)
@@ -192,14 +227,8 @@ class Gossip:
             finally:
                 await self._keep_epoch()
             link.answered(self._clock.monotonic(), sender_of(answer))
+            self.coverage.heard(link.reported_as)
             await durable
-        self._report_refused(current.merged.refused)
-        if current.repair is not None:
-            _tell_repaired(link.name, current.repair.result)
-
-    def _report_refused(self, refused: dict[str, int]) -> None:
-        for code, count in refused.items():
-            self._observer.refused(code, count)
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
         reports = self._replica.reports
@@ -230,15 +259,51 @@ class Gossip:
         mine = [entry for entry in group.stored() if entry.origin == origin]
         if not mine:
             return
-        for link in self.links.values():
-            if link.failures or link.contact or not self._replica.membership.speaks_to(link.name):
+        for link in self._some(self.coverage.others_wanted()) if self.relays else list(self.links.values()):
+            if not self._takes_pushes(link):
                 link.queue.clear()  # the exchange brings it when the peer is back
                 continue
             for entry in mine:
                 link.queue.add(entry, now)
-            if not link.pushing:
-                link.pushing = True
-                self._spawn(self._push(link))
+            if self.coverage.hurried:
+                link.urgent.set()
+            self._begin_push(link)
+
+    @property
+    def relays(self) -> bool:
+        """Tell whether the cluster is too large to push every write to every member directly."""
+        return len(self.links) > self._settings.push_direct_max
+
+    def relay(self, news: Sequence[Entry], sender: str) -> None:
+        """Pass on what a push of `sender` brought that was new here: once, to a few others ("infect and die")."""
+        if not (news and self.relays) or self._silent:
+            return
+        now = self._clock.monotonic()
+        for link in self._some(but=sender):
+            for entry in news:
+                link.queue.relay(entry.key, now)
+            self._begin_push(link)
+
+    def _some(self, wanted: int = 0, but: str = "") -> list[Link]:
+        """Return a few random links that take pushes, `wanted` if that is more, without looking at all of them.
+
+        While PUSHES_MAX are under way they are some of these: news are coalesced, and no further queue is filled.
+        """
+        fanout = max(self._settings.push_fanout, min(wanted, PUSHES_MAX))
+        full = len(self._pushing) >= PUSHES_MAX
+        names = list(self._pushing) if full else self._names
+        picked = self._rng.sample(names, min(len(names), 2 * fanout + 2))
+        links = [link for name in picked if (link := self.links.get(name)) is not None and link.reported_as != but]
+        return [link for link in links if self._takes_pushes(link)][:fanout]
+
+    def _takes_pushes(self, link: Link) -> bool:
+        return not (link.failures or link.contact) and self._replica.membership.speaks_to(link.name)
+
+    def _begin_push(self, link: Link) -> None:
+        if not link.pushing:
+            link.pushing = True
+            self._pushing[link.name] = link
+            self._spawn(self._push(link))
 
     async def _push(self, link: Link) -> None:
         """Push what is queued, coalesced, until nothing is."""
@@ -246,7 +311,7 @@ class Gossip:
             while link.queue.visible_at:
                 now = self._clock.monotonic()
                 spaced = link.pushed_at + self._settings.push_spacing_ms / 1000
-                await asyncio.sleep(max(self._settings.push_delay_ms / 1000, spaced - now))
+                await _unless_urgent(link, max(self._settings.push_delay_ms / 1000, spaced - now))
                 await self._push_once(link)
         except WaveKVError as error:
             link.queue.clear()
@@ -254,15 +319,21 @@ class Gossip:
             self._note_failure(link, error)
         finally:
             link.pushing = False
+            self._pushing = {name: other for name, other in self._pushing.items() if other is not link}
 
     async def _push_once(self, link: Link) -> None:
         link.pushed_at = self._clock.monotonic()
         taken = link.queue.take(self._replica.store.entries, self._limits.page_bytes_max)
-        message = exchange.push_message(self._replica, taken.entries, taken.carried, self._clock.now_ms())
+        message = exchange.push_message(
+            self._replica, taken.entries, taken.carried, self._clock.now_ms(), link.reported_as
+        )
         answer = await self._transport.push(link.url, message)
         now = self._clock.monotonic()
         if answer is not None:
             link.answered(now, exchange.hear_report(self._replica, answer, self._clock.now_ms()))
+            self.coverage.heard(link.reported_as)
+            if self.relays and self.coverage.hurried and not link.busy:
+                self._start_round(link)  # the receipt has no context; who waits needs it told
             for visible_at in taken.visible_at:
                 self._observer.propagated(now - visible_at)
         self._observer.pushed(link.name, "ok", len(taken.entries))
@@ -276,3 +347,11 @@ def _tell_repaired(peer: str, result: Repaired) -> None:
     if result.alone:
         names = ", ".join(map(repr, result.alone_keys))
         log.info("repair with %s: it lacks %d keys held here, among them %s", peer, result.alone, names)
+
+
+async def _unless_urgent(link: Link, seconds: float) -> None:
+    """Let writes gather for the next push, unless one of them is waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await link.urgent.wait()
+    link.urgent.clear()

@@ -8,12 +8,15 @@ from typing import Any
 
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.replica import Replica
+from wavekv.core.session import DotRange
 from wavekv.core.steps import Staged
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import KeyNotFound, PreconditionFailed, Superseded
+from wavekv.errors import InvalidKey, KeyNotFound, PreconditionFailed, Superseded
 from wavekv.ports import Clock, Listing, Written
+from wavekv.runtime.canary import behind_all, hidden_entries
 from wavekv.runtime.committer import Committer
+from wavekv.runtime.coverage import Coverage, SpreadWait
 from wavekv.runtime.watching import Subscription, WatchHub
 
 
@@ -27,30 +30,52 @@ class LocalKeyValues:
         watches: WatchHub,
         clock: Clock,
         status: Callable[[], Mapping[str, Any]],
+        *,
+        coverage: Coverage,
+        hidden: str | None = None,
     ) -> None:
+        """Serve a store; keys that begin with `hidden`, one character, are the members' own and shown to nobody."""
         self._replica = replica
         self._store = replica.store
         self._committer = committer
         self._watches = watches
         self._clock = clock
         self._status = status
+        self._coverage = coverage
+        self._hidden = hidden
         self.refusal: Superseded | None = None
         """Why nothing is read either; writes are refused by the replica."""
 
-    def _check_readable(self) -> None:
+    def _check(self, selector: str) -> None:
+        """Refuse a key, or a prefix of keys, that are the members' own.
+
+        Raises:
+            InvalidKey: it is.
+        """
+        if self._hidden is not None and selector.startswith(self._hidden):
+            raise InvalidKey(f"keys that begin with {self._hidden!r} are the members' own in this store; take another")
+
+    def _check_readable(self, selector: str = "") -> None:
+        """Refuse to read where a newer process serves, and what is the members' own.
+
+        Raises:
+            Superseded, InvalidKey: it is so.
+        """
         if self.refusal is not None:
             raise self.refusal.with_traceback(None)  # one object, raised often: it must not gather frames
+        self._check(selector)
 
     def get(self, key: str) -> Entry | None:
         """Return the live entry of `key`, or None."""
-        if self.refusal is not None:  # a call less: this is the path of every read
-            raise self.refusal.with_traceback(None)
+        if self.refusal is not None or self._hidden is not None:  # a call less: this is the path of every read
+            self._check_readable(key)
         return self._store.get(key, self._clock.now_ms())
 
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
         """Store `value`; return when it is durable. Raises as `Replica.put` and `Committer.durable`."""
+        self._check(key)
         try:
             staged = self._replica.put(key, value, self._clock.now_ms(), condition, expires_at)
         except PreconditionFailed as refusal:
@@ -59,6 +84,7 @@ class LocalKeyValues:
 
     async def delete(self, key: str, condition: Condition = ALWAYS) -> Written:
         """Store a tombstone; return when it is durable. Raises as `Replica.delete` and `Committer.durable`."""
+        self._check(key)
         try:
             staged = self._replica.delete(key, self._clock.now_ms(), condition)
         except (KeyNotFound, PreconditionFailed) as refusal:
@@ -67,6 +93,7 @@ class LocalKeyValues:
 
     async def expire(self, key: str, expires_at: int | None, condition: Condition = ALWAYS) -> Written:
         """Store the live value with another expiry. Raises as `Replica.expire` and `Committer.durable`."""
+        self._check(key)
         try:
             staged = self._replica.expire(key, expires_at, self._clock.now_ms(), condition)
         except (KeyNotFound, PreconditionFailed) as refusal:
@@ -79,6 +106,8 @@ class LocalKeyValues:
 
     async def batch(self, writes: Sequence[Put | Delete]) -> list[Written | None]:
         """Store all or none; return when that is durable. Raises as `Replica.batch` and `Committer.durable`."""
+        for write in writes:
+            self._check(write.key)
         try:
             staged = self._replica.batch(writes, self._clock.now_ms())
         except PreconditionFailed as refusal:
@@ -88,27 +117,38 @@ class LocalKeyValues:
 
     def list(self, prefix: str, after: str | None, limit: int) -> Listing:
         """Return a page of live entries in key order."""
-        self._check_readable()
+        self._check_readable(prefix)
+        if self._hidden is not None and not prefix:
+            after = max(after or "", behind_all(self._hidden))
         return Listing(*self._store.list(prefix, after, limit, self._clock.now_ms()))
 
     def count(self) -> int:
         """Return the number of live entries."""
         self._check_readable()
-        return self._store.live()
+        return self._store.live() - hidden_entries(self._store, self._hidden, self._clock.now_ms())
 
     def expiring(self) -> int:
-        """Return how many of the live entries will expire."""
+        """Return how many of the live entries will expire, as all of the members' own do."""
         self._check_readable()
-        return self._store.expiring()
+        return self._store.expiring() - hidden_entries(self._store, self._hidden, self._clock.now_ms())
+
+    async def covered(self, dots: Sequence[DotRange], seconds: float) -> None:
+        """Return once this member covers `dots`. Raises as `Coverage.covered`."""
+        self._check_readable()
+        await self._coverage.covered(dots, seconds)
+
+    def spread(self, count: int | None) -> SpreadWait:
+        """Return a place for a write that waits for others. Raises as `Coverage.spread`."""
+        return self._coverage.spread(count)
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> Subscription:
         """Open a watch. Raises as `WatchHub.watch`."""
-        self._check_readable()
+        self._check_readable(selector)
         return self._watches.watch(selector, prefix=prefix, since=since)
 
     def explain(self, key: str) -> Mapping[str, Any]:
         """Return winner, known losers, and who covers the winner, as JSON-ready values."""
-        self._check_readable()
+        self._check_readable(key)
         held = self._store.entries.get(key)
         reports = self._replica.reports.heard()
         others = self._replica.membership.others()

@@ -4,11 +4,13 @@ The push queue holds keys, not entries: what goes out is what the key holds then
 dropped and counted; the next exchange brings what it held (G9).
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from wavekv.config import GossipSettings
+from wavekv.core.exchange import Round
 from wavekv.core.messages import Ranges
 from wavekv.core.replica import CARRIED_SPAN_MAX
 from wavekv.core.store import entry_bytes
@@ -25,7 +27,7 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True)
 class PushQueue:
-    """Keys of own writes since the last push, in the order of their newest write."""
+    """Keys of own writes and of relayed news since the last push, in the order they were last queued."""
 
     keys_max: int
     visible_at: dict[str, float] = field(default_factory=dict)
@@ -33,14 +35,27 @@ class PushQueue:
     _origin: int = 0
     _first_seq: int = 0
     _last_seq: int = 0
+    _owns: bool = False
+    """An own write was queued since the queue was empty."""
 
-    def add(self, entry: Entry, at: float) -> None:
-        """Queue a durable local write that became visible at monotonic second `at`."""
+    def relay(self, key: str, at: float) -> None:
+        """Queue a key whose news another member brought at monotonic second `at`; it stands for no sequence.
+
+        The claims of own writes hold with it: a key goes out with what it holds then, which supersedes all before.
+        """
+        self._make_room()
+        self.visible_at[key] = self.visible_at.pop(key, at)
+
+    def _make_room(self) -> None:
         if len(self.visible_at) >= self.keys_max:
             self.dropped += len(self.visible_at)
             self.clear()
-        if not self.visible_at:
-            self._origin, self._first_seq = entry.origin, entry.seq
+
+    def add(self, entry: Entry, at: float) -> None:
+        """Queue a durable local write that became visible at monotonic second `at`."""
+        self._make_room()
+        if not self._owns:
+            self._owns, self._origin, self._first_seq = True, entry.origin, entry.seq
         elif (entry.origin, entry.seq) != (self._origin, self._last_seq + 1):
             self._first_seq = 0  # writes in between went past this queue: it stands for no range any more
         self.visible_at[entry.key] = self.visible_at.pop(entry.key, at)
@@ -49,7 +64,7 @@ class PushQueue:
     def clear(self) -> None:
         """Forget everything queued."""
         self.visible_at = {}
-        self._first_seq = 0
+        self._first_seq, self._owns = 0, False
 
     def take(self, entries: Mapping[str, Entry], bytes_max: int) -> Taken:
         """Take the queued keys' current entries up to `bytes_max`, one at least; the rest stays queued.
@@ -72,7 +87,7 @@ class PushQueue:
         whole = self._first_seq and len(found) == len(self.visible_at) and span < CARRIED_SPAN_MAX
         carried: dict[int, Ranges] = {self._origin: ((self._first_seq, self._last_seq),)} if whole else {}
         self.visible_at = {key: at for key, at in self.visible_at.items() if key not in taken}
-        self._first_seq = 0
+        self._first_seq, self._owns = 0, self._owns and bool(self.visible_at)
         return Taken(tuple(found), carried, tuple(taken.values()))
 
 
@@ -81,6 +96,7 @@ class Link:
     """A peer's address and state; `reported_as` is the name it gives itself, once known.
 
     A `contact` was discovered and goes by its address until it has told its name.
+    `urgent` is set while a write that waits for the peer is queued.
     """
 
     name: str
@@ -96,8 +112,11 @@ class Link:
     failures: int = 0
     retry_at: float = 0.0
     contact: bool = False
+    unfinished: Round | None = None
+    """A round that was cut off in its last part."""
     leads_back: bool = False
     """The address is this process's own."""
+    urgent: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def contact_name(self) -> str | None:

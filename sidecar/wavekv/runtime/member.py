@@ -17,9 +17,11 @@ from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed, Superseded
 from wavekv.ports import Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
+from wavekv.runtime.canary import HIDDEN, Canary
+from wavekv.runtime.clocks import ahead_ms
 from wavekv.runtime.committer import Done, FindRoom, Syncing
 from wavekv.runtime.compactor import Compactor
-from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.convergence import Convergence, heard_seconds_max
 from wavekv.runtime.drain import Drain, DrainStatus
 from wavekv.runtime.engine import Engine, MemorySyncing
 from wavekv.runtime.epoch_file import EpochDocument
@@ -31,8 +33,6 @@ from wavekv.runtime.status import Recovered, member_status
 log = logging.getLogger(__name__)
 
 _OBSERVE_SECONDS = 0.5
-_HEARD_SECONDS_MAX = 10.0
-"""A peer whose last word is older does not count towards convergence."""
 _SETTLED_PER_TURN = 500
 """Entries taken into the digest in one turn of the loop, about half a millisecond."""
 _SETTLE_SECONDS = 0.002
@@ -83,9 +83,21 @@ class Member:
             parts.ephemeral_transport,
             on_round=lambda _: None,
             token_suffix="e",  # noqa: S106 - of a watch, nothing secret
+            hidden=HIDDEN,
         )
         self._engines = (self.persistent, self.ephemeral)
         self._superseded = False
+        self._canary = Canary(
+            parts.ephemeral,
+            self.ephemeral.committer,
+            lambda: self.ephemeral.gossip.links,
+            clock=parts.clock,
+            observer=parts.observer,
+            settings=parts.gossip,
+            rng=parts.rng,
+        )
+        self.ephemeral.coverage.on_heard = self._canary.heard
+        self._ahead_ms: int | None = None
         self.compactor = parts.compactor
         self.exporter = Exporter(parts.data_dir, parts.compactor)
         self._convergence = Convergence(parts.replica.store)
@@ -117,6 +129,7 @@ class Member:
         find_room: FindRoom | None = None,
         pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
+        hidden: str | None = None,
     ) -> Engine:
         parts = self._parts
         return Engine(
@@ -135,6 +148,7 @@ class Member:
             find_room=find_room,
             pace=pace,
             token_suffix=token_suffix,
+            hidden=hidden,
         )
 
     def _find_room(self, done: Done) -> None:
@@ -156,7 +170,7 @@ class Member:
         """Begin to talk to the peers; call once the sockets are open."""
         for engine in self._engines:
             engine.gossip.start()
-        work = [self._observe(), self._see_to_drain(), self._settle(), self.compactor.run()]
+        work = [self._observe(), self._see_to_drain(), self._settle(), self.compactor.run(), self._canary.run()]
         for engine in self._engines:
             work += [engine.expire(), engine.collect()]
         discovery = self._admission.discovery
@@ -199,12 +213,15 @@ class Member:
     async def _observe(self) -> None:
         while True:
             now = self._clock.monotonic()
-            reports = self._replica.reports
+            reports, links = self._replica.reports, self.persistent.gossip.links
+            since = now - heard_seconds_max(len(links), self._parts.gossip)
             recent = {
-                name: reports.of(link.reported_as) if now - (link.last_heard or -1e9) < _HEARD_SECONDS_MAX else None
-                for name, link in self.persistent.gossip.links.items()
+                name: reports.of(link.reported_as) if (link.last_heard or -1e9) > since else None
+                for name, link in links.items()
             }
             self._convergence.observe(now, recent)
+            self._ahead_ms = ahead_ms(recent.values())
+            self._readiness.clock_judged(self._ahead_ms, self._parts.limits.ahead_ms_max)
             await asyncio.sleep(_OBSERVE_SECONDS)
 
     async def _settle(self) -> None:
@@ -263,6 +280,9 @@ class Member:
             list(self.persistent.gossip.links.values()),
             self._convergence,
             ephemeral=self._parts.ephemeral,
+            coverages=tuple(engine.coverage for engine in self._engines),
+            canary=self._canary,
+            clock={"ahead": self._readiness.clock_ahead, "ahead_of_peers_ms": self._ahead_ms},
             compaction=self.compactor.told(),
             watches=tuple(engine.watches for engine in self._engines),
             phase=self.phase(),

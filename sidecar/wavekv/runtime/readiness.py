@@ -2,17 +2,17 @@
 
 In order: a stopping member refuses writes, then one whose process was superseded (R8; it serves nothing at all, and
 stays for the probes: were it to end, it would be started again and supersede its successor), then one that the newest
-epoch leaves out (R9), one that drains (R10), one
-whose volume has to heal first, and one that has just started. The last wait is bounded, because one dead member must
-not keep a restarted cluster out of service; healing is waited for without bound. A member can fall back at any time: a
-removed one that is admitted again has to heal like a new volume, in the same process.
+epoch leaves out (R9), one that drains (R10), one whose volume has to heal first, one that has just started, and one
+whose clock is far ahead. The wait after a start is bounded, because one dead member must not keep a restarted cluster
+out of service; healing is waited for without bound. A member can fall back at any time: a removed one that is admitted
+again has to heal like a new volume, in the same process.
 """
 
 import asyncio
 import logging
 
 from wavekv.core.replica import Replica
-from wavekv.errors import DiskFull, Draining, Removed, Starting, Stopping, Superseded
+from wavekv.errors import ClockAhead, DiskFull, Draining, Removed, Starting, Stopping, Superseded
 from wavekv.ports import Clock, Phase
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.gossip import Gossip
@@ -46,6 +46,7 @@ class Readiness:
         """The bounded wait after the start is over."""
         self._over: Stopping | Superseded | None = None
         """Nothing else matters any more."""
+        self._ahead: ClockAhead | None = None
         self._told = ""
         self._news = asyncio.Event()
         self._regate()
@@ -61,6 +62,22 @@ class Readiness:
         self._regate()
         self._news.set()
 
+    def clock_judged(self, ahead_ms: int | None, ahead_ms_max: int) -> None:
+        """Take note of how far this member's clock is ahead of its peers' median, None: nobody knows."""
+        if ahead_ms is None or ahead_ms <= ahead_ms_max:
+            self._ahead = None
+        elif self._ahead is None:
+            self._ahead = ClockAhead(
+                f"this member's clock is {ahead_ms // 1000} s ahead of its peers' median ({ahead_ms_max // 1000} s at "
+                "most): set it, and writes are taken again; other members take them now"
+            )
+        self._regate()
+
+    @property
+    def clock_ahead(self) -> bool:
+        """Tell whether this member's clock is too far ahead for it to write."""
+        return self._ahead is not None
+
     def stop(self) -> None:
         """Refuse local writes from now on."""
         self._over = Stopping("the member is stopping")
@@ -75,7 +92,7 @@ class Readiness:
     def phase(self) -> Phase:
         """Return what the probes say."""
         refusal = self._replica.writable
-        if refusal is None:
+        if refusal is None or isinstance(refusal, ClockAhead):  # which reads do not mind
             return Phase(True, True, "serving")
         if isinstance(refusal, Starting):
             return Phase(True, False, f"joining: {refusal.detail}")
@@ -141,7 +158,7 @@ class Readiness:
             self._told = what
             log.info("%s", what)
 
-    def _refusal(self) -> Starting | Draining | Removed | Stopping | Superseded | None:
+    def _refusal(self) -> Starting | Draining | Removed | Stopping | Superseded | ClockAhead | None:
         membership = self._admission.membership
         if self._over is not None:
             return self._over
@@ -155,4 +172,4 @@ class Readiness:
         if not self._greeted:
             waits = self._gossip.links or membership.discovers
             return Starting("waiting for a first exchange with a peer" if waits else "the member is starting")
-        return None
+        return self._ahead

@@ -6,10 +6,14 @@ from uuid import UUID
 
 from wavekv import __version__
 from wavekv.core.collection import pins
+from wavekv.core.membership import Membership
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
+from wavekv.runtime.canary import HIDDEN, Canary, hidden_entries
+from wavekv.runtime.clocks import skew_ms
 from wavekv.runtime.convergence import Convergence
+from wavekv.runtime.coverage import Coverage
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.link import Link
 from wavekv.runtime.watching import WatchHub
@@ -37,6 +41,9 @@ def member_status(
     convergence: Convergence,
     *,
     ephemeral: Replica,
+    coverages: tuple[Coverage, ...],
+    canary: Canary,
+    clock: Mapping[str, Any],
     compaction: Mapping[str, Any],
     watches: tuple[WatchHub, ...],
     phase: Phase,
@@ -57,7 +64,7 @@ def member_status(
         "version": __version__,
         "phase": phase.reason.partition(":")[0],
         "ready": phase.ready,
-        "healing": replica.healing,
+        "healing": not replica.trusted,
         "draining": draining,
         "uptime_seconds": round(uptime, 3),
         "waiting_writes": replica.waiting,
@@ -68,36 +75,56 @@ def member_status(
             "superseded_by": replica.reports.superseded_by or None,
         },
         "store": _store(store, replica),
-        "ephemeral": _store(ephemeral.store, ephemeral),
+        "ephemeral": _store(ephemeral.store, ephemeral, hidden_entries(ephemeral.store, HIDDEN, now_ms)),
+        "waiting": _waiting(coverages),
+        "clock": clock,
         "watches": {"open": sum(hub.count for hub in watches), "cut": sum(hub.cut for hub in watches)},
-        "log": {
-            "segments": size.segments,
-            "used_bytes": size.used_bytes,
-            "allocated_bytes": size.allocated_bytes,
-            "position": size.last_sequence,
-            "snapshot": size.snapshot,
-            "snapshot_bytes": size.snapshot_bytes,
-        },
+        "log": _log(size),
         "recovery": recovered._asdict(),
         "compaction": compaction,
-        "membership": {
-            "epoch": membership.epoch.number if membership.epoch else None,
-            "included": membership.included(),
-            "members": sorted(membership.members()),
-            "complete": membership.complete,
-            "admitted_epoch": (membership.admission() or None) if membership.epoch else None,
-            "healed_epoch": membership.healed_epoch if membership.epoch else None,
-        },
+        "membership": _membership(membership),
         "collection": _collection(replica, now_ms),
         "discovery": discovery.told() if discovery is not None else None,
         "context": {
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
             "dots": store.context.range_count,
         },
-        "peers": [_peer(replica, link, convergence, at) for link in links],
+        "peers": [_peer(replica, link, convergence, canary.seconds(link.name), at) for link in links],
         "converged": since is not None,
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),
         "refused": dict(replica.refused),
+        "last_refused": None if replica.last_refusal is None else replica.last_refusal._asdict(),
+    }
+
+
+def _waiting(coverages: Sequence[Coverage]) -> Mapping[str, int]:
+    """Return how many requests wait for their session, and writes for other members, over both stores."""
+    return {
+        "sessions": sum(coverage.waiting_sessions for coverage in coverages),
+        "spreads": sum(coverage.waiting_spreads for coverage in coverages),
+    }
+
+
+def _log(size: LogSize) -> Mapping[str, Any]:
+    return {
+        "segments": size.segments,
+        "used_bytes": size.used_bytes,
+        "allocated_bytes": size.allocated_bytes,
+        "position": size.last_sequence,
+        "snapshot": size.snapshot,
+        "snapshot_bytes": size.snapshot_bytes,
+    }
+
+
+def _membership(membership: Membership) -> Mapping[str, Any]:
+    epoch = membership.epoch
+    return {
+        "epoch": epoch.number if epoch else None,
+        "included": membership.included(),
+        "members": sorted(membership.members()),
+        "complete": membership.complete,
+        "admitted_epoch": (membership.admission() or None) if epoch else None,
+        "healed_epoch": membership.healed_epoch if epoch else None,
     }
 
 
@@ -114,11 +141,11 @@ def _collection(replica: Replica, now_ms: int) -> Mapping[str, Any]:
     }
 
 
-def _store(store: Store, replica: Replica) -> Mapping[str, Any]:
+def _store(store: Store, replica: Replica, hidden: int = 0) -> Mapping[str, Any]:
     limits = replica.limits
     return {
-        "entries": len(store.packed),
-        "live": store.live(),
+        "entries": len(store.packed) - hidden,
+        "live": store.live() - hidden,
         "bytes": store.size_bytes,
         "entries_max": limits.entries_max,
         "bytes_max": limits.bytes_max,
@@ -126,10 +153,11 @@ def _store(store: Store, replica: Replica) -> Mapping[str, Any]:
     }
 
 
-def _peer(replica: Replica, link: Link, convergence: Convergence, at: float) -> Mapping[str, Any]:
+def _peer(
+    replica: Replica, link: Link, convergence: Convergence, propagation: float | None, at: float
+) -> Mapping[str, Any]:
     report = replica.reports.of(link.reported_as)
     lag = convergence.lag(report, at) if report is not None else None
-    skew = report.clock_ms - report.heard_ms if report is not None and report.clock_ms is not None else None
     return {
         "name": link.name,
         "url": link.url,
@@ -138,7 +166,8 @@ def _peer(replica: Replica, link: Link, convergence: Convergence, at: float) -> 
         "lag": None if lag is None else lag.lag,
         "lag_seconds": None if lag is None else round(lag.lag_seconds, 3),
         "behind": None if lag is None else lag.behind,
-        "clock_skew_ms": skew,
+        "clock_skew_ms": None if report is None else skew_ms(report),
+        "propagation_seconds": None if propagation is None else round(propagation, 6),
         "push_dropped": link.queue.dropped,
         "last_error": link.last_error,
     }

@@ -24,6 +24,7 @@ from wavekv.core.store import Store, entry_bytes
 from wavekv.core.types import Entry
 from wavekv.errors import InvalidParameter, SlowReader, Stopping, Superseded, TooManyWatchers, WatchExpired
 from wavekv.ports import Change, Clock
+from wavekv.runtime.canary import behind_all
 
 PAGE_ENTRIES: Final = 100
 """Held entries told in one step of a new watch."""
@@ -35,12 +36,16 @@ EXPIRED_REMEMBERED: Final = 65_536
 class WatchHub:
     """The watchers of one store."""
 
-    def __init__(self, store: Store, clock: Clock, limits: Limits, node: str, inc: int) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, limits: Limits, node: str, inc: int, *, hidden: str | None = None
+    ) -> None:
+        """Watch `store`; nobody is told of keys that begin with `hidden`."""
         self._store = store
         self._clock = clock
         self._limits = limits
         self._node = node
         self._inc = inc
+        self._hidden = hidden
         self._by_key: dict[str, dict[Subscription, None]] = {}
         self._by_prefix: dict[str, dict[Subscription, None]] = {}
         self._prefix_lengths: Counter[int] = Counter()
@@ -66,13 +71,18 @@ class WatchHub:
             self, selector, prefix=prefix, store=self._store, clock=self._clock, limits=self._limits
         )
         if missed is not None:
-            subscription.resume(key for key in missed if subscription.selects(key))
+            subscription.resume(key for key in missed if subscription.selects(key) and not self._hides(key))
+        elif prefix and self._hidden is not None:
+            subscription.skip(behind_all(self._hidden))
         book = self._by_prefix if prefix else self._by_key
         book.setdefault(selector, {})[subscription] = None
         if prefix:
             self._prefix_lengths[len(selector)] += 1
         self.count += 1
         return subscription
+
+    def _hides(self, key: str) -> bool:
+        return self._hidden is not None and key.startswith(self._hidden)
 
     def forget(self, subscription: "Subscription") -> None:
         """Close a watch; once more is fine."""
@@ -165,6 +175,8 @@ class WatchHub:
             self._dispatch(key, "expire", self._store.entries.get(key), self._store.position)
 
     def _dispatch(self, key: str, kind: Literal["put", "delete", "expire"], entry: Entry | None, position: int) -> None:
+        if self._hides(key):
+            return
         watchers = [self._by_key.get(key)]
         watchers += [self._by_prefix.get(key[:length]) for length in self._prefix_lengths if length <= len(key)]
         if not any(watchers):
@@ -217,6 +229,10 @@ class Subscription:
     def resume(self, missed: Iterable[str]) -> None:
         """Tell of these keys instead of what is held."""
         self._told, self._missed = None, dict.fromkeys(missed)
+
+    def skip(self, key: str) -> None:
+        """Tell of nothing that is held up to `key`."""
+        self._told = key
 
     def add(self, change: Change) -> bool:
         """Let `change` wait; tell whether the watcher has to be woken for it."""

@@ -10,9 +10,10 @@ import click
 import pytest
 
 from wavekv.__main__ import run
+from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.logs import set_up_logging
 from wavekv.cli.root import COMMANDS, cli
-from wavekv.errors import BadHeader, MemberUnreachable, RefusedByMember, UsageError, WaveKVError
+from wavekv.errors import BadHeader, UsageError, WaveKVError
 
 
 def ends_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:

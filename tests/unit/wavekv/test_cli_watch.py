@@ -10,11 +10,12 @@ import pytest
 from tests.fakes.planes import Plane, fast_http, plane
 from wavekv.__main__ import run
 from wavekv.cli.client import Client
+from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.events import Event, EventReader
 from wavekv.cli.target import Target
 from wavekv.cli.watch import Follower, show_event
 from wavekv.config import Limits
-from wavekv.errors import MemberUnreachable, RefusedByMember, WaveKVError
+from wavekv.errors import WaveKVError
 
 STREAM = (
     b'retry: 1000\n\n: \n\nevent: put\nid: t.1\ndata: {"key":"\xc3\xbc"}\n\n'

@@ -60,7 +60,13 @@ async def test_a_client_that_asks_first_is_told_to_go_on(http: Plane) -> None:
 
 @pytest.mark.parametrize(
     ("path", "length", "status"),
-    [("/v1/kv/k", MAX + 1, 413), ("/v1/kv/%zz", 5, 400), ("/v1/kv/k?timeout=5", 5, 501), ("/v1/kv/k?ttl=0", 5, 400)],
+    [
+        ("/v1/kv/k", MAX + 1, 413),
+        ("/v1/kv/%zz", 5, 400),
+        ("/v1/kv/k?since=5", 5, 400),
+        ("/v1/kv/k?durability=0", 5, 400),
+        ("/v1/kv/k?ttl=0", 5, 400),
+    ],
 )
 async def test_a_client_that_asks_first_is_refused_without_sending_and_the_connection_ends(
     http: Plane, path: str, length: int, status: int

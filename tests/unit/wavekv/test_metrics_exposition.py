@@ -33,6 +33,9 @@ def status(**changes: Any) -> dict[str, Any]:
         "ready": True,
         "healing": False,
         "converged": True,
+        "converged_since": 1700000000.5,
+        "clock": {"ahead": True},
+        "waiting": {"sessions": 8, "spreads": 9},
         "waiting_writes": 3,
         "disk_full": True,
         "process": {"superseded_by": 9},
@@ -50,8 +53,8 @@ def status(**changes: Any) -> dict[str, Any]:
         "log": {"segments": 2, "used_bytes": 700, "allocated_bytes": 8192, "position": 40, "snapshot_bytes": 2048},
         "recovery": {"damage": None, "records": 33, "seconds": 0.25},
         "peers": [
-            {"name": "m1", "reachable": True, "lag": 7, "lag_seconds": 1.5},
-            {"name": "m2", "reachable": False, "lag": None, "lag_seconds": None},
+            {"name": "m1", "reachable": True, "lag": 7, "lag_seconds": 1.5, "behind": 3, "clock_skew_ms": -250},
+            {"name": "m2", "reachable": False, "lag": None, "lag_seconds": None, "behind": None, "clock_skew_ms": None},
         ],
         **changes,
     }
@@ -75,6 +78,8 @@ def test_gauges_show_the_status_at_the_time_of_the_scrape(metrics: Metrics) -> N
         ("wavekv_healing", ()): 0,
         ("wavekv_superseded", ()): 1,
         ("wavekv_converged", ()): 1,
+        ("wavekv_converged_since_timestamp_seconds", ()): 1700000000.5,
+        ("wavekv_clock_ahead", ()): 1,
         ("wavekv_entries", ()): 12,
         ("wavekv_entries_live", ()): 10,
         ("wavekv_data_bytes", ()): 4096,
@@ -92,6 +97,8 @@ def test_gauges_show_the_status_at_the_time_of_the_scrape(metrics: Metrics) -> N
         ("wavekv_limit_ratio", (("limit", "entries"),)): 0.25,
         ("wavekv_limit_ratio", (("limit", "bytes"),)): 0.5,
         ("wavekv_waiting_writes", ()): 3,
+        ("wavekv_waiting_sessions", ()): 8,
+        ("wavekv_waiting_spreads", ()): 9,
         ("wavekv_recovered_records", ()): 33,
         ("wavekv_recovery_seconds", ()): 0.25,
         ("wavekv_peers", ()): 2,
@@ -99,6 +106,8 @@ def test_gauges_show_the_status_at_the_time_of_the_scrape(metrics: Metrics) -> N
         ("wavekv_peer_up", (("peer", "m2"),)): 0,
         ("wavekv_peer_lag_sequences", (("peer", "m1"),)): 7,
         ("wavekv_peer_lag_seconds", (("peer", "m1"),)): 1.5,
+        ("wavekv_peer_behind_sequences", (("peer", "m1"),)): 3,
+        ("wavekv_peer_clock_skew_seconds", (("peer", "m1"),)): -0.25,
     }
     shown = {(name, tuple(labels)): number for (name, labels), number in samples.items()}
     assert {key: shown.get(key) for key in expected} == expected
@@ -107,7 +116,10 @@ def test_gauges_show_the_status_at_the_time_of_the_scrape(metrics: Metrics) -> N
 
 
 def test_what_the_member_does_not_know_has_no_sample(metrics: Metrics) -> None:
-    metrics.bind(lambda: status(converged=None))
+    metrics.bind(lambda: status(converged=None, converged_since=None))
+    assert value(metrics, "wavekv_converged_since_timestamp_seconds") is None
+    assert value(metrics, "wavekv_peer_behind_sequences", peer="m2") is None
+    assert value(metrics, "wavekv_peer_clock_skew_seconds", peer="m2") is None
     assert value(metrics, "wavekv_converged") is None
     assert value(metrics, "wavekv_peer_lag_sequences", peer="m2") is None
     assert value(metrics, "wavekv_peer_lag_seconds", peer="m2") is None
@@ -130,6 +142,15 @@ def test_an_operation_is_counted_by_result_and_timed_by_kind(metrics: Metrics) -
     total = value(metrics, "wavekv_operation_duration_seconds_sum", plane="http", kind="get")
     assert total == pytest.approx(0.006)
     assert value(metrics, "wavekv_operation_duration_seconds_count", plane="resp", kind="get") == 1
+
+
+def test_canaries_are_timed_for_each_peer(metrics: Metrics) -> None:
+    metrics.canary("m1", 0.003)
+    metrics.canary("m1", 0.5)
+    metrics.canary("m2", 0.001)
+    assert value(metrics, "wavekv_peer_propagation_seconds_count", peer="m1") == 2
+    assert value(metrics, "wavekv_peer_propagation_seconds_sum", peer="m1") == pytest.approx(0.503)
+    assert value(metrics, "wavekv_peer_propagation_seconds_bucket", peer="m2", le="0.001") == 1
 
 
 def test_histogram_bounds_are_inclusive_and_cumulative(metrics: Metrics) -> None:

@@ -390,3 +390,32 @@ def test_a_process_number_from_the_future_locks_nobody_out() -> None:
         exchange.receive_request(a.replica, replace(request, inc=NOW + LIMITS.future_ms_max + 1), NOW)
     exchange.receive_request(a.replica, request, NOW)
     assert a.replica.reports.of("m1") is not None
+
+
+def test_the_names_of_an_epoch_go_to_who_may_not_know_it_alone() -> None:
+    names = ("m0", "m1")
+    a, b = (MemoryMember(index, names, epoch=Epoch(4, names)) for index in range(2))
+    assert begin(a, b).request(NOW).members == names, "never heard"
+    assert exchange.push_message(a.replica, (), {}, NOW, "m1").members == names
+    sync(a, b)
+    for message in (begin(a, b).request(NOW), exchange.push_message(a.replica, (), {}, NOW, "m1")):
+        assert (message.epoch, message.members) == (4, None)
+    assert answer_to(b, begin(a, b).request(NOW), NOW).members is None
+    a.replica.membership.learn(Epoch(5, names))
+    message = begin(a, b).request(NOW)
+    assert message.members == names
+    answer_to(b, message, NOW)
+    assert b.replica.membership.epoch == Epoch(5, names, admitted=dict.fromkeys(names, 4), inferred=True)
+
+
+def test_a_receipt_is_no_report_of_what_was_taken() -> None:
+    a, b = cluster(2)
+    entry = a.put("x", b"1", 100)
+    push(a, b, (entry,))
+    exchange.hear_report(a.replica, wire(exchange.receipt(b.replica, NOW)), NOW)
+    report = a.replica.reports.of("m1")
+    assert report is not None
+    assert not report.context.covers(*entry.dot), "who covers a dot is believed to cover all it superseded"
+    exchange.hear_report(a.replica, wire(exchange.report(b.replica, NOW)), NOW)
+    exchange.hear_report(a.replica, wire(exchange.receipt(b.replica, NOW)), NOW)
+    assert report.context.covers(*entry.dot), "and takes nothing back"

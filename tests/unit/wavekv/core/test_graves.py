@@ -57,6 +57,15 @@ def test_an_expired_value_that_was_written_anew_stays() -> None:
     assert graves.take(everything, 600, 10) == []
 
 
+def test_an_expired_value_is_judged_again_when_a_clock_behind_has_come_meanwhile() -> None:
+    graves, packed = graves_with(tombstone("b", 2))
+    packed["a"] = pack(Entry("a", b"v", 100, 1, 1, expires_at=500))
+    graves.expire("a")
+    assert graves.take(lambda _origin, _seq: False, 500, 10) == []
+    assert graves.take(everything, 400, 10) == ["b"], "a member whose clock says 400 was admitted"
+    assert graves.take(everything, 500, 10) == ["a"]
+
+
 def test_dead_items_are_swept_once_they_are_most() -> None:
     graves, packed = graves_with()
     for seq in range(1, 1000):

@@ -73,6 +73,22 @@ def test_a_volume_rolled_back_to_before_a_forgotten_delete_drops_what_it_shows_b
     assert contents(a) == contents(b)
 
 
+def test_a_member_says_that_it_has_healed_once_that_and_what_it_dropped_are_durable() -> None:
+    (a, b), place = forgotten()
+    a.restart(keep=place)
+    current = begin(a, b)
+    while not current.done:
+        assert exchange.envelope(a.replica, NOW).healing
+        current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+        if not current.done:
+            a.commit()
+    assert a.value("x") == b"1", "the drops wait for the disk"
+    assert exchange.envelope(a.replica, NOW).healing
+    a.commit()
+    assert a.value("x") is None
+    assert not exchange.envelope(a.replica, NOW).healing
+
+
 def test_a_healing_member_adopts_nothing_before_its_last_range() -> None:
     (a, b), place = forgotten(limits=replace(LIMITS, page_entries_max=1))
     a.restart(keep=place)
@@ -132,6 +148,64 @@ def test_an_empty_volume_erases_nobody() -> None:
     sync(b, a)
     sync(a, b)
     assert b.value("keep") == a.value("keep") == b"1"
+
+
+def old_tombstones(limits: Limits = LIMITS) -> tuple[MemoryMember, MemoryMember]:
+    """Return m0, rolled back to when it held tombstones, and m1, which forgot later deletes of their keys."""
+    a, b = cluster(2, limits, healing=False)
+    b.put("keep", b"1", 50)
+    for key in ("x", "y", "z"):
+        b.put(key, b"0", 90)
+        b.delete(key, 100)
+    sync(a, b)
+    place = len(a.log)
+    for key in ("x", "y", "z"):
+        b.put(key, b"1", 200)
+        b.delete(key, 300)
+    for requester, responder in ((a, b), (b, a), (a, b)):
+        sync(requester, responder)
+    for member in (a, b):
+        collect(member, NOW)
+        assert list(member.store.entries) == ["keep"]
+    a.restart(keep=place)
+    assert a.store.deletes() == 3
+    assert a.store.buckets.snapshot() == b.store.buckets.snapshot(), "the digest is over values"
+    return a, b
+
+
+@pytest.mark.parametrize("limits", [LIMITS, replace(LIMITS, page_entries_max=2), replace(LIMITS, page_bytes_max=40)])
+def test_an_old_tombstone_is_dropped_too_before_its_later_delete_is_covered(limits: Limits) -> None:
+    a, b = old_tombstones(limits)
+    sync(a, b)
+    assert contents(a) == contents(b)
+    assert not a.replica.healing
+    late = Entry("x", b"1", 200, 2, 8)
+    assert a.store.context.covers(*late.dot)
+    a.replica.merge([late], NOW, pushed=True)
+    a.commit()
+    assert a.value("x") is None, "a late copy of the value between the two deletes"
+
+
+def test_tombstones_that_the_responder_has_something_newer_for_are_replaced() -> None:
+    a, b = old_tombstones(replace(LIMITS, page_bytes_max=40))
+    for key in ("x", "y"):
+        b.put(key, b"back", 400)
+    sync(a, b)
+    assert a.value("x") == a.value("y") == b"back"
+    assert contents(a) == contents(b)
+
+
+def test_a_tombstone_that_is_gone_before_it_is_asked_about_holds_nothing_up() -> None:
+    a, b = old_tombstones()
+    current = begin(a, b)
+    while (request := current.request(NOW)).listed is None:
+        current.receive(answer_to(b, request, NOW), NOW)
+        a.commit()
+    a.replica.forget(["x", "y", "z"])
+    a.commit()
+    while not current.done:
+        step(current, a, b)
+    assert not a.replica.healing
 
 
 def test_what_the_responder_holds_newer_is_sent_whatever_is_covered() -> None:

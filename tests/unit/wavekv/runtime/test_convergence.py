@@ -1,9 +1,10 @@
 """Lag and convergence as told from ack vectors."""
 
 from tests.fakes.cluster import MemoryMember, cluster, sync
+from wavekv.config import GossipSettings
 from wavekv.core.context import Context
 from wavekv.core.reports import Report
-from wavekv.runtime.convergence import SETTLE_SECONDS, Convergence
+from wavekv.runtime.convergence import SETTLE_SECONDS, Convergence, heard_seconds_max
 
 
 def report_of(member: MemoryMember | Context) -> Report:
@@ -63,6 +64,28 @@ def test_equal_coverage_with_different_buckets_is_no_convergence() -> None:
     assert convergence.since is None
 
 
+def test_a_converged_cluster_tolerates_differences_that_change_and_none_that_stays() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    sync(b, a)
+    sync(a, b)
+    convergence = Convergence(a.store)
+    convergence.observe(0.0, {"m1": report_of(b)})
+    assert convergence.since == 0.0
+    report = report_of(b)
+    same = report.buckets or ()
+    for second in range(1, 12):
+        report.buckets = (second, *same[1:])
+        convergence.observe(float(second), {"m1": report})
+        assert convergence.since == 0.0
+    for second in range(12, 20):
+        convergence.observe(float(second), {"m1": report})
+        assert convergence.since == (0.0 if second < 11 + SETTLE_SECONDS else None)
+    report.buckets = same
+    convergence.observe(20.0, {"m1": report})
+    assert convergence.since == 20.0
+
+
 def test_lag_counts_sequences_and_dates_the_oldest() -> None:
     a, b = cluster(2)
     convergence = Convergence(a.store)
@@ -72,3 +95,24 @@ def test_lag_counts_sequences_and_dates_the_oldest() -> None:
     convergence.observe(2.0, {"m1": report_of(b)})
     assert convergence.lag(report_of(Context({9: 4})), 5.0) == (2, 3.0, 4)
     assert convergence.lag(report_of(a), 5.0) == (0, 0.0, 0)
+
+
+def test_samples_of_peers_are_few_and_share_what_is_equal() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    sync(b, a)
+    convergence = Convergence(a.store)
+    names = [f"m{number}" for number in range(1, 31)]
+    for second in range(100):
+        convergence.observe(float(second), {name: report_of(b) for name in names})
+    samples, contexts = convergence.held()
+    assert samples <= 64 + 30 * (SETTLE_SECONDS + 2)
+    assert contexts == 1
+    behind = report_of(Context({9: 4}))
+    convergence.observe(100.0, {name: behind if name == "m1" else report_of(b) for name in names})
+    assert convergence.held()[1] == 2
+
+
+def test_a_peer_s_last_word_may_be_as_old_as_rounds_are_rare() -> None:
+    settings = GossipSettings(interval_ms=1000, fanout=3)
+    assert [heard_seconds_max(peers, settings) for peers in (0, 5, 100, 1000)] == [10, 10, 200, 2000]

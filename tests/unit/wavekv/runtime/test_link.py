@@ -88,3 +88,57 @@ def test_a_push_claims_no_more_sequences_than_its_receiver_takes() -> None:
         for seq in range(1, last + 1):
             queue.add(entry("a", seq), 0.0)
         assert bool(queue.take({"a": entry("a", last)}, 1000).carried) is claims
+
+
+def test_a_relayed_key_goes_out_with_own_ones_and_takes_their_claim_away_from_none() -> None:
+    queue, store = filled(entry("a", 1), entry("b", 2))
+    store["r"] = Entry("r", b"v", 500, 9, 40)
+    store["a"] = Entry("a", b"newer", 600, 9, 41)
+    queue.relay("r", 3.0)
+    queue.relay("a", 4.0)
+    queue.add(entry("c", 3), 5.0)
+    store["c"] = entry("c", 3)
+    taken = queue.take(store, 1000)
+    assert [item.key for item in taken.entries] == ["b", "r", "a", "c"]
+    assert taken.carried == {7: ((1, 3),)}, "what superseded an own write stands for it"
+
+
+def test_relayed_keys_alone_stand_for_no_sequences_and_own_ones_behind_them_for_theirs() -> None:
+    queue, store = filled()
+    store["r"] = Entry("r", b"v", 500, 9, 40)
+    queue.relay("r", 0.0)
+    assert queue.take(store, 1000).carried == {}
+    queue.relay("r", 0.0)
+    queue.add(entry("d", 8), 0.0)
+    store["d"] = entry("d", 8)
+    assert queue.take(store, 1000).carried == {7: ((8, 8),)}
+
+
+def test_a_part_left_behind_claims_nothing_whatever_is_relayed_meanwhile() -> None:
+    queue, store = filled(entry("a", 1, b"x" * 60), entry("b", 2, b"x" * 60))
+    assert queue.take(store, 100).carried == {}
+    store["r"] = Entry("r", b"v", 500, 9, 40)
+    queue.relay("r", 0.0)
+    queue.add(entry("c", 3), 0.0)
+    store["c"] = entry("c", 3)
+    assert queue.take(store, 1000).carried == {}
+    queue.relay("r", 0.0)
+    assert queue.visible_at == {"r": 0.0}
+
+
+def test_relayed_keys_left_behind_keep_no_own_write_from_its_claim() -> None:
+    queue, store = filled()
+    for key in ("r", "s"):
+        store[key] = Entry(key, b"x" * 60, 500, 9, 40)
+        queue.relay(key, 0.0)
+    assert [item.key for item in queue.take(store, 100).entries] == ["r"]
+    queue.add(entry("d", 8), 0.0)
+    store["d"] = entry("d", 8)
+    assert queue.take(store, 1000).carried == {7: ((8, 8),)}
+
+
+def test_relayed_keys_fill_a_queue_as_own_ones_do() -> None:
+    queue, _ = filled(keys_max=3)
+    for number in range(4):
+        queue.relay(f"r{number}", 0.0)
+    assert (queue.dropped, list(queue.visible_at)) == (3, ["r3"])
