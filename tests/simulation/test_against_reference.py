@@ -8,6 +8,7 @@ from tests.fakes.cluster import MemoryMember, push, sync
 from tests.simulation import reference
 from tests.simulation.reference import Item
 from wavekv.core.collection import collect
+from wavekv.core.expiry import TICK_MS
 from wavekv.errors import KeyNotFound
 
 NAMES = ("m0", "m1", "m2")
@@ -37,7 +38,9 @@ class Pair:
                 entry, value, expires_at = replica.delete(key, self.now).entry, None, None
             else:
                 value = b"%d" % self.rng.randrange(1000)
-                expires_at = self.now + self.rng.choice((50, 500)) if kind < 0.5 else None
+                expires_at = None
+                if kind < 0.5:  # at the end of a tick: within one, the core may tell of it later (core.expiry)
+                    expires_at = (self.now + self.rng.choice((50, 500))) // TICK_MS * TICK_MS + TICK_MS - 1
                 entry = replica.put(key, value, self.now, expires_at=expires_at).entry
         except KeyNotFound:
             return
