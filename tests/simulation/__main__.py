@@ -1,9 +1,9 @@
 """`python -m tests.simulation`: run seeds, replay one, shrink a failure, run a scenario.
 
-    python -m tests.simulation --seeds 0..200
-    python -m tests.simulation --seed 17 --trace
-    python -m tests.simulation --hours 1000 --profile crashes
-    python -m tests.simulation --scenario tests/simulation/scenarios/orphan.txt --trace
+python -m tests.simulation --seeds 0..200
+python -m tests.simulation --seed 17 --trace
+python -m tests.simulation --hours 1000 --profile crashes
+python -m tests.simulation --scenario tests/simulation/scenarios/orphan.txt --trace
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What must hold, checked while the world runs: I1 after every group, I2, I4, I6, G1, G5, G6, G8 and G9 where they happen.
+"""What must hold, checked while the world runs: I1 after every group; I2, I4, I6, G1, G2 and G5–G9 where they happen.
 
 `settled` has what can be judged only when all faults are over: G1, G3, G4. Which writes may be lost is decided here
 and nowhere else: `forget`, called by the faults that the atlas says may lose.
@@ -43,7 +43,7 @@ class Checks:
         else:
             raise Violation(rule, detail)
 
-    # ---- I1: whoever covers a write holds it, or something newer -----------------------------------------------------
+    # ---- I1: whoever covers a write holds it, or something newer ----------------------------------------------------
 
     def advanced(self, process: "Process", group: Group) -> None:
         """Check I1 for all that a group changed: its keys, and the keys of dots it covers."""
@@ -95,20 +95,24 @@ class Checks:
             return False
         return write.post or (write.orphan and self._history.collected.get(key, NEVER) >= covered.stamp)
 
-    # ---- local writes: I2, I6, G8, U5 ----------------------------------------------------------------------------------
+    # ---- local writes: I2, I6, G8, U5 -------------------------------------------------------------------------------
 
     def issued(self, process: "Process", entry: Entry) -> None:
         """Check the name and the rank of a write that was just staged, and record it."""
         history, world = self._history, self._world
         known = history.writes.get(entry.dot)
         if known is not None:
-            raise Violation("G8 uniqueness", f"{process.slot.id} gives {entry.dot} to {entry.key}, which {known.name} gave")
+            raise Violation(
+                "G8 uniqueness", f"{process.slot.id} gives {entry.dot} to {entry.key}, which {known.name} gave"
+            )
         if entry.seq != len(history.by_origin.get(entry.origin, ())) + 1:
             raise Violation("R1 sequence", f"{process.slot.id} issues {entry.dot} out of turn")
         above = [write for write in history.by_key.get(entry.key, ()) if write.entry.stamp > entry.stamp]
         for write in above:
             if process.replica.store.context.covers(*write.entry.dot):
-                raise Violation("I6 floor", f"{process.slot.id} writes {entry.etag} of {entry.key} below {write.entry.etag}")
+                raise Violation(
+                    "I6 floor", f"{process.slot.id} writes {entry.etag} of {entry.key} below {write.entry.etag}"
+                )
         write = Write(entry, process.slot.name, world.now)
         twins = [slot for slot in world.slots.values() if slot.name == process.slot.name and not slot.destroyed]
         write.orphan = process.slot.name not in world.keeper.members or len(twins) > 1
@@ -132,7 +136,7 @@ class Checks:
             if not any(slot.volume.context().covers(*dot) or slot.lossy_at >= write.at_ms for slot in slots):
                 raise Violation("G2 durability", f"{name} was counted for {dot} and does not have it on disk")
 
-    # ---- processes, reports, reads ---------------------------------------------------------------------------------------
+    # ---- processes, reports, reads ----------------------------------------------------------------------------------
 
     def booted(self, process: "Process") -> None:
         """Check G1 and I3 on what a start found."""
@@ -140,6 +144,12 @@ class Checks:
         for dot in process.slot.acked:
             if not context.covers(*dot):
                 raise Violation("G1 durable", f"{process.slot.id} acknowledged {dot} and lost it in a crash")
+        for key, stamp in process.slot.in_doubt.items():
+            if process.replica.store.entries.get(key) is None:
+                self._history.collected[key] = max(self._history.collected.get(key, NEVER), stamp)
+        process.slot.in_doubt.clear()
+        for dot, write in self._history.writes.items():
+            write.durable = write.durable or context.covers(*dot)
         self.all_covered(process)
 
     def reported(self, process: "Process", message: Envelope) -> None:
@@ -164,7 +174,9 @@ class Checks:
         held = process.replica.store.entries.get(entry.key)
         stamp = held.stamp if held is not None else self._history.collected.get(entry.key, NEVER)
         if stamp < entry.stamp and not self._excused(entry.key, held, entry):
-            raise Violation("G6 session", f"{process.slot.id} covers {entry.dot} and shows {entry.key} as it was before")
+            raise Violation(
+                "G6 session", f"{process.slot.id} covers {entry.dot} and shows {entry.key} as it was before"
+            )
 
     def collecting(self, process: "Process", held: Entry) -> None:
         """Check R11: what expires is collected only when every member's clock has passed it."""
@@ -172,9 +184,12 @@ class Checks:
             for name in process.replica.membership.members():
                 if held.expires_at is None or self._history.clocks.get(name, 0) < held.expires_at:
                     late = self._world.keeper.admitted_ms.get(name, -1) > self._history.writes[held.dot].at_ms
-                    self._violated("R11 later member" if late else "R11 expiry", f"{process.slot.id} collects {held.key}, which lives by {name}'s clock")
+                    self._violated(
+                        "R11 later member" if late else "R11 expiry",
+                        f"{process.slot.id} collects {held.key}, which lives by {name}'s clock",
+                    )
 
-    # ---- what may be lost ------------------------------------------------------------------------------------------------
+    # ---- what may be lost -------------------------------------------------------------------------------------------
 
     def _member_slots(self) -> list["Slot"]:
         members = self._world.keeper.members
@@ -198,7 +213,7 @@ class Checks:
             dots = ", ".join(str(write.entry.dot) for write in taken)
             raise Violation("G7 scale-down", f"{slot.id} was drained and took {dots} away")
 
-    # ---- the end ---------------------------------------------------------------------------------------------------------
+    # ---- the end ----------------------------------------------------------------------------------------------------
 
     def settled(self) -> None:
         """Check what holds when all faults are over and the members are quiet."""

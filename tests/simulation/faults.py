@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING
 
 from tests.simulation.network import Hold
-from tests.simulation.volumes import MemoryVolume, new_volume
+from tests.simulation.volumes import MemoryVolume
 from wavekv.core import exchange
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Faults:
         self._world = world
         self._marks: dict[str, int] = {}
 
-    # ---- processes -----------------------------------------------------------------------------------------------------
+    # ---- processes --------------------------------------------------------------------------------------------------
 
     def do_crash(self, slot: "Slot", steps: str = "0") -> bool:
         """Crash at the so many'th step from now; 0: at once, between two events."""
@@ -45,7 +45,7 @@ class Faults:
             self._world.stop(slot)
         self._world.start(slot)
 
-    # ---- volumes -------------------------------------------------------------------------------------------------------
+    # ---- volumes ----------------------------------------------------------------------------------------------------
 
     def do_full(self, slot: "Slot", ms: str) -> bool:
         """Let the volume be full for a while."""
@@ -94,7 +94,7 @@ class Faults:
         if slot.destroyed:
             return False
         self._world.stop(slot)
-        slot.volume = new_volume(self._world)
+        slot.volume = self._world.new_volume()
         self._lost(slot)
         return True
 
@@ -117,7 +117,8 @@ class Faults:
 
     def do_swap(self, one: "Slot", other: "Slot") -> bool:
         """Stop two members, and start each on the other's volume."""
-        if one.destroyed or other.destroyed or one.name == other.name:
+        kinds = {type(one.volume), type(other.volume)}
+        if one.destroyed or other.destroyed or one.name == other.name or kinds != {MemoryVolume}:
             return False
         self._world.stop(one)
         self._world.stop(other)
@@ -128,7 +129,7 @@ class Faults:
         self._world.start(other)
         return True
 
-    # ---- the network ---------------------------------------------------------------------------------------------------
+    # ---- the network ------------------------------------------------------------------------------------------------
 
     def do_partition(self, one: "Slot", other: "Slot", ms: str, way: str = "both") -> bool:
         """Keep two members apart for a while; `to`: nothing from the first reaches the second."""
@@ -153,7 +154,7 @@ class Faults:
         """Deliver what was kept back."""
         return self._world.network.release(label)
 
-    # ---- clocks --------------------------------------------------------------------------------------------------------
+    # ---- clocks -----------------------------------------------------------------------------------------------------
 
     def do_jump(self, slot: "Slot", ms: str) -> bool:
         """Move a clock, either way."""
@@ -171,7 +172,7 @@ class Faults:
         self._world.after(int(ms), lambda: slot.clock.thaw(self._world.now))
         return True
 
-    # ---- membership ----------------------------------------------------------------------------------------------------
+    # ---- membership -------------------------------------------------------------------------------------------------
 
     def do_join(self, name: str) -> bool:
         """Add a member with a new volume."""
@@ -204,7 +205,7 @@ class Faults:
         self._world.keeper.deaf = True
         self._world.after(int(ms), setattr, self._world.keeper, "deaf", False)
 
-    # ---- by hand, for scenarios ----------------------------------------------------------------------------------------
+    # ---- by hand, for scenarios -------------------------------------------------------------------------------------
 
     def do_sync(self, one: "Slot", other: "Slot") -> None:
         """Let the first ask the second: one round."""

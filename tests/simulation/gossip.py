@@ -1,4 +1,4 @@
-"""Who a process talks to, and when: the decisions of `runtime.gossip`, with its own links and queues, in virtual time."""
+"""Who a process talks to, and when: the decisions of `runtime.gossip`, with its links and queues, in virtual time."""
 
 from collections.abc import Collection
 from functools import partial
@@ -40,7 +40,7 @@ class Gossip:
                 queue = PushQueue(self._world.limits.push_keys_max)
                 self.links[name] = Link(name, name, queue, reported_as=name)
 
-    # ---- the periodic exchange -------------------------------------------------------------------------------------
+    # ---- the periodic exchange --------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin with a round to every peer, then one interval after the other."""
@@ -102,7 +102,7 @@ class Gossip:
         for link in self.links.values():
             link.retry_at = 0.0
 
-    # ---- a round -----------------------------------------------------------------------------------------------------
+    # ---- a round ----------------------------------------------------------------------------------------------------
 
     def start_round(self, link: Link) -> None:
         """Begin a round with a peer that has none under way."""
@@ -123,9 +123,7 @@ class Gossip:
         self._world.checks.reported(process, request)
         self._world.network.call(process, link.name, "request", request, partial(self._answered, link, current))
 
-    def _answered(
-        self, link: Link, current: exchange.Round, answer: Envelope | None, error: PeerError | None
-    ) -> None:
+    def _answered(self, link: Link, current: exchange.Round, answer: Envelope | None, error: PeerError | None) -> None:
         process = self._process
         if answer is None:
             assert error is not None
@@ -160,7 +158,7 @@ class Gossip:
             process.supersede()
         link.failed(self._seconds, error.detail, self._settings, self._rng.uniform(0.5, 1.0))
 
-    # ---- push --------------------------------------------------------------------------------------------------------
+    # ---- push -------------------------------------------------------------------------------------------------------
 
     def durable(self, group: Group) -> None:
         """Queue the local writes of a group that just became visible."""

@@ -55,7 +55,7 @@ class Keeper:
         self._world.count("epochs")
         self._world.trace(f"epoch {self.document.epoch.number}: {' '.join(self.members)}")
 
-    # ---- what is asked of it -------------------------------------------------------------------------------------------
+    # ---- what is asked of it ----------------------------------------------------------------------------------------
 
     def admit(self, name: str) -> bool:
         """Let a name in; tell whether it was outside."""
@@ -97,7 +97,7 @@ class Keeper:
             process.cancel_drain()
         return True
 
-    # ---- a pass --------------------------------------------------------------------------------------------------------
+    # ---- a pass -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Pass, and come again; a member that crashes under its hands ends the pass."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.clocks import SkewedClock
 from tests.simulation.gossip import Gossip
-from tests.simulation.volumes import Volume, records_of
+from tests.simulation.paged import PagedVolume
+from tests.simulation.volumes import MemoryVolume, records_of
 from wavekv.config import PeerAddress
 from wavekv.core import exchange
 from wavekv.core.collection import collect
@@ -43,6 +44,7 @@ COLLECTED_MAX = 500
 RETRY_MS = 1000
 """How often a joining or draining member asks, and a full volume is looked at; production does so more often."""
 
+Volume = MemoryVolume | PagedVolume
 Reply = Callable[[Envelope | PeerError], None]
 
 
@@ -63,6 +65,8 @@ class Slot:
         self.stall_ms = 0
         self.lossy_at = -1
         """When the volume last lost something."""
+        self.in_doubt: dict[str, Stamp] = {}
+        """Deletes that a group collected of which nobody knows whether it survived."""
         self.acked: list[Dot] = []
         """Writes that this volume must show after every crash (G1)."""
 
@@ -89,7 +93,8 @@ class Pending:
             self._tell()
 
     def _tell(self) -> None:
-        assert self._ok is not None and self._failed is not None
+        assert self._ok is not None
+        assert self._failed is not None
         if self._error is None:
             self._ok()
         else:
@@ -172,7 +177,7 @@ class Process:
                 self.world.crash(slot)
                 raise Crashed
 
-    # ---- commits: runtime.committer --------------------------------------------------------------------------------
+    # ---- commits: runtime.committer ---------------------------------------------------------------------------------
 
     def durable(self, ticket: int) -> Pending:
         """Return what is settled once `ticket` is durable and visible."""
@@ -247,10 +252,10 @@ class Process:
     def _look_for_room(self) -> None:
         if not self.alive:
             return
-        if self.slot.volume.full:
-            self.world.after(RETRY_MS, self._look_for_room)
-        else:
+        if self.slot.volume.find_room():
             self.replica.full = None
+        else:
+            self.world.after(RETRY_MS, self._look_for_room)
 
     def lost_group(self) -> dict[str, Stamp]:
         """Return the deletes that the group under way collects; the process is ending."""
@@ -270,7 +275,7 @@ class Process:
                 self.world.checks.collecting(self, held)
         self.commit()
 
-    # ---- what others send: runtime.engine --------------------------------------------------------------------------
+    # ---- what others send: runtime.engine ---------------------------------------------------------------------------
 
     def receive(self, kind: str, message: Envelope, reply: Reply) -> None:
         """Merge a request or push, and answer once that is durable."""
@@ -325,7 +330,7 @@ class Process:
             self.regate()
             self.durable(self.replica.supersede())
 
-    # ---- standing: runtime.admission, runtime.member, runtime.readiness ----------------------------------------------
+    # ---- standing: runtime.admission, runtime.member, runtime.readiness ---------------------------------------------
 
     def _standing(self) -> tuple[object, ...]:
         membership = self.admission.membership
@@ -397,7 +402,7 @@ class Process:
             refusal = Starting("heals first" if self._greeted else "waits for a first exchange")
         self.replica.writable = refusal
 
-    # ---- what the operator asks --------------------------------------------------------------------------------------
+    # ---- what the operator asks -------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Refuse local writes from now on, and show whether the others hold all."""

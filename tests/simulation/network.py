@@ -72,7 +72,7 @@ class Network:
         self.under_way: dict[Carried, None] = {}
         """Those that are very late, or doubles: what may arrive at a later process."""
 
-    # ---- faults ----------------------------------------------------------------------------------------------------
+    # ---- faults -----------------------------------------------------------------------------------------------------
 
     def block(self, sender: str, to: str) -> None:
         """Let nothing from member `sender` reach member `to`."""
@@ -118,7 +118,7 @@ class Network:
         carried.arrived = False
         self._arrive(carried)
 
-    # ---- messages --------------------------------------------------------------------------------------------------
+    # ---- messages ---------------------------------------------------------------------------------------------------
 
     def call(self, process: "Process", to: str, kind: str, message: Envelope, done: Done) -> None:
         """Send `message` to the member `to` and give `done` its answer, or an error after the deadline at most."""

@@ -1,7 +1,7 @@
 """Planted defects: each breaks one rule of the core, and names what has to catch it.
 
-A plant replaces functions of the production core while a run lasts. `caught_by` is the quickest seed or scenario that was
-found to fail; `rules` are what it may be called there. A defect that nothing catches means that the simulation is blind.
+A plant replaces functions of the production core while a run lasts. A defect that nothing catches would mean that the
+simulation is blind to its rule.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def planted(plant: Plant) -> Iterator[None]:
         yield
 
 
-# ---- R1, R2, R4: writes and merging --------------------------------------------------------------------------------
+# ---- R1, R2, R4: writes and merging ---------------------------------------------------------------------------------
 
 
 def no_floor() -> list[Change]:
@@ -80,7 +80,7 @@ def ties_by_origin() -> list[Change]:
     return [(replicas, "beats", beats)]
 
 
-# ---- R3: adoption ----------------------------------------------------------------------------------------------------
+# ---- R3: adoption ---------------------------------------------------------------------------------------------------
 
 
 def adopts_incomplete() -> list[Change]:
@@ -136,7 +136,7 @@ def pushes_claim_all() -> list[Change]:
     return [(exchange, "receive_push", receive_push)]
 
 
-# ---- R5, R6, R11: collection and repair --------------------------------------------------------------------------------
+# ---- R5, R6, R11: collection and repair -----------------------------------------------------------------------------
 
 
 def collects_without_a_member() -> list[Change]:
@@ -208,7 +208,7 @@ def repair_list_is_old() -> list[Change]:
     return [(exchange, "answer_list", answer_list)]
 
 
-# ---- R7, R8, R9, R10, R12: identity, membership, scale-down, durability --------------------------------------------------
+# ---- R7, R8, R9, R10, R12: identity, membership, scale-down, durability ---------------------------------------------
 
 
 def origin_used_again() -> list[Change]:

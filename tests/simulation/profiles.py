@@ -65,6 +65,7 @@ def plan_of(seed: int, profile_name: str | None = None) -> Plan:
     static = profile.static and rng.random() < 0.3
     harsh = name not in ("quiet", "long")
     latency = rng.choice(((1, 3), (1, 50), (20, 400), (1, 5000))) if harsh else (1, 5)
+    paged = name == "crashes" and rng.random() < 0.2
     setting = Setting(
         profile=name,
         seed=seed,
@@ -80,6 +81,7 @@ def plan_of(seed: int, profile_name: str | None = None) -> Plan:
         late=rng.choice((0.0, 0.02, 0.05)) if harsh else 0.0,
         late_ms=rng.choice((MINUTE, HOUR, 5 * HOUR)),
         wire=rng.choice((0.02, 0.1)),
+        disk="paged" if paged else "memory",
         limits="tiny" if harsh and rng.random() < 0.3 else "production",
         skew_ms=rng.choice((0, 0, 50, 5000)),
     )
@@ -142,7 +144,7 @@ class _Drawing:
         else:
             self._add(at, "put", slot, key, f"k={rng.randint(2, len(self._slots))}")
 
-    # ---- faults ----------------------------------------------------------------------------------------------------
+    # ---- faults -----------------------------------------------------------------------------------------------------
 
     def _crash(self, at: int) -> None:
         self._add(at, "crash", self._slot(), self._rng.choice((0, 1, 2, 3, 4, 5, 6, 8, 12, 20)))
@@ -159,7 +161,9 @@ class _Drawing:
         self._add(at, "full", self._slot(), self._rng.randrange(1000, 10 * MINUTE))
 
     def _stall(self, at: int) -> None:
-        self._add(at, "stall", self._slot(), self._rng.randrange(1000, 5 * MINUTE), self._rng.choice((100, 3000, 15_000)))
+        self._add(
+            at, "stall", self._slot(), self._rng.randrange(1000, 5 * MINUTE), self._rng.choice((100, 3000, 15_000))
+        )
 
     def _roll(self, at: int) -> None:
         for slot in self._slots:
@@ -203,7 +207,9 @@ class _Drawing:
             self._add(at, "partition", *rng.sample(self._slots, 2), ms, rng.choice(("both", "to")))
 
     def _slow(self, at: int) -> None:
-        self._add(at, "slow", self._slot(), self._rng.randrange(1000, 10 * MINUTE), self._rng.choice((300, 4000, 12_000)))
+        self._add(
+            at, "slow", self._slot(), self._rng.randrange(1000, 10 * MINUTE), self._rng.choice((300, 4000, 12_000))
+        )
 
     def _jump(self, at: int) -> None:
         ms = self._rng.choice((-HOUR, -MINUTE, -1000, -5, 5, 1000, MINUTE, 250_000, HOUR))
@@ -218,7 +224,7 @@ class _Drawing:
     def _freeze(self, at: int) -> None:
         self._add(at, "freeze", self._slot(), self._rng.randrange(1000, 10 * MINUTE))
 
-    # ---- people ----------------------------------------------------------------------------------------------------
+    # ---- people -----------------------------------------------------------------------------------------------------
 
     def _remove(self, at: int) -> None:
         slot = self._slot()
@@ -244,5 +250,3 @@ class _Drawing:
 
     def _deaf(self, at: int) -> None:
         self._add(at, "deaf", self._rng.randrange(1000, 15 * MINUTE))
-
-

@@ -1,7 +1,7 @@
 """The rules once more, as small as they can be: pure functions over dicts and sets, to compare the core with.
 
-A context is the set of covered dots, without acks; a store is a dict. No pages, no logs, no processes: what the core does
-about those must not show. Each function names its rule; none shares code with the core.
+A context is the set of covered dots, without acks; a store is a dict. No pages, no logs, no processes: what the core
+does about those must not show. Each function names its rule; none shares code with the core.
 """
 
 from dataclasses import dataclass, field

@@ -36,5 +36,7 @@ def run(plan: Plan, write: Callable[[str], None] | None = None) -> Outcome:
         rule, detail = violation.rule, violation.detail
     except AssertionError as failed:
         rule, detail = "assertion", str(failed) or "of the core"
+    finally:
+        world.close()
     hours = min(world.now, plan.setting.horizon_ms) / 3_600_000
     return Outcome(rule, detail, world.now, world.history.counts, world.events, hours)

@@ -1,4 +1,4 @@
-"""Every planted defect is caught by the scenario or seed that its table names, and that plan holds without the defect."""
+"""Every planted defect is caught by the scenario or seed that its table names; that plan holds without the defect."""
 
 from pathlib import Path
 

@@ -42,22 +42,23 @@ class Trace:
 
     def op(self, op: Op) -> str:
         """Return a record in a word."""
+        words = type(op).__name__
         match op:
             case Set(entry) | SetExpiring(entry):
-                return self.entry(entry)
+                words = self.entry(entry)
             case Batch(ops):
-                return "batch(" + ", ".join(map(self.op, ops)) + ")"
+                words = "batch(" + ", ".join(map(self.op, ops)) + ")"
             case Clear(key):
-                return f"clear {key}"
+                words = f"clear {key}"
             case UpdateLocalAck(origin, ack):
-                return f"ack {self.origin(origin)}:{ack}"
+                words = f"ack {self.origin(origin)}:{ack}"
             case Cover(origin, first, last):
-                return f"cover {self.origin(origin)}:{first}-{last}"
+                words = f"cover {self.origin(origin)}:{first}-{last}"
             case Floor(timestamp):
-                return f"floor {timestamp - EPOCH_MS}"
+                words = f"floor {timestamp - EPOCH_MS}"
             case Process(_, origin, healing):
-                return f"process writing as {self.origin(origin)}{', healing' if healing else ''}"
-        return type(op).__name__
+                words = f"process writing as {self.origin(origin)}{', healing' if healing else ''}"
+        return words
 
     def message(self, message: Envelope) -> str:
         """Return what a message says: entries, coverage, what makes it adoptable."""
@@ -67,7 +68,9 @@ class Trace:
         if message.acks or message.dots:
             acks = [f"{self.origin(origin)}:{ack}" for origin, ack in message.acks.items()]
             dots = [f"{self.origin(o)}:{a}-{b}" for o, ranges in message.dots.items() for a, b in ranges]
-            words.append(("carries {" if message.entries and message.push_only else "covers {") + " ".join(acks + dots) + "}")
+            words.append(
+                ("carries {" if message.entries and message.push_only else "covers {") + " ".join(acks + dots) + "}"
+            )
         if message.listed is not None:
             words.append("lists {" + " ".join(one.key for one in message.listed) + "}")
         words += ["adoptable"] if message.floor is not None else []

@@ -7,21 +7,18 @@ list, so that a restored backup brings back both as they were at one moment.
 
 import random
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from wavekv.core.codec.records import decode_op, encode_op
 from wavekv.core.context import Context
 from wavekv.core.loading import loader_over
-from wavekv.core.ops import Op, Set, SetExpiring, SetNextSeq
 from wavekv.core.ops import Batch as BatchOp
+from wavekv.core.ops import Op, Set, SetExpiring, SetNextSeq
 from wavekv.core.standing import Standing
 from wavekv.core.steps import Group
 from wavekv.core.store import Store
 from wavekv.errors import DiskFull
 from wavekv.runtime.epoch_file import Kept
-
-if TYPE_CHECKING:
-    from tests.simulation.world import World
 
 
 class Identity(NamedTuple):
@@ -66,7 +63,7 @@ class MemoryVolume:
         self._standing: Standing | None = None
         self._folded = 0
 
-    # ---- what a process does with it -------------------------------------------------------------------------------
+    # ---- what a process does with it --------------------------------------------------------------------------------
 
     def boot(self) -> Recovered:
         """Begin a process on what is durable."""
@@ -99,6 +96,13 @@ class MemoryVolume:
             raise DiskFull("the volume is full")
         self.items.extend(records_of(group))
 
+    def find_room(self) -> bool:
+        """Tell whether values are taken again."""
+        return not self.full
+
+    def close(self) -> None:
+        """Leave nothing behind; nothing is."""
+
     def load(self) -> Kept | None:
         """Return the newest kept membership; the shape of `EpochFile`."""
         return next((item for item in reversed(self.items) if isinstance(item, Kept)), None)
@@ -119,7 +123,7 @@ class MemoryVolume:
         self.items.extend(survivors)
         return survivors
 
-    # ---- what happens to it ----------------------------------------------------------------------------------------
+    # ---- what happens to it -----------------------------------------------------------------------------------------
 
     def context(self) -> Context:
         """Return what the durable log covers."""
@@ -158,11 +162,3 @@ class MemoryVolume:
         twin.identity, twin.items, twin.boots = self.identity, list(self.items), self.boots
         twin.damaged = self.damaged
         return twin
-
-
-Volume = MemoryVolume
-
-
-def new_volume(world: "World") -> Volume:
-    """Return an empty volume of the kind that the world's setting names."""
-    return MemoryVolume(world.rng, world.limits.changes_max)

@@ -1,4 +1,4 @@
-"""What clients do: puts, deletes, expiring puts, conditions, batches, reads with tokens, writes that wait for k members."""
+"""What clients do: puts, deletes, expiry, conditions, batches, reads with tokens, writes that wait for copies."""
 
 from typing import TYPE_CHECKING
 
@@ -99,7 +99,7 @@ class Clients:
         if "read" in given:
             world.after(world.rng.randrange(50), self._read_with_token, given["read"], entries[0])
 
-    # ---- durability=k (R12) ----------------------------------------------------------------------------------------------
+    # ---- durability=k (R12) -----------------------------------------------------------------------------------------
 
     def _wait_for_copies(self, process: "Process", dot: Dot, copies: int) -> None:
         world, reports = self._world, process.replica.reports
@@ -118,7 +118,7 @@ class Clients:
         if not enough():
             process.on_report.append(enough)
 
-    # ---- reads -----------------------------------------------------------------------------------------------------------
+    # ---- reads ------------------------------------------------------------------------------------------------------
 
     def read(self, slot: "Slot", key: str) -> None:
         """Read a key from one member."""

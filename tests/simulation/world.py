@@ -18,9 +18,10 @@ from tests.simulation.history import History
 from tests.simulation.keeper import PASS_MS, Keeper
 from tests.simulation.members import Crashed, Process, Slot
 from tests.simulation.network import Network
+from tests.simulation.paged import PagedVolume
 from tests.simulation.plan import Action, Plan
 from tests.simulation.trace import Trace
-from tests.simulation.volumes import new_volume
+from tests.simulation.volumes import MemoryVolume
 from tests.simulation.workload import Clients
 from wavekv.config import GossipSettings, Limits
 from wavekv.core.messages import Envelope
@@ -30,7 +31,13 @@ WARP_MS = 24 * 3_600_000
 """Time that passes before healing: clocks that were ahead are overtaken, everything that expires has."""
 CYCLES_MAX = 40
 TINY = replace(
-    Limits(), page_entries_max=2, changes_max=6, dots_max=4, push_keys_max=3, waiting_writes_max=4, journal_entries_max=4
+    Limits(),
+    page_entries_max=2,
+    changes_max=6,
+    dots_max=4,
+    push_keys_max=3,
+    waiting_writes_max=4,
+    journal_entries_max=4,
 )
 
 
@@ -55,6 +62,7 @@ class World:
         )
         self._heap: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
         self._events = 0
+        self._volumes: list[MemoryVolume | PagedVolume] = []
         self.names = tuple(f"m{index}" for index in range(setting.members))
         self.history = History()
         self.checks = Checks(self)
@@ -66,7 +74,7 @@ class World:
         for name in self.names:
             self.add_slot(name, name)
 
-    # ---- the loop --------------------------------------------------------------------------------------------------
+    # ---- the loop ---------------------------------------------------------------------------------------------------
 
     def after(self, delay_ms: int, then: Callable[..., object], *args: object) -> None:
         """Call `then(*args)` so many virtual milliseconds from now."""
@@ -77,8 +85,7 @@ class World:
         heap = self._heap
         while heap and heap[0][0] <= at:
             when, _, then, args = heappop(heap)
-            if when > self.now:
-                self.now = when
+            self.now = max(self.now, when)
             try:
                 then(*args)
             except Crashed:
@@ -103,18 +110,32 @@ class World:
         if self.tracing:
             self.tracer.line(self.now, what, message)
 
-    # ---- slots and processes -----------------------------------------------------------------------------------------
+    # ---- slots and processes ----------------------------------------------------------------------------------------
 
     def add_slot(self, slot_id: str, name: str) -> Slot:
         """Make a place for a member, with a new volume."""
         skew = self.setting.skew_ms
         clock = SkewedClock(self.rng.randint(-skew, skew) if skew else 0)
-        slot = self.slots[slot_id] = Slot(slot_id, name, new_volume(self), clock)
+        slot = self.slots[slot_id] = Slot(slot_id, name, self.new_volume(), clock)
         return slot
+
+    def new_volume(self) -> MemoryVolume | PagedVolume:
+        """Return an empty volume of the kind that the setting names."""
+        kind = PagedVolume if self.setting.disk == "paged" else MemoryVolume
+        volume = kind(self.rng, self.limits.changes_max)
+        self._volumes.append(volume)
+        return volume
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for volume in self._volumes:
+            volume.close()
 
     def process_called(self, name: str) -> Process | None:
         """Return a process that answers under `name`, any of several."""
-        found = [s.process for s in self.slots.values() if s.name == name and s.process is not None and s.process.serving]
+        found = [
+            s.process for s in self.slots.values() if s.name == name and s.process is not None and s.process.serving
+        ]
         if len(found) > 1:
             return self.rng.choice(found)
         return found[0] if found else None
@@ -135,9 +156,11 @@ class World:
         process.alive = process.serving = False
         slot.process, slot.crash_in = None, None
         survivors = slot.volume.end()
-        if survivors:
+        if survivors is None:
+            slot.in_doubt.update(process.lost_group())
+        elif survivors:
             self.count("groups that survived a crash in part or whole")
-        self.history.made_durable(survivors, process.lost_group())
+            self.history.made_durable(survivors, process.lost_group())
         self.trace(f"{slot.id} is gone")
 
     def crash(self, slot: Slot) -> None:
@@ -152,7 +175,7 @@ class World:
         self.stop(slot)
         slot.destroyed = True
 
-    # ---- a plan ------------------------------------------------------------------------------------------------------
+    # ---- a plan -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Run the plan and heal.
@@ -175,7 +198,10 @@ class World:
         act = getattr(self.faults, f"do_{action.what}", None) or getattr(self.clients, action.what, None)
         if act is None or action.what.startswith("_"):
             raise ValueError(f"{action}: there is no such action")
-        if any(map(self._absent, action.args[: 2 if action.what in ("partition", "swap") else 1])) and action.what != "join":
+        if (
+            any(map(self._absent, action.args[: 2 if action.what in ("partition", "swap") else 1]))
+            and action.what != "join"
+        ):
             return  # it joins later, or the action that would bring it was left out
         slots = [self.slots.get(word, word) for word in action.args]
         happened = act(*slots)
@@ -187,7 +213,7 @@ class World:
     def _absent(self, word: str) -> bool:
         return word not in self.slots and re.fullmatch(r"m\d+(x\d+)?", word) is not None
 
-    # ---- the end -----------------------------------------------------------------------------------------------------
+    # ---- the end ----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """End all faults, bring everybody up, wait until nothing changes, and check what has to hold then."""
@@ -239,7 +265,9 @@ class World:
                 process.gossip.forgive()
                 process.gossip.retry_now()
             self._run_until(self.now + max(self.setting.interval_ms * 3 // 2, 2 * PASS_MS))
-            state = [(p.slot.id, p.replica.store.position, p.replica.healing, p.replica.writable is None) for p in members]
+            state = [
+                (p.slot.id, p.replica.store.position, p.replica.healing, p.replica.writable is None) for p in members
+            ]
             same = same + 1 if state == before else 0
             before = state
             if same == 2:
