@@ -16,7 +16,8 @@ from wavekv.core.steps import Group
 from wavekv.core.types import Dot, Entry, Stamp
 
 if TYPE_CHECKING:
-    from tests.simulation.members import Process, Slot
+    from tests.simulation.members import Process
+    from tests.simulation.slots import Slot
     from tests.simulation.world import World
 
 NEVER: Stamp = (-(2**63), 0, 0)

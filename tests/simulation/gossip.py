@@ -68,7 +68,7 @@ class Gossip:
 
     def idle(self) -> list[Link]:
         """Return the links to members that have no round under way; none of a process that was superseded."""
-        if self._process.superseded:
+        if self._process.standing.superseded:
             return []
         speaks_to = self._process.replica.membership.speaks_to
         return [link for link in self.links.values() if not link.busy and speaks_to(link.name)]
@@ -83,7 +83,7 @@ class Gossip:
         for link in self.links.values():
             if link.reported_as == name:
                 link.last_heard = self._seconds
-                if link.failures and not link.busy and self._world.gossiping and not self._process.superseded:
+                if link.failures and not link.busy and self._world.gossiping and not self._process.standing.superseded:
                     self.start_round(link)
 
     def retry_now(self) -> None:
@@ -112,11 +112,11 @@ class Gossip:
 
     def _request(self, link: Link, current: exchange.Round) -> None:
         process = self._process
-        if process.superseded:
+        if process.standing.superseded:
             return
         if current.done:
             link.busy = False
-            process.round_ended()
+            process.standing.round_ended()
             return
         process.step()
         request = current.request(process.now())
@@ -134,12 +134,14 @@ class Gossip:
         try:
             pending = process.durable(current.receive(answer, process.now()))
         except PeerError as refusal:
-            process.keep_epoch(partial(self._failed, link, refusal))
+            process.standing.keep_epoch(partial(self._failed, link, refusal))
             return
         process.heard()
         process.step()
         link.answered(self._seconds, sender_of(answer))
-        process.keep_epoch(lambda: pending.then(partial(self._go_on, link, current), partial(self._failed, link)))
+        process.standing.keep_epoch(
+            lambda: pending.then(partial(self._go_on, link, current), partial(self._failed, link))
+        )
 
     def _go_on(self, link: Link, current: exchange.Round) -> None:
         if self._process.alive:
@@ -155,7 +157,7 @@ class Gossip:
         if isinstance(error, StaleProcess):
             reports.superseded(error.member, error.newest, process.now() + self._world.limits.future_ms_max)
         if reports.superseded_by:
-            process.supersede()
+            process.standing.supersede()
         link.failed(self._seconds, error.detail, self._settings, self._rng.uniform(0.5, 1.0))
 
     # ---- push -------------------------------------------------------------------------------------------------------
@@ -164,7 +166,7 @@ class Gossip:
         """Queue the local writes of a group that just became visible."""
         replica = self._process.replica
         mine = [entry for entry in group.stored() if entry.origin == replica.origin]
-        if not mine or not self._world.gossiping or self._process.superseded:
+        if not mine or not self._world.gossiping or self._process.standing.superseded:
             return
         for link in self.links.values():
             if link.failures or not replica.membership.speaks_to(link.name):
@@ -186,7 +188,7 @@ class Gossip:
 
     def _push(self, link: Link) -> None:
         process = self._process
-        if not process.alive or process.superseded:
+        if not process.alive or process.standing.superseded:
             return
         link.pushed_at = self._seconds
         taken = link.queue.take(process.replica.store.entries, self._world.limits.page_bytes_max)
@@ -205,10 +207,10 @@ class Gossip:
         except PeerError as refusal:
             link.queue.clear()
             self._pushing.discard(link.name)
-            process.keep_epoch(partial(self._note_failure, link, refusal))
+            process.standing.keep_epoch(partial(self._note_failure, link, refusal))
             return
         process.heard()
-        process.keep_epoch(partial(self._push_soon, link))
+        process.standing.keep_epoch(partial(self._push_soon, link))
 
     def push_by_hand(self, name: str, message: Envelope) -> None:
         """Push a message that no write of ours made."""

@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 import uuid
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -121,10 +122,8 @@ class PagedVolume:
         self._group = None
         if group is not None and self._log is not None and self._rng.random() < 0.7:
             disk.cut_in = self._rng.randint(1, 3)
-            try:
+            with suppress(PowerCut, DiskFull):
                 self._log.append(group.ops, group.next_seq)
-            except (PowerCut, DiskFull):
-                pass
         disk.kill()
         if self._directory is not None:
             self._directory.close()
@@ -156,4 +155,3 @@ class PagedVolume:
         if self._directory is not None:
             self._directory.close()
         shutil.rmtree(self._root)
-
