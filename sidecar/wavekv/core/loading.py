@@ -11,11 +11,11 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from wavekv.core.context import Context
 from wavekv.core.image import Image
-from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring
+from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, SetNextSeq
 from wavekv.core.ordered import DotOrder, ascending
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
@@ -34,6 +34,25 @@ _MENDED_SHARE_MAX: Final = 0.2
 """Up to this share of changed keys an image is mended key by key, above it taken as a log of its own."""
 
 
+class Run(NamedTuple):
+    """Set records without expiry that followed each other, perhaps with group starts between them, by columns."""
+
+    keys: list[str]
+    packed: list[bytes]
+    origins: list[tuple[int, int]]
+    """`(origin, where in the columns its part begins)`."""
+    seqs: "array[int]"
+    """Of the dots, u64."""
+    numbers: "array[int]"
+    """Sequences of the records, u64; ascending from `first` with gaps where the group starts are."""
+    first: int
+    """Sequence of the first record, group starts included."""
+    records: int
+    """How many there are, group starts included."""
+    next_seq: int
+    """The greatest sequence in a group start, 0 without one."""
+
+
 class Loader(Protocol):
     """Takes records in the order of the log."""
 
@@ -42,6 +61,10 @@ class Loader(Protocol):
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Fold a Set record."""
+        ...
+
+    def stored_run(self, run: Run) -> None:
+        """Fold a run of records."""
         ...
 
     def apply(self, op: Op) -> None:
@@ -92,6 +115,21 @@ class FreshLoader:
         self._names.append(key)
         self._seqs.append(seq)
         self._positions.append(self._position)
+
+    def stored_run(self, run: Run) -> None:
+        """Fold a run of records."""
+        self._packed.update(zip(run.keys, run.packed, strict=True))
+        begin = len(self._names)
+        for origin, at in run.origins:
+            if origin != self._origin:
+                self._origin = origin
+                self._runs.append((origin, begin + at))
+        self._names.extend(run.keys)
+        self._seqs.extend(run.seqs)
+        self._positions.extend(_positions(run, self._position))
+        self._position += run.records
+        if run.next_seq:
+            self._image.standing.apply(SetNextSeq(run.next_seq))
 
     def _note(self, key: str, origin: int, seq: int) -> None:
         if origin != self._origin:
@@ -214,6 +252,25 @@ class MendingLoader:
             self._forgotten = self._changes[0][0]
         self._changes.append((self._position, key))
 
+    def stored_run(self, run: Run) -> None:
+        """Fold a run of records."""
+        positions = _positions(run, self._position)
+        for key, was in zip(run.keys, map(self._packed.get, run.keys), strict=True):
+            self._before.setdefault(key, was)
+        self._packed.update(zip(run.keys, run.packed, strict=True))
+        for (origin, begin), (_, end) in pairwise([*run.origins, (0, len(run.keys))]):
+            self._image.standing.context.join(*_covered(origin, run.seqs[begin:end]))
+            if origin == self._image.standing.process.origin:
+                self._image.standing.used(max(run.seqs[begin:end]))
+        dropped = len(self._changes) + len(run.keys) - (self._changes.maxlen or 0) - 1
+        if dropped >= 0:
+            held = len(self._changes)
+            self._forgotten = self._changes[dropped][0] if dropped < held else positions[dropped - held]
+        self._changes.extend(zip(positions, run.keys, strict=True))
+        self._position += run.records
+        if run.next_seq:
+            self._image.standing.apply(SetNextSeq(run.next_seq))
+
     def store(self) -> Store:
         """Return the store that all this makes."""
         image, before = self._image, self._before
@@ -233,6 +290,12 @@ class MendingLoader:
         store = FreshLoader(self._changes.maxlen or 0, self._image).store()
         store.remember(self._changes, self._processes, self._forgotten)
         return store
+
+
+def _positions(run: Run, before: int) -> "array[int]":
+    """Return the positions of a run's records, the first of which follows `before`."""
+    shift = before + 1 - run.first
+    return array("Q", map(shift.__add__, run.numbers)) if shift else run.numbers
 
 
 def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int, tuple[tuple[int, int], ...]]]:

@@ -10,7 +10,7 @@ codec's records a second. Turned down: views instead of slices, slower at these 
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from wavekv.core.codec.bincode import TAG_U16, TAG_U32, TAG_U64
@@ -41,7 +41,11 @@ def as_sets(apply: Callable[[Op], object]) -> Stored:
     return stored
 
 
-class Plain(NamedTuple):
+RECORDS_MAX: Final = 256
+"""Read in one call; then it may be time for a run (`runs`) again."""
+
+
+class Read(NamedTuple):
     """What was read: counts, the offset of the last group start, where reading stopped, the next sequence."""
 
     records: int
@@ -49,16 +53,19 @@ class Plain(NamedTuple):
     last_group: int
     position: int
     expected: int
+    more: bool
+    """Nothing there stopped it."""
 
 
 def replay_plain(  # noqa: PLR0912, PLR0915 (one branch a form)
     data: bytes, position: int, apply: Callable[[Op], object], stored: Stored, expected: int | None
-) -> Plain:
-    """Hand on the records from `position` as long as they are plain and their sequences follow `expected`."""
+) -> Read:
+    """Hand on some records from `position`, as long as they are plain and their sequences follow `expected`."""
     groups = last_group = 0
-    expected = first = -1 if expected is None else expected
+    first = -1 if expected is None else expected
+    expected, stop = first, first + RECORDS_MAX
     try:
-        while True:
+        while expected < stop:
             tag = data[position + 4]
             if tag == TAG_U32:
                 length, _, sequence, index, size = _front_u32(data, position)
@@ -114,7 +121,7 @@ def replay_plain(  # noqa: PLR0912, PLR0915 (one branch a form)
             expected += 1
     except (IndexError, struct.error, UnicodeDecodeError):
         pass  # whatever it was, the codec meets it again at the same position and names it
-    return Plain(expected - first, groups, last_group, position, expected)
+    return Read(expected - first, groups, last_group, position, expected, expected == stop)
 
 
 def _marked(data: bytes, at: int, tag: int, end: int) -> int | None:
