@@ -2,13 +2,13 @@
 
 from array import array
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.property.test_loading import CHANGES_MAX, OPS, applied, assert_remembers_as, facts, image_of
 from tests.property.test_loading import loaded as by_record
 from wavekv.core.loading import FreshLoader, MendingLoader, Run, StoreLoader
-from wavekv.core.ops import Op, Set, SetNextSeq
+from wavekv.core.ops import Floor, Op, Set, SetNextSeq
 from wavekv.core.packed import pack
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
@@ -84,6 +84,10 @@ def test_a_log_from_its_beginning(ops: list[Op], first_sequence: int) -> None:
     assert remembered(fast) == remembered(by_record(FreshLoader(CHANGES_MAX), ops))
 
 
+TWICE: list[Op] = [Set(Entry("a", b"x", 1, 1, 1)), Floor(1), Set(Entry("a", b"y", 2, 1, 2))]
+
+
+@example(TWICE, 0, 0)
 @given(LOGS, st.integers(0, 30), st.sampled_from((0, 100)))
 def test_a_log_behind_a_snapshot(ops: list[Op], cut: int, shift: int) -> None:
     cut = len(BASE) + min(cut, len(ops))
