@@ -7,6 +7,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from wavekv.core.packed import empty_map
 from wavekv.core.standing import Standing
 
 
@@ -37,7 +38,7 @@ class Image:
         position: records of the log folded into it.
     """
 
-    packed: dict[str, bytes] = field(default_factory=dict)
+    packed: dict[str, bytes] = field(default_factory=empty_map)
     keys: list[str] = field(default_factory=list)
     dots: list[Dots] = field(default_factory=list)
     expiring: list[tuple[int, int]] = field(default_factory=list)
