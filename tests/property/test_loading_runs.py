@@ -1,12 +1,14 @@
 """A start that takes records in runs comes to the very store that applying every record would."""
 
 from array import array
+from unittest.mock import patch
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.property.test_loading import CHANGES_MAX, OPS, applied, assert_remembers_as, facts, image_of
 from tests.property.test_loading import loaded as by_record
+from wavekv.core import ordered
 from wavekv.core.loading import FreshLoader, MendingLoader, Run, StoreLoader
 from wavekv.core.ops import Floor, Op, Set, SetNextSeq
 from wavekv.core.packed import pack
@@ -64,9 +66,10 @@ def loaded(loader: StoreLoader, ops: list[Op], sequence: int) -> Store:
         sequence, held = sequence + len(held) + 1, []
         if op is not None:
             loader.apply(op)
-    store = loader.store()
-    while store.settle(2):
-        pass
+    with patch.object(ordered, "SORTED_AT_ONCE", 2):
+        store = loader.store()
+        while store.settle(2):
+            pass
     return store
 
 

@@ -170,13 +170,14 @@ class FreshLoader:
         dots: dict[int, DotOrder] = {}
         whole = len(self._names) == len(self._packed)  # nothing was overwritten or cleared
         for origin, seqs, names in self._by_origin():
-            standing.context.join(*_covered(origin, seqs))
+            rising = ascending(seqs)
+            standing.context.join(*_covered(origin, seqs, rising=rising))
             if origin == standing.process.origin:
                 standing.used(max(seqs))
-            order = _order(self._packed, origin, seqs, names, whole=whole)
+            order = _order(self._packed, origin, seqs, names, whole=whole and rising)
             if order:
                 dots[origin] = order
-        image.keys = sorted(self._packed)
+        image.keys, image.ordered = list(self._packed), False
         image.position = self._position
         expiring = _count(image)
         store = Store(self._changes_max, image, dots)
@@ -259,7 +260,7 @@ class MendingLoader:
             self._before.setdefault(key, was)
         self._packed.update(zip(run.keys, run.packed, strict=True))
         for (origin, begin), (_, end) in pairwise([*run.origins, (0, len(run.keys))]):
-            self._image.standing.context.join(*_covered(origin, run.seqs[begin:end]))
+            self._image.standing.context.join(*_covered(origin, run.seqs[begin:end], rising=ascending(run.seqs[begin:end])))
             if origin == self._image.standing.process.origin:
                 self._image.standing.used(max(run.seqs[begin:end]))
         dropped = len(self._changes) + len(run.keys) - (self._changes.maxlen or 0) - 1
@@ -298,10 +299,12 @@ def _positions(run: Run, before: int) -> "array[int]":
     return array("Q", map(shift.__add__, run.numbers)) if shift else run.numbers
 
 
-def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int, tuple[tuple[int, int], ...]]]:
-    """Return acks and ranges of the dots of one origin."""
+def _covered(
+    origin: int, seqs: "array[int]", *, rising: bool
+) -> tuple[dict[int, int], dict[int, tuple[tuple[int, int], ...]]]:
+    """Return acks and ranges of the dots of one origin; `rising`: they are ascending."""
     context = Context()
-    if seqs[-1] - seqs[0] + 1 == len(seqs) and ascending(seqs):
+    if rising and seqs[-1] - seqs[0] + 1 == len(seqs):
         context.add_range(origin, seqs[0], seqs[-1])
     else:
         first = last = 0
@@ -316,8 +319,8 @@ def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int,
 
 
 def _order(packed: dict[str, bytes], origin: int, seqs: "array[int]", names: list[str], *, whole: bool) -> DotOrder:
-    """Return the order of one origin's dots that are still held; `whole`: all are."""
-    if whole and ascending(seqs):
+    """Return the order of one origin's dots that are still held; `whole`: all are, and in order."""
+    if whole:
         return DotOrder(seqs, names)
     held: dict[int, str | tuple[str, ...]] = {}
     for seq, name in sorted(zip(seqs, names, strict=True)):

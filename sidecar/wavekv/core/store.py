@@ -82,7 +82,7 @@ class Store:
         self.position = image.position
         self.clock_ms = 0
         """The expiry clock: the greatest time that expiry was judged by; it does not run backwards (R11)."""
-        self._keys = KeyOrder(image.keys)
+        self._keys = KeyOrder(image.keys) if image.ordered else KeyOrder.later(image.keys)
         self._dots = _dot_orders(image) if dots is None else dots
         self._unfetched = list(self._dots.values())
         self._calendar = Calendar()
@@ -179,8 +179,10 @@ class Store:
         """Do a slice of what a start left to do; tell whether more is left.
 
         It is up to `count_max` postponed keys for the digest, taken as they were then, or else one block of the order
-        by dot whose keys are to be fetched.
+        by dot whose keys are to be fetched. Before all that, keys are put in order.
         """
+        if self._keys.settle():
+            return True
         if not self._unsettled:
             while self._unfetched and not self._unfetched[-1].fetch():
                 self._unfetched.pop()
