@@ -48,6 +48,8 @@ def run_of(ops: list[Op], first: int) -> Run:
         first,
         len(ops),
         max((op.seq for op in ops if isinstance(op, SetNextSeq)), default=0),
+        sum(entry.value is not None for _, entry in sets),
+        sum(len(entry.key.encode()) + len(entry.value or b"") for _, entry in sets),
     )
 
 

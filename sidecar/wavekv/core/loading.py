@@ -51,6 +51,10 @@ class Run(NamedTuple):
     """How many there are, group starts included."""
     next_seq: int
     """The greatest sequence in a group start, 0 without one."""
+    values: int
+    """How many are no tombstones."""
+    size_bytes: int
+    """Of keys and values."""
 
 
 class Loader(Protocol):
@@ -101,7 +105,8 @@ class FreshLoader:
         self._positions = array("Q")
         self._runs: list[tuple[int, int]] = []  # (origin, where in the lists its run begins)
         self._origin = 0
-        self._expires = False
+        self._alone: list[str] = []  # keys that came in no run
+        self._values = self._size_bytes = 0  # of the runs
         for key, packed in self._packed.items():
             self._note(key, *dot_of(packed))
 
@@ -113,6 +118,7 @@ class FreshLoader:
             self._origin = origin
             self._runs.append((origin, len(self._names)))
         self._names.append(key)
+        self._alone.append(key)
         self._seqs.append(seq)
         self._positions.append(self._position)
 
@@ -128,6 +134,8 @@ class FreshLoader:
         self._seqs.extend(run.seqs)
         self._positions.extend(_positions(run, self._position))
         self._position += run.records
+        self._values += run.values
+        self._size_bytes += run.size_bytes
         if run.next_seq:
             self._image.standing.apply(SetNextSeq(run.next_seq))
 
@@ -136,6 +144,7 @@ class FreshLoader:
             self._origin = origin
             self._runs.append((origin, len(self._names)))
         self._names.append(key)
+        self._alone.append(key)
         self._seqs.append(seq)
         self._positions.append(self._position)
 
@@ -177,9 +186,15 @@ class FreshLoader:
             order = _order(self._packed, origin, seqs, names, whole=whole and rising)
             if order:
                 dots[origin] = order
-        image.keys, image.ordered = list(self._packed), False
+        image.keys, image.ordered = self._names if whole else list(self._packed), False
         image.position = self._position
-        expiring = _count(image)
+        if whole:  # what came in runs is counted already
+            image.values, image.size_bytes = self._values, self._size_bytes
+            counted = {key: self._packed[key] for key in self._alone}
+        else:
+            image.values = image.size_bytes = 0
+            counted = self._packed
+        expiring = _count(image, counted)
         store = Store(self._changes_max, image, dots)
         for key, expires_at in expiring:
             store.expires(key, expires_at)
@@ -335,14 +350,13 @@ def _order(packed: dict[str, bytes], origin: int, seqs: "array[int]", names: lis
     return DotOrder(array("Q", held), list(held.values()))
 
 
-def _count(image: Image) -> list[tuple[str, int]]:
-    """Count anew what `image` holds; return what expires, and when."""
-    packed = image.packed
+def _count(image: Image, packed: dict[str, bytes]) -> list[tuple[str, int]]:
+    """Count `packed` into `image`; return what in it expires, and when."""
     kinds = bytes([value[KIND_AT] for value in packed.values()])
     expiring = sum(map(kinds.count, range(HAS_EXPIRY, 4)))
-    image.values = kinds.count(HAS_VALUE) + kinds.count(HAS_VALUE | HAS_EXPIRY)
+    image.values += kinds.count(HAS_VALUE) + kinds.count(HAS_VALUE | HAS_EXPIRY)
     facts = len(kinds) * FACTS_BYTES + expiring * (EXPIRING_FACTS_BYTES - FACTS_BYTES)
-    image.size_bytes = sum(map(len, packed.values())) - facts + key_bytes("".join(packed))
+    image.size_bytes += sum(map(len, packed.values())) - facts + key_bytes("".join(packed))
     image.buckets, image.expiring = (), []
     if not expiring:
         return []

@@ -236,6 +236,8 @@ def _run(gathered: _Gathered, first: int) -> Run | None:
         first=first,
         records=gathered.read.records,
         next_seq=gathered.next_seq,
+        values=count if shape.kind else 0,
+        size_bytes=count * (shape.key_bytes + shape.value_bytes),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from wavekv.core.codec.records import decode_header, encode_group, encode_header
 from wavekv.core.loading import Run
 from wavekv.core.ops import Op, Set, SetNextSeq
-from wavekv.core.packed import unpack
+from wavekv.core.packed import HAS_VALUE, KIND_AT, unpack, value_bytes
 from wavekv.core.types import Entry
 from wavekv.wal.runs import RUN_RECORDS_MIN, read_run
 from wavekv.wal.segment import Reader, Scan, Sequences, replay
@@ -45,6 +45,8 @@ class Taken:
             entry = unpack(key, packed)
             assert (entry.origin, entry.seq) == (origin, seq)
             self.ops.append(Set(entry))
+        assert run.values == sum(packed[KIND_AT] == HAS_VALUE for packed in run.packed)
+        assert run.size_bytes == sum(map(value_bytes, run.packed)) + len("".join(run.keys).encode())
         self.in_runs += len(run.keys)
 
 
