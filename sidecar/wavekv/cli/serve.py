@@ -16,7 +16,6 @@ from wavekv.cli.logs import set_up_logging
 from wavekv.cli.serve_settings import ServeFlags, settings_from
 from wavekv.config import FsyncMode
 
-
 _AUTHORITIES = "SSL_CERT_FILE"
 """OpenSSL's own variable: the file of authorities to trust by default."""
 

@@ -188,12 +188,11 @@ class FreshLoader:
                 dots[origin] = order
         image.keys, image.ordered = self._names if whole else list(self._packed), False
         image.position = self._position
-        if whole:  # what came in runs is counted already
+        image.values = image.size_bytes = 0
+        counted = self._packed
+        if whole and len(self._alone) < len(counted) // 4:  # what came in runs is counted already
             image.values, image.size_bytes = self._values, self._size_bytes
             counted = {key: self._packed[key] for key in self._alone}
-        else:
-            image.values = image.size_bytes = 0
-            counted = self._packed
         expiring = _count(image, counted)
         store = Store(self._changes_max, image, dots)
         for key, expires_at in expiring:
@@ -275,7 +274,9 @@ class MendingLoader:
             self._before.setdefault(key, was)
         self._packed.update(zip(run.keys, run.packed, strict=True))
         for (origin, begin), (_, end) in pairwise([*run.origins, (0, len(run.keys))]):
-            self._image.standing.context.join(*_covered(origin, run.seqs[begin:end], rising=ascending(run.seqs[begin:end])))
+            self._image.standing.context.join(
+                *_covered(origin, run.seqs[begin:end], rising=ascending(run.seqs[begin:end]))
+            )
             if origin == self._image.standing.process.origin:
                 self._image.standing.used(max(run.seqs[begin:end]))
         dropped = len(self._changes) + len(run.keys) - (self._changes.maxlen or 0) - 1

@@ -132,7 +132,9 @@ def read_log(
         elif segment.header is None:
             log.corrupt = Plan(expected, 0, f"{segment.path.name} has no header")
         else:
-            replay_segment(log, expected, segment.path, segment.header, last=last, apply=apply, stored=stored, fold=fold)
+            replay_segment(
+                log, expected, segment.path, segment.header, last=last, apply=apply, stored=stored, fold=fold
+            )
             progress(segment.path.stat().st_size)
         if log.corrupt is not None:
             for later in segments[expected - behind.segment - 1 :]:
@@ -185,7 +187,7 @@ def replay_segment(
         log.closed_segments += 1
         log.closed_bytes += log.tail.valid_end
     log.data = data
-    scan = replay(data, header, apply, log.sequences, stored, fold)
+    scan = replay(data, header, apply, log.sequences, stored=stored, fold=fold)
     log.records += scan.records
     log.groups += scan.groups
     log.last_group = scan.last_group

@@ -1,6 +1,6 @@
 """The fastest reading of a log: runs of plain Set records of one shape, read together column by column.
 
-Records have one *shape* if they are equally long and every field lies at the same place in each. Then byte `i` of all of
+Records have one *shape* if they are equally long and each field lies at the same place in all. Then byte `i` of all of
 them is the slice `data[i::size]`, so tags are counted, numbers gathered and packed entries put together in C, with no
 step in Python for a record. Group starts in between are read one by one. What is not of the shape, or fails any check,
 is left to `plain` and the codec, record by record; so nothing is accepted here that they would refuse.
@@ -75,7 +75,6 @@ class _Gathered(NamedTuple):
 
     shape: _Shape
     data: bytes
-    count: int
     numbers: "array[int]"
     """Their sequences, as they follow from those before."""
     read: Read
@@ -83,7 +82,7 @@ class _Gathered(NamedTuple):
 
 
 def read_run(data: bytes, position: int, expected: int, fold: Fold) -> Read | None:
-    """Hand on the run of records that begins at `position` with sequence `expected`; None: there is none to speak of."""
+    """Hand on the run that begins at `position` with sequence `expected`; None: there is none to speak of."""
     try:
         gathered = _gather(data, position, expected)
     except (IndexError, struct.error):
@@ -132,7 +131,7 @@ def _gather(data: bytes, position: int, expected: int) -> _Gathered | None:
     if shape is None or len(numbers) < RUN_RECORDS_MIN:
         return None
     read = Read(expected - first, groups, last_group, position, expected, True)
-    return _Gathered(shape, b"".join(parts), len(numbers), numbers, read, next_seq)
+    return _Gathered(shape, b"".join(parts), numbers, read, next_seq)
 
 
 def _group_start(data: bytes, position: int, width: int, expected: int) -> tuple[int, int] | None:
@@ -174,19 +173,26 @@ def _shape_at(data: bytes, position: int, width: int) -> _Shape | None:
     seq_bytes = size - (mark_at + lead + value_bytes + 6 + 14)
     if key_bytes >= TAG_U16 or seq_bytes not in (2, 4) or position + size > len(data):
         return None
-    return _shape(size, width, key_bytes, lead, value_bytes, seq_bytes)
+    return _shape(size=size, width=width, key_bytes=key_bytes, lead=lead, value_bytes=value_bytes, seq_bytes=seq_bytes)
 
 
 @lru_cache(maxsize=256)
-def _shape(size: int, width: int, key_bytes: int, lead: int, value_bytes: int, seq_bytes: int) -> _Shape:
+def _shape(*, size: int, width: int, key_bytes: int, lead: int, value_bytes: int, seq_bytes: int) -> _Shape:
     key_at = 7 + width
     mark_at = key_at + key_bytes
     value_at = mark_at + lead
     dot_at = value_at + value_bytes
     stamp_at = dot_at + 6 + seq_bytes
     tag_of = {2: TAG_U16, 4: TAG_U32}
-    fixed = [*enumerate((size - 4).to_bytes(4, "little")), (4, tag_of[width]), (5 + width, _SET), (6 + width, key_bytes)]
-    fixed += enumerate(((), (0,), (1, value_bytes), (), (1, TAG_U16, *value_bytes.to_bytes(2, "little")))[lead], mark_at)
+    fixed = [
+        *enumerate((size - 4).to_bytes(4, "little")),
+        (4, tag_of[width]),
+        (5 + width, _SET),
+        (6 + width, key_bytes),
+    ]
+    fixed += enumerate(
+        ((), (0,), (1, value_bytes), (), (1, TAG_U16, *value_bytes.to_bytes(2, "little")))[lead], mark_at
+    )
     fixed += [(dot_at, TAG_U32), (dot_at + 5, tag_of[seq_bytes]), (stamp_at, TAG_U64), (stamp_at + 9, TAG_U32)]
     return _Shape(
         size=size,
@@ -210,7 +216,7 @@ def _shape(size: int, width: int, key_bytes: int, lead: int, value_bytes: int, s
 
 def _run(gathered: _Gathered, first: int) -> Run | None:
     """Check all of a run; return it by columns, None if any of it is not as it should be."""
-    shape, data, count = gathered.shape, gathered.data, gathered.count
+    shape, data, count = gathered.shape, gathered.data, len(gathered.numbers)
     size = shape.size
     if any(data[at::size].count(byte) != count for at, byte in shape.fixed):
         return None

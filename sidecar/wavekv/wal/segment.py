@@ -162,6 +162,7 @@ def replay(
     header: Header,
     apply: Callable[[Op], object],
     sequences: Sequences,
+    *,
     stored: Stored | None = None,
     fold: Fold | None = None,
 ) -> Scan:

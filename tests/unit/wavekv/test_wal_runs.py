@@ -1,4 +1,4 @@
-"""Runs of records are read to what the codec reads, and no bit of them may be another: the codec is asked for the rest."""
+"""Runs of records are read to what the codec reads, and no flipped bit passes in one."""
 
 import random
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Taken:
         assert run.numbers[-1] < run.first + run.records
         if run.next_seq:
             self.ops.append(SetNextSeq(run.next_seq))
-        origins = dict((at, origin) for origin, at in run.origins)
+        origins = {at: origin for origin, at in run.origins}
         origin = 0
         for at, (key, packed, seq) in enumerate(zip(run.keys, run.packed, run.seqs, strict=True)):
             origin = origins.get(at, origin)
@@ -58,7 +58,9 @@ def segment(groups: Sequence[Sequence[Entry]], first_sequence: int = 70_000) -> 
     return data
 
 
-def same(count: int, *, key: str = "key-{:05}", value: bytes | None = b"v" * 40, first_seq: int = 70_000) -> list[Entry]:
+def same(
+    count: int, *, key: str = "key-{:05}", value: bytes | None = b"v" * 40, first_seq: int = 70_000
+) -> list[Entry]:
     """Return entries whose records are of one shape."""
     numbers = range(first_seq, first_seq + count)
     return [
@@ -158,7 +160,11 @@ def test_no_flipped_bit_is_taken_for_data(shape: dict[str, object]) -> None:
     size = len(data) // 40
     # Every bit of two records in the midst, of the first and of the last.
     middle = len(data) // 2
-    for offset in (*range(len(HEADER), len(HEADER) + 3 * size), *range(middle, middle + 2 * size), *range(len(data) - 2 * size, len(data))):
+    for offset in (
+        *range(len(HEADER), len(HEADER) + 3 * size),
+        *range(middle, middle + 2 * size),
+        *range(len(data) - 2 * size, len(data)),
+    ):
         for bit in range(8):
             spoiled = bytearray(data)
             spoiled[offset] ^= 1 << bit
