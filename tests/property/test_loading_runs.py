@@ -10,7 +10,7 @@ from tests.property.test_loading import CHANGES_MAX, OPS, applied, assert_rememb
 from tests.property.test_loading import loaded as by_record
 from wavekv.core import ordered
 from wavekv.core.loading import FreshLoader, MendingLoader, Run, StoreLoader
-from wavekv.core.ops import Floor, Op, Set, SetNextSeq
+from wavekv.core.ops import Clear, Floor, Op, Set, SetNextSeq
 from wavekv.core.packed import pack
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
@@ -81,6 +81,9 @@ def remembered(store: Store) -> list[object]:
     return [since, store.changes_from, store.next_seq]
 
 
+@example([*BASE], 1)
+@example([*BASE, Set(Entry("base1", b"longer", 2, 3, 61))], 1)
+@example([*BASE, Clear("base2"), *BASE[1:2]], 1)
 @given(LOGS, st.sampled_from((1, 100)))
 def test_a_log_from_its_beginning(ops: list[Op], first_sequence: int) -> None:
     direct, fast = applied(ops), loaded(FreshLoader(CHANGES_MAX), ops, first_sequence)

@@ -2,8 +2,9 @@
 
 Two loaders give the same store as applying record by record would (a property test compares all three). `FreshLoader`
 starts from nothing: a record costs an update of the map and three appends. `MendingLoader` starts from a snapshot's
-image and notes what the log changed in it. Both leave the digest of what changed most to the running member, which
-takes it up in slices (`Store.settle`): it is a third of the work, and only compared once the peers are talked to.
+image and notes what the log changed in it. Both take runs of records by columns. A log from its beginning leaves digest
+and order of keys to the running member, which takes them up in slices (`Store.settle`): they are half of the work, and
+wanted once peers are talked to and keys are listed.
 """
 
 from array import array
