@@ -42,6 +42,8 @@ class Link:
     def __init__(self, name: str, target_port: int, rng: random.Random) -> None:
         self.name = name
         self.port = 0
+        self.carried_bytes = 0
+        """Both ways, since it listens."""
         self._target_port = target_port
         self._rng = rng
         self._mode = Mode.OPEN
@@ -93,6 +95,7 @@ class Link:
                 await self._turned.wait()
             if self._mode is Mode.SLOW:
                 await asyncio.sleep(self._rng.uniform(*_SLOW_SECONDS))
+            self.carried_bytes += len(data)
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():
