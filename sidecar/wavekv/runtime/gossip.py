@@ -159,22 +159,27 @@ class Gossip:
             self._on_round(link)
 
     async def _exchange(self, link: Link) -> None:
-        """Run one round to its end.
+        """Run one round to its end. One page is fetched while the one before it is written.
 
         Raises:
             PeerError: the peer cannot be reached, refuses us, or answers what is refused.
             UnavailableError: what it sent could not be stored.
         """
         current = exchange.Round(self._replica, link.name, link.reported_as)
+        written: asyncio.Future[None] | None = None
         while not current.done:
             request = current.request(self._clock.now_ms())
             answer = await self._transport.exchange(link.url, request)
+            if written is not None:
+                await written
             try:
-                durable = self._committer.durable(current.receive(answer, self._clock.now_ms()))
+                written = self._committer.durable(current.receive(answer, self._clock.now_ms()))
+                written.add_done_callback(_heard_of)
             finally:
                 await self._keep_epoch()
             link.answered(self._clock.monotonic(), sender_of(answer))
-            await durable
+            if not current.fetching:
+                await written
         self._report_refused(current.merged.refused)
         if current.repair is not None:
             _tell_repaired(link.name, current.repair.result)
@@ -238,6 +243,12 @@ class Gossip:
             for visible_at in taken.visible_at:
                 self._observer.propagated(now - visible_at)
         self._observer.pushed(link.name, "ok", len(taken.entries))
+
+
+def _heard_of(written: asyncio.Future[None]) -> None:
+    """Take note of how a page was written that nobody waits for any more: the round ended meanwhile."""
+    if not written.cancelled():
+        written.exception()
 
 
 def _tell_repaired(peer: str, result: Repaired) -> None:
