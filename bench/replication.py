@@ -4,8 +4,8 @@
 
 - propagation: 1000 durable puts a second on the first of three members; milliseconds from a put's answer to the event
   of it at a watcher of each other member. One client on unix sockets does both; an event that comes first counts 0.
-- catchup: entries a second that an empty member takes from one with all keys, from its probe's first 200, when gossip
-  begins, until it covers and holds everything; and the processor seconds of both.
+- catchup: entries a second that a member whose volume was lost takes from one with all keys, from its probe's first
+  200, when gossip begins, until it covers and holds everything; and the processor seconds of both.
 - idle: share of a core that each of three members with all keys takes, by its own schedstat, with nothing to do.
 - bytes: one quiet round, bodies as they travel, of members that know so many origins; and all bytes a second between
   three quiet members, headers and both stores' rounds included, counted in the links.
@@ -24,6 +24,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.engine_data import CLUSTER_ID, NODE_ID, pairs, write_snapshot_directory
@@ -61,7 +62,7 @@ def main() -> None:
         machine = describe_machine(folder)
         if {"catchup", "idle"} & set(arguments.only):
             items = pairs(arguments.keys)
-            for index in range(3 if "idle" in arguments.only else 1):
+            for index in range(3):
                 write_snapshot_directory(folder / f"filled{index}", items, 0, NODE_ID + index)
             del items
         for number in range(arguments.rounds):
@@ -95,7 +96,7 @@ def measured(measure: str, place: Path, filled: Path, keys: int) -> Measured:
     if measure == "propagation":
         return propagation(place)
     if measure == "catchup":
-        return catch_up(place, filled / "filled0", keys)
+        return catch_up(place, filled, keys)
     return idle(place, filled) if measure == "idle" else quiet_bytes(place)
 
 
@@ -170,16 +171,29 @@ async def _watch(member: MemberProcess, events: dict[str, float], synced: asynci
         writer.close()
 
 
+@contextmanager
+def filled_cluster(count: int, place: Path, filled: Path) -> Iterator[Cluster]:
+    """Start members with all keys, which have healed, and have made in idle turns what a start leaves to them."""
+    with Cluster(count, place) as cluster:
+        for index, member in enumerate(cluster.members):
+            member.cluster_id, member.environment = CLUSTER_ID, ROOMY
+            shutil.copytree(filled / f"filled{index}", member.data_dir)
+        cluster.start(120)
+        cluster.wait_converged(120)
+        for member in cluster.members:
+            eventually(lambda member=member: not member.status()["healing"], 120, f"{member.name} has healed")  # type: ignore[misc]
+        time.sleep(_SETTLING_SECONDS)
+        yield cluster
+
+
 # ---- a new member --------------------------------------------------------------------------------------------------
 
 
 def catch_up(place: Path, filled: Path, keys: int) -> Measured:
-    with Cluster(2, place) as cluster:
-        for member in cluster.members:
-            member.cluster_id, member.environment = CLUSTER_ID, ROOMY
+    with filled_cluster(2, place, filled) as cluster:
         full, new = cluster.members
-        shutil.copytree(filled, full.data_dir)
-        full.start().wait_ready(120)
+        new.kill()
+        shutil.rmtree(new.data_dir)
         new.start().wait_started(60)
         begun = time.perf_counter()
         before = [processor_seconds(pid_of(member)) for member in (full, new)]
@@ -202,13 +216,7 @@ def _holds(member: MemberProcess, keys: int) -> bool:
 
 
 def idle(place: Path, filled: Path) -> Measured:
-    with Cluster(3, place) as cluster:
-        for index, member in enumerate(cluster.members):
-            member.cluster_id, member.environment = CLUSTER_ID, ROOMY
-            shutil.copytree(filled / f"filled{index}", member.data_dir)
-        cluster.start(120)
-        cluster.wait_converged(120)
-        time.sleep(_SETTLING_SECONDS)  # the digest and the order by dot are made in idle turns
+    with filled_cluster(3, place, filled) as cluster:
         before = [_run_ns(member) for member in cluster.members]
         begun = time.perf_counter()
         time.sleep(IDLE_SECONDS)

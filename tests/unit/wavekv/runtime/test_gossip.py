@@ -17,15 +17,15 @@ PAGED = replace(LIMITS, page_entries_max=2)
 
 
 class MemoryTransport(DeadTransport):
-    """Answers from a member in memory; `asked` are the cursors of the requests."""
+    """Answers from a member in memory; `cursors` are the cursors of the requests."""
 
     def __init__(self, responder: MemoryMember) -> None:
         super().__init__()
-        self.asked: list[object] = []
+        self.cursors: list[object] = []
         self._responder = responder
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:
-        self.asked.append(request.resume_from)
+        self.cursors.append(request.resume_from)
         return answer_to(self._responder, request, 10_000)
 
 
@@ -48,7 +48,7 @@ async def test_one_page_is_fetched_while_the_one_before_it_is_written_and_no_mor
         disk,
         transport,
         clock=FakeClock(),
-        observer=Operations(),
+        observer=Operations(),  # type: ignore[arg-type]  # what else is told, is not
         limits=PAGED,
         settings=GossipSettings(),
         rng=random.Random(1),
@@ -60,12 +60,12 @@ async def test_one_page_is_fetched_while_the_one_before_it_is_written_and_no_mor
     engine.gossip.retry_now()
     await turns()
     assert disk.busy
-    assert transport.asked == [None, (2, 2)], "two pages: one on its way to the disk, one in memory"
+    assert transport.cursors == [None, (2, 2)], "two pages: one on its way to the disk, one in memory"
     assert taker.store.entries.get("k0") is None
     for _ in range(20):
         if disk.busy:
             disk.release(None)
         await turns()
-    assert transport.asked[:4] == [None, (2, 2), (2, 4), (2, 6)]
+    assert transport.cursors[:4] == [None, (2, 2), (2, 4), (2, 6)]
     assert contents(taker) == contents(giver)
     await engine.gossip.stop()
