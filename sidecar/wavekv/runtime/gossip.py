@@ -77,6 +77,11 @@ class Gossip:
         """The peer that sends this member more than a page."""
         self.links: dict[str, Link] = {}
 
+    @property
+    def fetches(self) -> bool:
+        """Tell whether some peer is sending this member more than a page."""
+        return self._fetched_from is not None
+
     def connect(self, peers: tuple[PeerAddress, ...]) -> None:
         """Make `peers` the links, in the same dict; those that stay keep their state."""
         wanted = {peer.name: peer for peer in peers if peer.name != self._replica.identity.name}
