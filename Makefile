@@ -14,10 +14,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt sim lock bench bench-engine kill-loop images manifests e2e clean
+.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop images manifests e2e clean
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## Install the locked dependencies and this tree into .venv.
 
@@ -46,6 +46,9 @@ bench: $(INSTALLED) ## Measure three real members and print a table (options in 
 
 bench-engine: $(INSTALLED) ## Measure the disk engine beside redis-server (options in ARGS).
 	@$(BIN)/python -m bench.engine $(ARGS)
+
+bench-replication: $(INSTALLED) ## Measure how members keep up with each other (options in ARGS).
+	@$(BIN)/python -m bench.replication $(ARGS)
 
 kill-loop: $(INSTALLED) ## Kill a member under load 200 times and check every acknowledged write (options in ARGS).
 	@$(BIN)/python -m bench.kill_loop $(ARGS)

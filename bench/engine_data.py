@@ -63,20 +63,24 @@ def entries_of(items: Sequence[Pair], first_seq: int) -> list[Entry]:
     ]
 
 
-def write_snapshot_directory(path: Path, items: Sequence[Pair], log_records: int) -> None:
-    """Write a snapshot of `items`, and a log behind it that overwrites `log_records` of them."""
-    directory = _open(path)
+def write_snapshot_directory(path: Path, items: Sequence[Pair], log_records: int, node_id: int = NODE_ID) -> None:
+    """Write a snapshot of `items`, and a log behind it that overwrites `log_records` of them.
+
+    `node_id` is who the directory belongs to; its entries have the origin NODE_ID all the same.
+    """
+    directory = _open(path, node_id)
     allow_snapshots(path)
     standing = Standing()
     standing.apply(Process(1, NODE_ID, False))
     entries = entries_of(items, 1)
     for entry in entries:
         standing.stored(entry.origin, entry.seq)
-    head = Head(NODE_ID, directory.identity.uuid, CLUSTER_ID, 1, len(items), _NOW_MS, 0)
+    head = Head(node_id, directory.identity.uuid, CLUSTER_ID, 1, len(items), _NOW_MS, 0)
     with Writer(OS_DISK, path / snapshot_name(1), head) as writer:
         writer.extend(sorted((entry.key, pack(entry)) for entry in entries))
         writer.finish(standing)
-    _write_segments(path, entries_of(items[:log_records], len(items) + 1), number=2, sequence=len(items) + 1)
+    later = entries_of(items[:log_records], len(items) + 1)
+    _write_segments(path, later, number=2, sequence=len(items) + 1, node_id=node_id)
     directory.close()
 
 
@@ -92,19 +96,22 @@ def open_again(path: Path) -> DataDirectory:
     return _open(path)
 
 
-def _open(path: Path) -> DataDirectory:
+def _open(path: Path, node_id: int = NODE_ID) -> DataDirectory:
     return open_directory(
         path,
-        node_id=NODE_ID,
+        node_id=node_id,
         cluster_id=CLUSTER_ID,
         now_ms=_NOW_MS,
-        new_node_id=lambda: NODE_ID,
-        new_uuid=lambda: uuid.UUID(int=7),
+        new_node_id=lambda: node_id,
+        new_uuid=lambda: uuid.UUID(int=node_id),
     )
 
 
-def _write_segments(path: Path, entries: Sequence[Entry], *, number: int, sequence: int) -> None:
-    parts, size = [encode_header(NODE_ID, _NOW_MS)], 0
+def _write_segments(
+    path: Path, entries: Sequence[Entry], *, number: int, sequence: int, node_id: int = NODE_ID
+) -> None:
+    header = encode_header(node_id, _NOW_MS)
+    parts, size = [header], 0
     for at in range(0, len(entries), GROUP_OPS):
         ops = [Set(entry) for entry in entries[at : at + GROUP_OPS]]
         data, records = encode_group(ops, sequence, ops[-1].entry.seq + 1)
@@ -113,7 +120,7 @@ def _write_segments(path: Path, entries: Sequence[Entry], *, number: int, sequen
         size += len(data)
         if size >= WalSettings().segment_bytes_max:
             (path / segment_name(number)).write_bytes(b"".join(parts))
-            parts, size, number = [encode_header(NODE_ID, _NOW_MS)], 0, number + 1
+            parts, size, number = [header], 0, number + 1
     (path / segment_name(number)).write_bytes(b"".join(parts))
 
 

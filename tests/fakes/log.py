@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.fakes.disk import HastyDisk, StillClock, SyncRecorder
 from wavekv.config import WalSettings
 from wavekv.core.image import Image
-from wavekv.core.loading import loader_over
+from wavekv.core.loading import Run, loader_over
 from wavekv.core.ops import (
     AddPeer,
     Batch,
@@ -22,9 +22,11 @@ from wavekv.core.ops import (
     RemovePeer,
     Set,
     SetExpiring,
+    SetNextSeq,
     UpdateLocalAck,
     UpdatePeerAck,
 )
+from wavekv.core.packed import unpack
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
 from wavekv.disk import OS_DISK, Disk
@@ -107,6 +109,12 @@ class Operations:
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         self.ops.append(Set(Entry(key, value, timestamp, origin, seq)))
+
+    def stored_run(self, run: Run) -> None:
+        """Keep a run as its last group start and its entries."""
+        if run.next_seq:
+            self.ops.append(SetNextSeq(run.next_seq))
+        self.ops.extend(Set(unpack(key, packed)) for key, packed in zip(run.keys, run.packed, strict=True))
 
     def apply(self, op: Op) -> None:
         self.ops.append(op)

@@ -30,6 +30,8 @@ class Mode(Enum):
     SLOW = "slow"
     STALLED = "stalled"
     """Connections stand and nothing flows; it flows late once the link is open."""
+    HELD = "held"
+    """What was stalled stays so, all else flows: a message overtaken by later ones."""
     MUTE = "mute"
     """Requests arrive, answers stall."""
     RESET = "reset"
@@ -42,6 +44,8 @@ class Link:
     def __init__(self, name: str, target_port: int, rng: random.Random) -> None:
         self.name = name
         self.port = 0
+        self.carried_bytes = 0
+        """Both ways, since it listens."""
         self._target_port = target_port
         self._rng = rng
         self._mode = Mode.OPEN
@@ -89,14 +93,20 @@ class Link:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answer: bool) -> None:
         while data := await reader.read(_CHUNK_BYTES):
-            while self._mode is Mode.STALLED or (answer and self._mode is Mode.MUTE):
+            stalled = False
+            while self._stalls(answer=answer) or (stalled and self._mode is Mode.HELD):
+                stalled = True
                 await self._turned.wait()
             if self._mode is Mode.SLOW:
                 await asyncio.sleep(self._rng.uniform(*_SLOW_SECONDS))
+            self.carried_bytes += len(data)
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
+
+    def _stalls(self, *, answer: bool) -> bool:
+        return self._mode is Mode.STALLED or (answer and self._mode is Mode.MUTE)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -145,9 +145,55 @@ def test_a_push_that_comes_late_brings_nothing_back_that_was_deleted_and_forgott
         assert [listing(member) for member in cluster.members] == [listing(m1)] * 3
 
 
+def test_a_healing_member_keeps_a_delete_whose_older_write_may_still_be_on_its_way_to_it(tmp_path: Path) -> None:
+    with LinkedCluster(3, tmp_path, random.Random(1)) as cluster:
+        m0, m1, m2 = cluster.start().members
+        wait_settled(cluster.members, SETTLE_SECONDS)
+        m1.kill()
+        own = [cluster.links["m1", name] for name in ("m0", "m2")]
+        cluster.turn(own, Mode.RESET)  # it cannot ask, so it goes on healing, and hears what others send
+        m1.start().wait_ready()
+        m0.put("first", b"1")
+        m1.wait_value("first", b"1")
+        overtaken = cluster.links["m0", "m1"]
+        cluster.turn([overtaken], Mode.STALLED)
+        m0.put("late", b"1")
+        m2.wait_value("late", b"1")
+        cluster.turn([overtaken], Mode.HELD)
+        assert m0.delete("late").status == 200
+        for member in (m0, m2):
+            eventually(lambda member=member: waiting(member) == 0, 30, f"{member.name} forgets it")  # type: ignore[misc]
+        met = exchanges(m0, "m1"), exchanges(m2, "m1")
+        eventually(
+            lambda: exchanges(m0, "m1") > met[0] + 2 and exchanges(m2, "m1") > met[1] + 2, 30, "m1 heard both again"
+        )
+        assert waiting(m1) == 1, "the late put would come back"
+        cluster.turn([overtaken, *own], Mode.OPEN)
+        m0.put("first", b"2")
+        m1.wait_value("first", b"2")
+        assert m1.get("late") is None
+        wait_settled(cluster.members, SETTLE_SECONDS)
+
+
+def waiting(member: MemberProcess) -> int:
+    """Return how many deletes a member keeps."""
+    count: int = member.status()["collection"]["waiting"]
+    return count
+
+
+def exchanges(member: MemberProcess, peer: str) -> int:
+    """Return how many rounds with `peer` went well."""
+    return counter(member, f'wavekv_exchanges_total{{peer="{peer}",result="ok"}}')
+
+
 def pushes(member: MemberProcess, peer: str) -> int:
     """Return how many pushes to `peer` were answered."""
-    counted = re.search(rf'^wavekv_pushes_total{{peer="{peer}",result="ok"}} (\S+)', member.scrape(), re.MULTILINE)
+    return counter(member, f'wavekv_pushes_total{{peer="{peer}",result="ok"}}')
+
+
+def counter(member: MemberProcess, name: str) -> int:
+    """Return a counter among a member's metrics, 0 where it is not told yet."""
+    counted = re.search(rf"^{re.escape(name)} (\S+)", member.scrape(), re.MULTILINE)
     return int(float(counted[1])) if counted else 0
 
 

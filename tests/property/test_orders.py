@@ -71,3 +71,31 @@ def test_the_order_of_keys_is_that_of_a_sorted_list(
             expected = [key for key in model if key > start or (inclusive and key == start)]
             assert list(order.behind(start, inclusive=inclusive)) == expected
     assert [key.encode() for key in order] == sorted(key.encode() for key in model), "the order of UTF-8 bytes"
+
+
+@given(st.integers(0, 400), st.lists(st.tuples(st.sampled_from(("insert", "remove", "settle")), st.integers(0, 500))))
+def test_keys_put_in_order_later_are_always_those_put_in_order_at_once(
+    count: int, steps: list[tuple[str, int]]
+) -> None:
+    keys = [f"{number * 7919 % 401:03}" for number in range(count)]
+    with patch.object(ordered, "SORTED_AT_ONCE", 64):
+        order, model = KeyOrder.later(list(keys)), set(keys)
+        for step, number in steps:
+            key = f"{number:03}"
+            if step == "insert" and key not in model:
+                order.insert(key)
+                model.add(key)
+            elif step == "remove" and key in model:
+                order.remove(key)
+                model.remove(key)
+            elif step == "settle":
+                order.settle()
+            assert len(order) == len(model)
+        if steps and steps[0][1] % 2:
+            while order.settle():
+                pass
+        assert list(order.behind("2", inclusive=True)) == sorted(key for key in model if key >= "2")
+        assert list(order) == sorted(model)
+        assert not order.settle()
+        order.insert("~")
+        assert [*order][-1] == "~"

@@ -14,6 +14,7 @@ from wavekv.cli.progress import bar
 from wavekv.compaction.merge import Merged, Merger
 from wavekv.config import CompactionSettings, SnapshotSettings
 from wavekv.core.image import Image
+from wavekv.core.loading import Run
 from wavekv.core.ops import Op
 from wavekv.disk import OS_DISK, disk_error
 from wavekv.errors import Corruption
@@ -83,6 +84,9 @@ class _Nothing:
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Pass over a record."""
+
+    def stored_run(self, run: Run) -> None:
+        """Pass over records."""
 
     def apply(self, op: Op) -> None:
         """Pass over a record."""

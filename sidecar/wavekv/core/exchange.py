@@ -9,6 +9,8 @@ been pushed since. Both directions page. A request of several pages is never ado
 saw them all, and the next round, whose delta is then empty, is adopted anyway. The original system repeats its first
 request page instead, so a large one never gets through.
 
+Who heals and lacks more than a page is sent nothing in requests: it asks itself, and would get every page twice.
+
 A healing member adopts only after it has compared lists (`repair`): until then it may show what others deleted and
 forgot, and would claim to cover the delete.
 """
@@ -71,6 +73,11 @@ class Round:
         exchanged = self._started and self._all_sent and self._all_received
         return exchanged and (self.repair is None or self.repair.done)
 
+    @property
+    def fetching(self) -> bool:
+        """Tell whether the next request only asks for the next page: it may leave before the last one is durable."""
+        return self._started and not self._all_received and self._all_sent
+
     def request(self, now_ms: int) -> Envelope:
         """Return the next request. The first one only asks: what to send is judged by the answer's fresh report."""
         store = self._replica.store
@@ -82,12 +89,16 @@ class Round:
         theirs = self._report.context if self._report else Context()
         entries: tuple[Entry, ...] = ()
         paged = self._sent is not None
+        spared = False
         if first:
             self._all_sent = not lacks_any(store, theirs)
         elif not self._all_sent:
             entries, self._sent = delta_page(store, theirs, self._sent, self._replica.limits)
+            spared = self._sent is not None and self._report is not None and self._report.healing
+            if spared:
+                entries, self._sent = (), None
             self._all_sent = self._sent is None
-        adoptable = self._all_sent and not paged
+        adoptable = self._all_sent and not paged and not spared
         self._started = True
         return envelope(
             self._replica,

@@ -7,6 +7,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from wavekv.core.packed import empty_map
 from wavekv.core.standing import Standing
 
 
@@ -27,7 +28,7 @@ class Image:
 
     Attributes:
         packed: key → packed entry (`core.packed`), tombstones included, in key order.
-        keys: the keys in order.
+        keys: the keys in order; in any, unless `ordered`.
         dots: by ascending origin; an origin may come in several parts with ascending seqs.
         expiring: `(expires_at, place in keys)` of entries with an expiry, in any order.
         values: entries that are no tombstones, expired or not.
@@ -35,9 +36,10 @@ class Image:
         buckets: the digest's sums.
         standing: context, floor, next sequence and process of the same moment (R2).
         position: records of the log folded into it.
+        ordered: whether `keys` are in order, as a snapshot's are; others have no `dots` and nothing `expiring`.
     """
 
-    packed: dict[str, bytes] = field(default_factory=dict)
+    packed: dict[str, bytes] = field(default_factory=empty_map)
     keys: list[str] = field(default_factory=list)
     dots: list[Dots] = field(default_factory=list)
     expiring: list[tuple[int, int]] = field(default_factory=list)
@@ -46,3 +48,4 @@ class Image:
     buckets: tuple[int, ...] = ()
     standing: Standing = field(default_factory=Standing)
     position: int = 0
+    ordered: bool = True

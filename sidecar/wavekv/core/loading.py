@@ -2,8 +2,9 @@
 
 Two loaders give the same store as applying record by record would (a property test compares all three). `FreshLoader`
 starts from nothing: a record costs an update of the map and three appends. `MendingLoader` starts from a snapshot's
-image and notes what the log changed in it. Both leave the digest of what changed most to the running member, which
-takes it up in slices (`Store.settle`): it is a third of the work, and only compared once the peers are talked to.
+image and notes what the log changed in it. Both take runs of records by columns. A log from its beginning leaves digest
+and order of keys to the running member, which takes them up in slices (`Store.settle`): they are half of the work, and
+wanted once peers are talked to and keys are listed.
 """
 
 from array import array
@@ -11,11 +12,11 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from wavekv.core.context import Context
 from wavekv.core.image import Image
-from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring
+from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, SetNextSeq
 from wavekv.core.ordered import DotOrder, ascending
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
@@ -34,6 +35,29 @@ _MENDED_SHARE_MAX: Final = 0.2
 """Up to this share of changed keys an image is mended key by key, above it taken as a log of its own."""
 
 
+class Run(NamedTuple):
+    """Set records without expiry that followed each other, perhaps with group starts between them, by columns."""
+
+    keys: list[str]
+    packed: list[bytes]
+    origins: list[tuple[int, int]]
+    """`(origin, where in the columns its part begins)`."""
+    seqs: "array[int]"
+    """Of the dots, u64."""
+    numbers: "array[int]"
+    """Sequences of the records, u64; ascending from `first` with gaps where the group starts are."""
+    first: int
+    """Sequence of the first record, group starts included."""
+    records: int
+    """How many there are, group starts included."""
+    next_seq: int
+    """The greatest sequence in a group start, 0 without one."""
+    values: int
+    """How many are no tombstones."""
+    size_bytes: int
+    """Of keys and values."""
+
+
 class Loader(Protocol):
     """Takes records in the order of the log."""
 
@@ -42,6 +66,10 @@ class Loader(Protocol):
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Fold a Set record."""
+        ...
+
+    def stored_run(self, run: Run) -> None:
+        """Fold a run of records."""
         ...
 
     def apply(self, op: Op) -> None:
@@ -78,7 +106,8 @@ class FreshLoader:
         self._positions = array("Q")
         self._runs: list[tuple[int, int]] = []  # (origin, where in the lists its run begins)
         self._origin = 0
-        self._expires = False
+        self._alone: list[str] = []  # keys that came in no run
+        self._values = self._size_bytes = 0  # of the runs
         for key, packed in self._packed.items():
             self._note(key, *dot_of(packed))
 
@@ -90,14 +119,33 @@ class FreshLoader:
             self._origin = origin
             self._runs.append((origin, len(self._names)))
         self._names.append(key)
+        self._alone.append(key)
         self._seqs.append(seq)
         self._positions.append(self._position)
+
+    def stored_run(self, run: Run) -> None:
+        """Fold a run of records."""
+        self._packed.update(zip(run.keys, run.packed, strict=True))
+        begin = len(self._names)
+        for origin, at in run.origins:
+            if origin != self._origin:
+                self._origin = origin
+                self._runs.append((origin, begin + at))
+        self._names.extend(run.keys)
+        self._seqs.extend(run.seqs)
+        self._positions.extend(_positions(run, self._position))
+        self._position += run.records
+        self._values += run.values
+        self._size_bytes += run.size_bytes
+        if run.next_seq:
+            self._image.standing.apply(SetNextSeq(run.next_seq))
 
     def _note(self, key: str, origin: int, seq: int) -> None:
         if origin != self._origin:
             self._origin = origin
             self._runs.append((origin, len(self._names)))
         self._names.append(key)
+        self._alone.append(key)
         self._seqs.append(seq)
         self._positions.append(self._position)
 
@@ -132,15 +180,21 @@ class FreshLoader:
         dots: dict[int, DotOrder] = {}
         whole = len(self._names) == len(self._packed)  # nothing was overwritten or cleared
         for origin, seqs, names in self._by_origin():
-            standing.context.join(*_covered(origin, seqs))
+            rising = ascending(seqs)
+            standing.context.join(*_covered(origin, seqs, rising=rising))
             if origin == standing.process.origin:
                 standing.used(max(seqs))
-            order = _order(self._packed, origin, seqs, names, whole=whole)
+            order = _order(self._packed, origin, seqs, names, whole=whole and rising)
             if order:
                 dots[origin] = order
-        image.keys = sorted(self._packed)
+        image.keys, image.ordered = self._names if whole else list(self._packed), False
         image.position = self._position
-        expiring = _count(image)
+        image.values = image.size_bytes = 0
+        counted = self._packed
+        if whole and len(self._alone) < len(counted) // 4:  # what came in runs is counted already
+            image.values, image.size_bytes = self._values, self._size_bytes
+            counted = {key: self._packed[key] for key in self._alone}
+        expiring = _count(image, counted)
         store = Store(self._changes_max, image, dots)
         for key, expires_at in expiring:
             store.expires(key, expires_at)
@@ -214,6 +268,27 @@ class MendingLoader:
             self._forgotten = self._changes[0][0]
         self._changes.append((self._position, key))
 
+    def stored_run(self, run: Run) -> None:
+        """Fold a run of records."""
+        positions = _positions(run, self._position)
+        for key, was in zip(run.keys, map(self._packed.get, run.keys), strict=True):
+            self._before.setdefault(key, was)
+        self._packed.update(zip(run.keys, run.packed, strict=True))
+        for (origin, begin), (_, end) in pairwise([*run.origins, (0, len(run.keys))]):
+            self._image.standing.context.join(
+                *_covered(origin, run.seqs[begin:end], rising=ascending(run.seqs[begin:end]))
+            )
+            if origin == self._image.standing.process.origin:
+                self._image.standing.used(max(run.seqs[begin:end]))
+        dropped = len(self._changes) + len(run.keys) - (self._changes.maxlen or 0) - 1
+        if dropped >= 0:
+            held = len(self._changes)
+            self._forgotten = self._changes[dropped][0] if dropped < held else positions[dropped - held]
+        self._changes.extend(zip(positions, run.keys, strict=True))
+        self._position += run.records
+        if run.next_seq:
+            self._image.standing.apply(SetNextSeq(run.next_seq))
+
     def store(self) -> Store:
         """Return the store that all this makes."""
         image, before = self._image, self._before
@@ -235,10 +310,18 @@ class MendingLoader:
         return store
 
 
-def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int, tuple[tuple[int, int], ...]]]:
-    """Return acks and ranges of the dots of one origin."""
+def _positions(run: Run, before: int) -> "array[int]":
+    """Return the positions of a run's records, the first of which follows `before`."""
+    shift = before + 1 - run.first
+    return array("Q", map(shift.__add__, run.numbers)) if shift else run.numbers
+
+
+def _covered(
+    origin: int, seqs: "array[int]", *, rising: bool
+) -> tuple[dict[int, int], dict[int, tuple[tuple[int, int], ...]]]:
+    """Return acks and ranges of the dots of one origin; `rising`: they are ascending."""
     context = Context()
-    if seqs[-1] - seqs[0] + 1 == len(seqs) and ascending(seqs):
+    if rising and seqs[-1] - seqs[0] + 1 == len(seqs):
         context.add_range(origin, seqs[0], seqs[-1])
     else:
         first = last = 0
@@ -253,8 +336,8 @@ def _covered(origin: int, seqs: "array[int]") -> tuple[dict[int, int], dict[int,
 
 
 def _order(packed: dict[str, bytes], origin: int, seqs: "array[int]", names: list[str], *, whole: bool) -> DotOrder:
-    """Return the order of one origin's dots that are still held; `whole`: all are."""
-    if whole and ascending(seqs):
+    """Return the order of one origin's dots that are still held; `whole`: all are, and in order."""
+    if whole:
         return DotOrder(seqs, names)
     held: dict[int, str | tuple[str, ...]] = {}
     for seq, name in sorted(zip(seqs, names, strict=True)):
@@ -269,14 +352,13 @@ def _order(packed: dict[str, bytes], origin: int, seqs: "array[int]", names: lis
     return DotOrder(array("Q", held), list(held.values()))
 
 
-def _count(image: Image) -> list[tuple[str, int]]:
-    """Count anew what `image` holds; return what expires, and when."""
-    packed = image.packed
+def _count(image: Image, packed: dict[str, bytes]) -> list[tuple[str, int]]:
+    """Count `packed` into `image`; return what in it expires, and when."""
     kinds = bytes([value[KIND_AT] for value in packed.values()])
     expiring = sum(map(kinds.count, range(HAS_EXPIRY, 4)))
-    image.values = kinds.count(HAS_VALUE) + kinds.count(HAS_VALUE | HAS_EXPIRY)
+    image.values += kinds.count(HAS_VALUE) + kinds.count(HAS_VALUE | HAS_EXPIRY)
     facts = len(kinds) * FACTS_BYTES + expiring * (EXPIRING_FACTS_BYTES - FACTS_BYTES)
-    image.size_bytes = sum(map(len, packed.values())) - facts + key_bytes("".join(packed))
+    image.size_bytes += sum(map(len, packed.values())) - facts + key_bytes("".join(packed))
     image.buckets, image.expiring = (), []
     if not expiring:
         return []

@@ -87,6 +87,8 @@ def list_range(store: Store, wanted: Range, limits: Limits) -> tuple[Range, tupl
 
     It ends early after as many keys as a page has entries, in whatever bucket, or at a page's bytes.
     """
+    if not wanted.buckets:
+        return wanted, ()
     listed: list[Listed] = []
     size = 0
     for scanned, (key, packed) in enumerate(store.behind(wanted.after), start=1):

@@ -87,7 +87,7 @@ class Store:
         self.position = image.position
         self.clock_ms = 0
         """The expiry clock: the greatest time that expiry was judged by; it does not run backwards (R11)."""
-        self._keys = KeyOrder(image.keys)
+        self._keys = KeyOrder(image.keys) if image.ordered else KeyOrder.later(image.keys)
         self._dots = _dot_orders(image) if dots is None else dots
         self._unfetched = list(self._dots.values())
         self._calendar = Calendar()
@@ -185,9 +185,12 @@ class Store:
     def settle(self, count_max: int) -> bool:
         """Do a slice of what a start left to do; tell whether more is left.
 
-        It is up to `count_max` postponed keys for the digest, taken as they were then, or else so many among which
-        tombstones are looked for, or else one block of the order by dot whose keys are to be fetched.
+        It is a slice of putting keys in order, or else up to `count_max` postponed keys for the digest, taken as they
+        were then, or so many among which tombstones are looked for, or one block of the order by dot whose keys are to
+        be fetched.
         """
+        if self._keys.settle():
+            return True
         if not self._unsettled and self._unburied:
             self._bury(_BURIED_PER_SETTLED * count_max)
             return True
@@ -350,8 +353,8 @@ class Store:
 
     @property
     def surveyed(self) -> bool:
-        """Tell whether digest and graves speak of all that is held; a start leaves both to `settle`."""
-        return not (self._unsettled or self._unburied)
+        """Tell whether key order, digest and graves speak of all that is held; a start leaves them to `settle`."""
+        return self._keys.settled and not (self._unsettled or self._unburied)
 
     def passed(self, key: str) -> bool:
         """Tell whether `take_expired` has told of the entry that `key` holds."""

@@ -73,7 +73,14 @@ class Gossip:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pushing: dict[str, Link] = {}
         self._names: list[str] = []
+        self._fetched_from: Link | None = None
+        """The peer that sends this member more than a page."""
         self.links: dict[str, Link] = {}
+
+    @property
+    def fetches(self) -> bool:
+        """Tell whether some peer is sending this member more than a page."""
+        return self._fetched_from is not None
 
     def connect(self, peers: tuple[PeerAddress, ...]) -> None:
         """Make `peers` the links, in the same dict; those that stay keep their state."""
@@ -186,9 +193,9 @@ class Gossip:
 
     async def _round(self, link: Link) -> None:
         started = self._clock.monotonic()
-        result = "ok"
+        result, ended = "ok", False
         try:
-            await self._exchange(link)
+            ended = await self._exchange(link)
         except DiskFailed:
             raise
         except WaveKVError as error:
@@ -197,11 +204,13 @@ class Gossip:
         finally:
             link.busy = False
         self._observer.exchanged(link.name, result, self._clock.monotonic() - started)
-        if result == "ok":
+        if ended:
             self._on_round(link)
 
-    async def _exchange(self, link: Link) -> None:
-        """Run one round to its end; go on with one that was cut off while lists were compared, which stay true.
+    async def _exchange(self, link: Link) -> bool:
+        """Run one round; go on with one that was cut off while lists were compared, which stay true.
+
+        Returns whether it came to its end: pages that another peer is sending already are not fetched twice.
 
         Raises:
             PeerError: the peer cannot be reached, refuses us, or answers what is refused.
@@ -210,25 +219,45 @@ class Gossip:
         current, link.unfinished = link.unfinished, None
         current = current or exchange.Round(self._replica, link.name, link.reported_as)
         try:
-            await self._go_on(current, link)
+            ended = await self._go_on(current, link)
         except PeerUnreachable:
             link.unfinished = current if current.repair is not None else None
             raise
         self.refusals.tell(current.merged.refused)
         if current.repair is not None:
             _tell_repaired(link.name, current.repair.result)
+        return ended
 
-    async def _go_on(self, current: exchange.Round, link: Link) -> None:
-        while not current.done:
-            request = current.request(self._clock.now_ms())
-            answer = await self._transport.exchange(link.url, request)
-            try:
-                durable = self._committer.durable(current.receive(answer, self._clock.now_ms()))
-            finally:
-                await self._keep_epoch()
-            link.answered(self._clock.monotonic(), sender_of(answer))
-            self.coverage.heard(link.reported_as)
-            await durable
+    async def _go_on(self, current: exchange.Round, link: Link) -> bool:
+        """Go through a round, one page fetched while the one before it is written; tell whether it came to its end.
+
+        Pages are fetched from one peer at a time: the others would send the very same ones.
+        """
+        written: asyncio.Future[None] | None = None
+        try:
+            while not current.done:
+                request = current.request(self._clock.now_ms())
+                answer = await self._transport.exchange(link.url, request)
+                if written is not None:
+                    await written
+                try:
+                    written = self._committer.durable(current.receive(answer, self._clock.now_ms()))
+                    written.add_done_callback(_heard_of)
+                finally:
+                    await self._keep_epoch()
+                link.answered(self._clock.monotonic(), sender_of(answer))
+                self.coverage.heard(link.reported_as)
+                if not current.fetching:
+                    await written
+                elif self._fetched_from is None or self._fetched_from is link:
+                    self._fetched_from = link
+                else:
+                    await written
+                    return False
+        finally:
+            if self._fetched_from is link:
+                self._fetched_from = None
+        return True
 
     def _note_failure(self, link: Link, error: WaveKVError) -> None:
         reports = self._replica.reports
@@ -337,6 +366,12 @@ class Gossip:
             for visible_at in taken.visible_at:
                 self._observer.propagated(now - visible_at)
         self._observer.pushed(link.name, "ok", len(taken.entries))
+
+
+def _heard_of(written: asyncio.Future[None]) -> None:
+    """Take note of how a page was written that nobody waits for any more: the round ended meanwhile."""
+    if not written.cancelled():
+        written.exception()
 
 
 def _tell_repaired(peer: str, result: Repaired) -> None:

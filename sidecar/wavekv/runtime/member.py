@@ -115,6 +115,7 @@ class Member:
             parts.clock,
             wait_seconds=parts.gossip.join_wait_ms / 1000,
             also=(parts.ephemeral,),
+            empty=not (parts.recovered.records or parts.recovered.snapshot_entries),
         )
         if parts.admission.draining:
             self._drain_asked.set()

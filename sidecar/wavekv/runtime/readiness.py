@@ -4,8 +4,8 @@ In order: a stopping member refuses writes, then one whose process was supersede
 stays for the probes: were it to end, it would be started again and supersede its successor), then one that the newest
 epoch leaves out (R9), one that drains (R10), one whose volume has to heal first, one that has just started, and one
 whose clock is far ahead. The wait after a start is bounded, because one dead member must not keep a restarted cluster
-out of service; healing is waited for without bound. A member can fall back at any time: a removed one that is admitted
-again has to heal like a new volume, in the same process.
+out of service, but for a volume that was empty and is being filled; healing is waited for without bound. A member can
+fall back at any time: a removed one that is admitted again has to heal like a new volume, in the same process.
 """
 
 import asyncio
@@ -35,13 +35,16 @@ class Readiness:
         *,
         wait_seconds: float,
         also: tuple[Replica, ...] = (),
+        empty: bool = False,
     ) -> None:
+        """Gate `replica`, and `also` others with it; `empty`: its volume held nothing when the process started."""
         self._replica = replica
         self._also = also
         self._admission = admission
         self._gossip = gossip
         self._clock = clock
         self._wait_seconds = wait_seconds
+        self._empty = empty
         self._greeted = False
         """The bounded wait after the start is over."""
         self._over: Stopping | Superseded | None = None
@@ -112,9 +115,13 @@ class Readiness:
         asking = False
         while True:
             self._news.clear()
-            if not self._greeted and self._clock.monotonic() >= deadline:
-                self._greeted = True
-                log.info("no peer answered within %g s; going on with what this volume holds", self._wait_seconds)
+            now = self._clock.monotonic()
+            if not self._greeted and now >= deadline:
+                if self._empty and self._gossip.fetches:
+                    deadline = now + self._wait_seconds
+                else:
+                    self._greeted = True
+                    log.info("no round ended within %g s; going on with what this volume holds", self._wait_seconds)
             await self._note_healed()
             self._regate()
             asked, asking = asking, isinstance(self._replica.writable, Starting)

@@ -52,7 +52,7 @@ def read_directory(path: Path) -> Contents:
             raise ForeignDirectory(f"{held.path} is of node {head.node_id}, not of node {identity.node_id}")
         behind = Folded(held.number, head.position)
     loader = loader_over(_CHANGES, image)
-    log = read_log(path, identity.node_id, loader.apply, stored=loader.stored, behind=behind)
+    log = read_log(path, identity.node_id, loader.apply, stored=loader.stored, fold=loader.stored_run, behind=behind)
     if log.corrupt is not None:
         raise Corruption(f"the log in {path} is damaged ({log.cause}); {HEAL_FIRST}")
     store = loader.store()

@@ -4,13 +4,15 @@ Plain is: canonical, the next sequence, a key up to 250 bytes, a value up to 64 
 days, a checksum above 2^16. Whatever is not is left where it stands to `segment`, which reads anything and names what
 it cannot; so nothing is accepted here that the codec would refuse (tests compare the two under every flipped bit).
 
+Records of one size that follow each other are read by `runs` instead, which is faster by far.
+
 It gives up beauty for speed: a few unpacks read all fixed-width fields of a record at once, two to three times the
 codec's records a second. Turned down: views instead of slices, slower at these sizes.
 """
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from wavekv.core.codec.bincode import TAG_U16, TAG_U32, TAG_U64
@@ -41,7 +43,11 @@ def as_sets(apply: Callable[[Op], object]) -> Stored:
     return stored
 
 
-class Plain(NamedTuple):
+RECORDS_MAX: Final = 256
+"""Read in one call; then it may be time for a run (`runs`) again."""
+
+
+class Read(NamedTuple):
     """What was read: counts, the offset of the last group start, where reading stopped, the next sequence."""
 
     records: int
@@ -49,16 +55,19 @@ class Plain(NamedTuple):
     last_group: int
     position: int
     expected: int
+    more: bool
+    """Nothing there stopped it."""
 
 
 def replay_plain(  # noqa: PLR0912, PLR0915 (one branch a form)
     data: bytes, position: int, apply: Callable[[Op], object], stored: Stored, expected: int | None
-) -> Plain:
-    """Hand on the records from `position` as long as they are plain and their sequences follow `expected`."""
+) -> Read:
+    """Hand on some records from `position`, as long as they are plain and their sequences follow `expected`."""
     groups = last_group = 0
-    expected = first = -1 if expected is None else expected
+    first = -1 if expected is None else expected
+    expected, stop = first, first + RECORDS_MAX
     try:
-        while True:
+        while expected < stop:
             tag = data[position + 4]
             if tag == TAG_U32:
                 length, _, sequence, index, size = _front_u32(data, position)
@@ -114,7 +123,7 @@ def replay_plain(  # noqa: PLR0912, PLR0915 (one branch a form)
             expected += 1
     except (IndexError, struct.error, UnicodeDecodeError):
         pass  # whatever it was, the codec meets it again at the same position and names it
-    return Plain(expected - first, groups, last_group, position, expected)
+    return Read(expected - first, groups, last_group, position, expected, expected == stop)
 
 
 def _marked(data: bytes, at: int, tag: int, end: int) -> int | None:

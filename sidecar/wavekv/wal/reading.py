@@ -22,6 +22,7 @@ from wavekv.core.ops import Op
 from wavekv.errors import ForeignDirectory, NewerVersion
 from wavekv.wal.plain import Stored
 from wavekv.wal.quarantine import Plan
+from wavekv.wal.runs import Fold
 from wavekv.wal.segment import (
     Cause,
     Damage,
@@ -100,6 +101,7 @@ def read_log(
     apply: Callable[[Op], object],
     *,
     stored: Stored | None = None,
+    fold: Fold | None = None,
     behind: Folded = NOTHING,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Replayed:
@@ -110,6 +112,7 @@ def read_log(
         node_id: Whose log it has to be; None: anybody's.
         apply: Takes each operation.
         stored: Takes most Set records, by their parts; None: they go to `apply` too.
+        fold: Takes runs of records of one shape; None: they go where the others go.
         behind: What is known already: only later segments are read.
         progress: Told the size of each segment that was read, in bytes.
 
@@ -129,7 +132,9 @@ def read_log(
         elif segment.header is None:
             log.corrupt = Plan(expected, 0, f"{segment.path.name} has no header")
         else:
-            replay_segment(log, expected, segment.path, segment.header, last=last, apply=apply, stored=stored)
+            replay_segment(
+                log, expected, segment.path, segment.header, last=last, apply=apply, stored=stored, fold=fold
+            )
             progress(segment.path.stat().st_size)
         if log.corrupt is not None:
             for later in segments[expected - behind.segment - 1 :]:
@@ -165,6 +170,7 @@ def replay_segment(
     last: bool,
     apply: Callable[[Op], object],
     stored: Stored | None = None,
+    fold: Fold | None = None,
 ) -> None:
     """Apply one segment's records and add to `log` what it came to; `last` decides what damage means.
 
@@ -181,7 +187,7 @@ def replay_segment(
         log.closed_segments += 1
         log.closed_bytes += log.tail.valid_end
     log.data = data
-    scan = replay(data, header, apply, log.sequences, stored)
+    scan = replay(data, header, apply, log.sequences, stored=stored, fold=fold)
     log.records += scan.records
     log.groups += scan.groups
     log.last_group = scan.last_group

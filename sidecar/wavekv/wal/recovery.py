@@ -129,6 +129,7 @@ class _Recovery(Generic[_Loader]):
             self._identity.node_id,
             loader.apply,
             stored=loader.stored,
+            fold=loader.stored_run,
             behind=folded,
             progress=self._advance,
         )

@@ -29,6 +29,7 @@ from wavekv.core.codec.records import (
 from wavekv.core.ops import Op, SetNextSeq
 from wavekv.errors import BadHeader, NewerVersion
 from wavekv.wal.plain import Stored, as_sets, replay_plain
+from wavekv.wal.runs import Fold, read_run
 
 _NAME = re.compile(r"(\d{8})\.wal")
 _GROUP_START = re.compile(
@@ -161,7 +162,9 @@ def replay(
     header: Header,
     apply: Callable[[Op], object],
     sequences: Sequences,
+    *,
     stored: Stored | None = None,
+    fold: Fold | None = None,
 ) -> Scan:
     """Hand every operation of a segment on, in order, up to the end or the first damage.
 
@@ -171,18 +174,23 @@ def replay(
         apply: Takes an operation.
         sequences: Takes note of the records' sequences.
         stored: Takes most Set records, by their parts; None: they go to `apply` too.
+        fold: Takes runs of records of one shape, their group starts included; None: they go where the others go.
     """
     stored = as_sets(apply) if stored is None else stored
     position, records, groups, last_group = header.end, 0, 0, 0
     read_end = position
     while True:
-        plain = replay_plain(data, position, apply, stored, None if sequences.last is None else sequences.last + 1)
-        if plain.records:
-            records += plain.records
-            groups += plain.groups
-            last_group = plain.last_group if plain.groups else last_group
-            position = read_end = plain.position
-            sequences.last = plain.expected - 1
+        expected = None if sequences.last is None else sequences.last + 1
+        read = None if fold is None or expected is None else read_run(data, position, expected, fold)
+        read = read or replay_plain(data, position, apply, stored, expected)
+        if read.records:
+            records += read.records
+            groups += read.groups
+            last_group = read.last_group if read.groups else last_group
+            position = read_end = read.position
+            sequences.last = read.expected - 1
+            if read.more:
+                continue
         found = _record_at(data, position)
         if isinstance(found, Cause):
             return Scan(records, groups, position, last_group, _damage(data, position, read_end, found))

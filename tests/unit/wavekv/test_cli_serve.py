@@ -1,13 +1,16 @@
 """The flags of `wavekv serve`: what they become, and which are refused together."""
 
+import os
 import re
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.pki import Authority
 from wavekv.__main__ import run
-from wavekv.cli.serve import serve
+from wavekv.cli.serve import _without_system_authorities, serve
 from wavekv.cli.serve_settings import ServeFlags, settings_from
 from wavekv.config import Address, MemberSettings, PeerAddress, TlsFiles
 from wavekv.errors import UsageError
@@ -34,6 +37,27 @@ def test_a_given_address_replaces_the_defaults() -> None:
     assert settings(listen=("127.0.0.1:1",)).listen == (Address("127.0.0.1", 1),)
     assert settings(resp_listen=("[::1]:2", "localhost:3")).resp_listen == (Address("::1", 2), Address("localhost", 3))
     assert settings(metrics_listen=":4").metrics_listen == Address("0.0.0.0", 4)
+
+
+def trusted_by_default() -> int:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_default_verify_paths()
+    return context.cert_store_stats()["x509_ca"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_while_the_engine_is_loaded_no_authority_is_read_and_afterwards_all_is_as_before(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if named:
+        monkeypatch.setenv("SSL_CERT_FILE", str(Authority(tmp_path).file))
+    before, environment = trusted_by_default(), dict(os.environ)
+    assert before == 1 or not named
+    with _without_system_authorities():
+        assert trusted_by_default() == 0
+    assert trusted_by_default() == before
+    assert dict(os.environ) == environment
 
 
 def test_none_switches_the_redis_plane_off() -> None:

@@ -78,6 +78,39 @@ def test_large_deltas_page_in_both_directions() -> None:
     assert a.store.context == b.store.context
 
 
+def test_who_heals_is_sent_no_more_than_a_page_and_may_adopt_nothing_with_what_is_left_out() -> None:
+    a, b = cluster(2, replace(LIMITS, page_entries_max=3))
+    for index in range(4):
+        a.put(f"a{index}", b"", 100)
+    current = begin(a, b)
+    current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+    assert b.replica.healing
+    b.replica.end_healing()  # it healed from another one meanwhile
+    b.commit()
+    request = current.request(NOW)
+    assert request.entries == ()
+    current.receive(answer_to(b, request, NOW), NOW)
+    assert current.done or current.repair is not None
+    assert not b.store.context.covers(1, 1), "it was sent nothing"
+    sync(a, b)
+    assert contents(b) == contents(a)
+
+
+def test_only_requests_for_a_further_page_may_leave_before_the_last_one_is_durable() -> None:
+    a, b = cluster(2, replace(LIMITS, page_entries_max=3), healing=False)
+    for index in range(7):
+        b.put(f"b{index}", b"", 100)
+    current = begin(a, b)
+    fetching = [current.fetching]
+    while not current.done:
+        current.receive(answer_to(b, current.request(NOW), NOW), NOW)
+        fetching.append(current.fetching)
+    assert fetching == [False, True, True, False]
+    a.commit()
+    assert contents(a) == contents(b)
+    assert a.store.context == b.store.context
+
+
 def test_a_page_ends_by_bytes_too_and_an_oversized_entry_goes_alone() -> None:
     a, b = cluster(2, replace(LIMITS, page_bytes_max=100), healing=False)
     b.put("big", b"x" * 500, 100)

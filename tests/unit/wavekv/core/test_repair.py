@@ -89,6 +89,16 @@ def test_a_member_says_that_it_has_healed_once_that_and_what_it_dropped_are_dura
     assert not exchange.envelope(a.replica, NOW).healing
 
 
+def test_a_volume_that_holds_the_same_heals_without_a_list_however_much_that_is() -> None:
+    a, b = cluster(2, replace(LIMITS, page_entries_max=2), healing=False)
+    for number in range(20):
+        b.put(f"k{number}", b"v", 100)
+    sync(a, b)
+    a.restart()
+    assert sync(a, b) == 3, "one that asks, one with nothing to send, one for no bucket"
+    assert not a.replica.healing
+
+
 def test_a_healing_member_adopts_nothing_before_its_last_range() -> None:
     (a, b), place = forgotten(limits=replace(LIMITS, page_entries_max=1))
     a.restart(keep=place)

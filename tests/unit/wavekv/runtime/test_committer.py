@@ -249,16 +249,22 @@ async def test_on_a_full_disk_values_are_refused_unstaged_and_deletes_go_on(monk
     await taken
 
 
-async def test_a_paced_commit_takes_along_what_arrives_meanwhile() -> None:
-    bench, pauses = Bench(), iter([0.001, 0.0])
+async def test_a_paced_commit_takes_along_what_arrives_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, pauses = Bench(), iter([60.0, 0.0])
     bench.committer = Committer(bench.replica, bench.disk, bench.shown.append, pace=lambda: next(pauses))
-    writes = [bench.put("a")]
-    for _ in range(3):
-        await asyncio.sleep(0)
+    timers: list[tuple[float, Callable[[], None]]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "call_later", lambda delay, then: timers.append((delay, then)))
+        writes = [bench.put("a")]
+        while not timers:
+            await asyncio.sleep(0)
     assert not bench.disk.busy
     writes.append(bench.put("b"))
-    while not bench.disk.busy:
+    for _ in range(3):
         await asyncio.sleep(0)
+    [(delay, then)] = timers
+    assert delay == 60.0
+    then()
     assert bench.keys() == [["a", "b"]]
     bench.disk.release()
     await asyncio.gather(*writes)

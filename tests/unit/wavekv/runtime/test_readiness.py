@@ -41,7 +41,9 @@ class FlakyFile(EpochFile):
 class Bench:
     """A member whose peers never answer."""
 
-    def __init__(self, folder: Path, epoch: Epoch, healed_epoch: int | None, peers: tuple[PeerAddress, ...]) -> None:
+    def __init__(
+        self, folder: Path, epoch: Epoch, healed_epoch: int | None, peers: tuple[PeerAddress, ...], *, empty: bool = False
+    ) -> None:
         self.replica = MemoryMember(0, NAMES, epoch=epoch).replica
         self.membership = self.replica.membership
         self.membership.healed_epoch = healed_epoch
@@ -63,7 +65,9 @@ class Bench:
             on_superseded=self.none,
         )
         self.gossip.connect(peers)
-        self.readiness = Readiness(self.replica, self.admission, self.gossip, self.clock, wait_seconds=WAIT_SECONDS)
+        self.readiness = Readiness(
+            self.replica, self.admission, self.gossip, self.clock, wait_seconds=WAIT_SECONDS, empty=empty
+        )
 
     def nothing(self, _event: Group | Link) -> None: ...
 
@@ -92,9 +96,14 @@ STOPPING = (False, "stopping", "stopping")
 
 @asynccontextmanager
 async def running(
-    folder: Path, epoch: Epoch, healed_epoch: int | None = 1, peers: tuple[PeerAddress, ...] = (PEER,)
+    folder: Path,
+    epoch: Epoch,
+    healed_epoch: int | None = 1,
+    peers: tuple[PeerAddress, ...] = (PEER,),
+    *,
+    empty: bool = False,
 ) -> AsyncIterator[Bench]:
-    bench = Bench(folder, epoch.following(None), healed_epoch, peers)
+    bench = Bench(folder, epoch.following(None), healed_epoch, peers, empty=empty)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     task = asyncio.get_running_loop().create_task(bench.readiness.run())
     try:
@@ -131,6 +140,33 @@ async def test_a_plain_restart_serves_after_a_bounded_wait_though_nobody_answers
             bench.readiness.standing_changed()
             await settled()
             assert bench.says() == says
+
+
+async def test_an_empty_volume_that_is_being_filled_waits_for_more_and_no_longer(tmp_path: Path) -> None:
+    async with running(tmp_path, FOUNDED, empty=True) as bench:
+        bench.gossip._fetched_from = bench.gossip.links[PEER.name]
+        for turn in range(1, 4):
+            bench.clock.seconds = turn * WAIT_SECONDS
+            bench.readiness.standing_changed()
+            await settled()
+            assert bench.says() == JOINING
+        bench.gossip._fetched_from = None
+        bench.readiness.standing_changed()
+        await settled()
+        assert bench.says() == JOINING, "there may be another peer to go on with"
+        bench.clock.seconds += WAIT_SECONDS
+        bench.readiness.standing_changed()
+        await settled()
+        assert bench.says() == SERVING
+
+
+async def test_a_plain_restart_serves_after_the_wait_though_it_lags_far_behind(tmp_path: Path) -> None:
+    async with running(tmp_path, FOUNDED) as bench:
+        bench.gossip._fetched_from = bench.gossip.links[PEER.name]
+        bench.clock.seconds = WAIT_SECONDS
+        bench.readiness.standing_changed()
+        await settled()
+        assert bench.says() == SERVING
 
 
 async def test_without_peers_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
