@@ -85,7 +85,7 @@ class Checks:
             if store.context.covers(*entry.dot) and not self._excused(key, held, entry):
                 older = held is not None and held.value is None
                 shows = "holds nothing" if held is None else f"holds the older {held.etag}"
-                rule = "I1 older tombstone" if older else "I1 coverage"
+                rule = "I1 older tombstone" if older else "I1 of a lost write" if write.lost_once else "I1 coverage"
                 self._violated(rule, f"{process.slot.id} covers {entry.etag} of {key} and {shows}")
                 return
 
@@ -205,6 +205,7 @@ class Checks:
             if lost and not write.lost and write.durable:
                 news.append(write)
             write.lost = lost
+            write.lost_once = write.lost_once or (lost and write.durable)
         return news
 
     def left(self, slot: "Slot", before: Context) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.simulation.slots import Pending
 from wavekv.core import exchange
 from wavekv.core.messages import Envelope
 from wavekv.core.reports import sender_of
@@ -110,7 +111,8 @@ class Gossip:
         self._world.count("rounds")
         self._request(link, exchange.Round(self._process.replica, link.name, link.reported_as))
 
-    def _request(self, link: Link, current: exchange.Round) -> None:
+    def _request(self, link: Link, current: exchange.Round, written: Pending | None = None) -> None:
+        """Ask once more; `written` is the page before, which may still be on its way to the disk."""
         process = self._process
         if process.standing.superseded:
             return
@@ -121,13 +123,29 @@ class Gossip:
         process.step()
         request = current.request(process.now())
         self._world.checks.reported(process, request)
-        self._world.network.call(process, link.name, "request", request, partial(self._answered, link, current))
+        self._world.network.call(
+            process, link.name, "request", request, partial(self._answered, link, current, written)
+        )
 
-    def _answered(self, link: Link, current: exchange.Round, answer: Envelope | None, error: PeerError | None) -> None:
-        process = self._process
+    def _answered(
+        self,
+        link: Link,
+        current: exchange.Round,
+        written: Pending | None,
+        answer: Envelope | None,
+        error: PeerError | None,
+    ) -> None:
         if answer is None:
             assert error is not None
             self._failed(link, error)
+        elif written is not None:
+            written.then(partial(self._take, link, current, answer), partial(self._failed, link))
+        else:
+            self._take(link, current, answer)
+
+    def _take(self, link: Link, current: exchange.Round, answer: Envelope) -> None:
+        process = self._process
+        if not process.alive:
             return
         process.step()
         self._world.trace(f"{process.slot.id} has an answer from {link.name}", answer)
@@ -139,13 +157,15 @@ class Gossip:
         process.heard()
         process.step()
         link.answered(self._seconds, sender_of(answer))
-        process.standing.keep_epoch(
-            lambda: pending.then(partial(self._go_on, link, current), partial(self._failed, link))
-        )
+        if current.fetching:
+            process.standing.keep_epoch(partial(self._go_on, link, current, pending))
+        else:
+            go_on, failed = partial(self._go_on, link, current), partial(self._failed, link)
+            process.standing.keep_epoch(lambda: pending.then(go_on, failed))
 
-    def _go_on(self, link: Link, current: exchange.Round) -> None:
+    def _go_on(self, link: Link, current: exchange.Round, written: Pending | None = None) -> None:
         if self._process.alive:
-            self._request(link, current)
+            self._request(link, current, written)
 
     def _failed(self, link: Link, error: WaveKVError) -> None:
         link.busy = False

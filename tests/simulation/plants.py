@@ -15,7 +15,6 @@ from wavekv.core import replica as replicas
 from wavekv.core.context import Context
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Envelope
-from wavekv.core.packed import pack
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Reports
 from wavekv.core.steps import Merged
@@ -286,8 +285,7 @@ def shows_what_is_staged() -> list[Change]:
 
     def commit(self: members.Process) -> None:
         original(self)
-        for entry in self._group.stored() if self._group is not None else ():
-            self.replica.store.packed[entry.key] = pack(entry)
+        self.replica.store.get = lambda key, _: self.replica._staging.held(key)
 
     return [(members.Process, "commit", commit)]
 
