@@ -271,6 +271,12 @@ class World:
             before = state
             if same == 2:
                 break
-        stuck = [p.slot.id for p in members if p.replica.writable is not None or p.replica.healing]
+        stuck = []
+        for process in members:
+            heals = (
+                process.replica.healing and process.replica.membership.others()
+            )  # alone there is nobody to heal from
+            if heals or process.replica.writable is not None:
+                stuck.append(process.slot.id)
         if same < 2 or stuck:
             raise Violation("liveness", f"healing does not end: {', '.join(stuck) or 'members go on changing'}")
