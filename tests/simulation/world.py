@@ -259,6 +259,7 @@ class World:
         before: list[object] = []
         same = 0
         for _ in range(CYCLES_MAX):
+            self._start_all()  # somebody sees to a member that does not serve
             members = [s.process for s in self.slots.values() if s.process and s.name in self.keeper.members]
             for process in members:
                 process.gossip.forgive()
