@@ -4,6 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
 REGISTRY ?=
+SEEDS ?= 0..100
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASE_IMAGE ?= python:3.11-slim-bookworm
 
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt lock bench bench-engine bench-replication kill-loop images manifests e2e clean
+.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop images manifests e2e clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,9 @@ check: $(INSTALLED) ## Run linter, formatter check, types and import contracts, 
 fmt: $(INSTALLED) ## Format the code and apply the linter's safe fixes.
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format
+
+sim: $(INSTALLED) ## Simulate clusters: make sim SEEDS=0..1000 (docs/simulation.md; more in ARGS, for example ARGS="--hours 1000").
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 bench: $(INSTALLED) ## Measure three real members and print a table (options in ARGS).
 	@$(BIN)/python -m bench.figures $(ARGS)

@@ -1,0 +1,77 @@
+"""All that was ever written and what became of it: the record that the checks judge by."""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
+from wavekv.core.types import Dot, Entry, Stamp
+
+
+@dataclass(eq=False)
+class Write:
+    """One write of a client, by the process that took it.
+
+    Attributes:
+        durable: it was on its member's disk once.
+        acked: the client was told so.
+        lost: no member's volume covered it after a fault that may cost writes.
+        orphan: it was taken at a removed member, beside another process of the name, or a removal took the last copy.
+        post: it was stamped below a collected delete, or taken by a healing member below a greater stamp (U5).
+    """
+
+    entry: Entry
+    name: str
+    at_ms: int
+    durable: bool = False
+    acked: bool = False
+    lost: bool = False
+    orphan: bool = False
+    post: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether the key reads as absent in the end, when everything has expired that can."""
+        return self.entry.value is None or self.entry.expires_at is not None
+
+
+@dataclass
+class History:
+    """Writes by dot, by key and by origin; collected deletes; counts of what happened."""
+
+    writes: dict[Dot, Write] = field(default_factory=dict)
+    by_key: dict[str, list[Write]] = field(default_factory=dict)
+    by_origin: dict[int, list[Write]] = field(default_factory=dict)
+    collected: dict[str, Stamp] = field(default_factory=dict)
+    """The greatest stamp of each key that was collected as a delete."""
+    clocks: dict[str, int] = field(default_factory=dict)
+    """The greatest time that each member's clock ever showed."""
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, write: Write) -> None:
+        """Record a write that was just staged."""
+        self.writes[write.entry.dot] = write
+        self.by_origin.setdefault(write.entry.origin, []).append(write)
+        insort(self.by_key.setdefault(write.entry.key, []), write, key=lambda one: one.entry.stamp)
+
+    def void(self, dots: Iterable[Dot]) -> None:
+        """Forget staged writes whose group never reached the disk; their sequences are used again."""
+        for dot in sorted(dots, reverse=True):
+            write = self.writes.pop(dot)
+            self.by_key[write.entry.key].remove(write)
+            assert self.by_origin[dot[0]].pop() is write, "sequences are given back in order"
+
+    def made_durable(self, records: Iterable[Op], collected: dict[str, Stamp]) -> None:
+        """Note what is in a log now; `collected` names the deletes that were forgotten on purpose."""
+        for record in records:
+            for op in record.ops if isinstance(record, Batch) else (record,):
+                if isinstance(op, Set | SetExpiring):
+                    write = self.writes.get(op.entry.dot)
+                    if write is not None:
+                        write.durable = True
+                elif isinstance(op, Clear) and op.key in collected:
+                    self.counts["deletes collected"] += 1
+                    self.collected[op.key] = max(self.collected.get(op.key, collected[op.key]), collected[op.key])
+                elif isinstance(op, Clear):
+                    self.counts["entries dropped by repair"] += 1
