@@ -16,7 +16,8 @@ from wavekv.core.steps import Group
 from wavekv.core.types import Dot, Entry, Stamp
 
 if TYPE_CHECKING:
-    from tests.simulation.members import Process, Slot
+    from tests.simulation.members import Process
+    from tests.simulation.slots import Slot
     from tests.simulation.world import World
 
 NEVER: Stamp = (-(2**63), 0, 0)
@@ -84,7 +85,7 @@ class Checks:
             if store.context.covers(*entry.dot) and not self._excused(key, held, entry):
                 older = held is not None and held.value is None
                 shows = "holds nothing" if held is None else f"holds the older {held.etag}"
-                rule = "I1 older tombstone" if older else "I1 coverage"
+                rule = "I1 older tombstone" if older else "I1 of a lost write" if write.lost_once else "I1 coverage"
                 self._violated(rule, f"{process.slot.id} covers {entry.etag} of {key} and {shows}")
                 return
 
@@ -204,6 +205,7 @@ class Checks:
             if lost and not write.lost and write.durable:
                 news.append(write)
             write.lost = lost
+            write.lost_once = write.lost_once or (lost and write.durable)
         return news
 
     def left(self, slot: "Slot", before: Context) -> None:

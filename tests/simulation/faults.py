@@ -10,7 +10,7 @@ from tests.simulation.volumes import MemoryVolume
 from wavekv.core import exchange
 
 if TYPE_CHECKING:
-    from tests.simulation.members import Slot
+    from tests.simulation.slots import Slot
     from tests.simulation.world import World
 
 
@@ -41,7 +41,7 @@ class Faults:
 
     def do_start(self, slot: "Slot") -> None:
         """Begin a process; one that was superseded is ended first."""
-        if slot.process is not None and slot.process.superseded:
+        if slot.process is not None and slot.process.standing.superseded:
             self._world.stop(slot)
         self._world.start(slot)
 

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.simulation.slots import Pending
 from wavekv.core import exchange
 from wavekv.core.messages import Envelope
 from wavekv.core.reports import sender_of
@@ -68,7 +69,7 @@ class Gossip:
 
     def idle(self) -> list[Link]:
         """Return the links to members that have no round under way; none of a process that was superseded."""
-        if self._process.superseded:
+        if self._process.standing.superseded:
             return []
         speaks_to = self._process.replica.membership.speaks_to
         return [link for link in self.links.values() if not link.busy and speaks_to(link.name)]
@@ -83,7 +84,7 @@ class Gossip:
         for link in self.links.values():
             if link.reported_as == name:
                 link.last_heard = self._seconds
-                if link.failures and not link.busy and self._world.gossiping and not self._process.superseded:
+                if link.failures and not link.busy and self._world.gossiping and not self._process.standing.superseded:
                     self.start_round(link)
 
     def retry_now(self) -> None:
@@ -110,40 +111,61 @@ class Gossip:
         self._world.count("rounds")
         self._request(link, exchange.Round(self._process.replica, link.name, link.reported_as))
 
-    def _request(self, link: Link, current: exchange.Round) -> None:
+    def _request(self, link: Link, current: exchange.Round, written: Pending | None = None) -> None:
+        """Ask once more; `written` is the page before, which may still be on its way to the disk."""
         process = self._process
-        if process.superseded:
+        if process.standing.superseded:
             return
         if current.done:
             link.busy = False
-            process.round_ended()
+            process.standing.round_ended()
             return
         process.step()
         request = current.request(process.now())
         self._world.checks.reported(process, request)
-        self._world.network.call(process, link.name, "request", request, partial(self._answered, link, current))
+        self._world.network.call(
+            process, link.name, "request", request, partial(self._answered, link, current, written)
+        )
 
-    def _answered(self, link: Link, current: exchange.Round, answer: Envelope | None, error: PeerError | None) -> None:
-        process = self._process
+    def _answered(
+        self,
+        link: Link,
+        current: exchange.Round,
+        written: Pending | None,
+        answer: Envelope | None,
+        error: PeerError | None,
+    ) -> None:
         if answer is None:
             assert error is not None
             self._failed(link, error)
+        elif written is not None:
+            written.then(partial(self._take, link, current, answer), partial(self._failed, link))
+        else:
+            self._take(link, current, answer)
+
+    def _take(self, link: Link, current: exchange.Round, answer: Envelope) -> None:
+        process = self._process
+        if not process.alive:
             return
         process.step()
         self._world.trace(f"{process.slot.id} has an answer from {link.name}", answer)
         try:
             pending = process.durable(current.receive(answer, process.now()))
         except PeerError as refusal:
-            process.keep_epoch(partial(self._failed, link, refusal))
+            process.standing.keep_epoch(partial(self._failed, link, refusal))
             return
         process.heard()
         process.step()
         link.answered(self._seconds, sender_of(answer))
-        process.keep_epoch(lambda: pending.then(partial(self._go_on, link, current), partial(self._failed, link)))
+        if current.fetching:
+            process.standing.keep_epoch(partial(self._go_on, link, current, pending))
+        else:
+            go_on, failed = partial(self._go_on, link, current), partial(self._failed, link)
+            process.standing.keep_epoch(lambda: pending.then(go_on, failed))
 
-    def _go_on(self, link: Link, current: exchange.Round) -> None:
+    def _go_on(self, link: Link, current: exchange.Round, written: Pending | None = None) -> None:
         if self._process.alive:
-            self._request(link, current)
+            self._request(link, current, written)
 
     def _failed(self, link: Link, error: WaveKVError) -> None:
         link.busy = False
@@ -155,7 +177,7 @@ class Gossip:
         if isinstance(error, StaleProcess):
             reports.superseded(error.member, error.newest, process.now() + self._world.limits.future_ms_max)
         if reports.superseded_by:
-            process.supersede()
+            process.standing.supersede()
         link.failed(self._seconds, error.detail, self._settings, self._rng.uniform(0.5, 1.0))
 
     # ---- push -------------------------------------------------------------------------------------------------------
@@ -164,7 +186,7 @@ class Gossip:
         """Queue the local writes of a group that just became visible."""
         replica = self._process.replica
         mine = [entry for entry in group.stored() if entry.origin == replica.origin]
-        if not mine or not self._world.gossiping or self._process.superseded:
+        if not mine or not self._world.gossiping or self._process.standing.superseded:
             return
         for link in self.links.values():
             if link.failures or not replica.membership.speaks_to(link.name):
@@ -186,7 +208,7 @@ class Gossip:
 
     def _push(self, link: Link) -> None:
         process = self._process
-        if not process.alive or process.superseded:
+        if not process.alive or process.standing.superseded:
             return
         link.pushed_at = self._seconds
         taken = link.queue.take(process.replica.store.entries, self._world.limits.page_bytes_max)
@@ -205,10 +227,10 @@ class Gossip:
         except PeerError as refusal:
             link.queue.clear()
             self._pushing.discard(link.name)
-            process.keep_epoch(partial(self._note_failure, link, refusal))
+            process.standing.keep_epoch(partial(self._note_failure, link, refusal))
             return
         process.heard()
-        process.keep_epoch(partial(self._push_soon, link))
+        process.standing.keep_epoch(partial(self._push_soon, link))
 
     def push_by_hand(self, name: str, message: Envelope) -> None:
         """Push a message that no write of ours made."""

@@ -16,6 +16,7 @@ class Write:
     Attributes:
         durable: it was on its member's disk once.
         acked: the client was told so.
+        lost_once: it was lost after some fault, though a volume that was admitted again may have brought it back.
         lost: no member's volume covered it after a fault that may cost writes.
         orphan: it was taken at a removed member, beside another process of the name, or a removal took the last copy.
         post: it was stamped below a collected delete, or taken by a healing member below a greater stamp (U5).
@@ -27,6 +28,7 @@ class Write:
     durable: bool = False
     acked: bool = False
     lost: bool = False
+    lost_once: bool = False
     orphan: bool = False
     post: bool = False
 

@@ -94,7 +94,7 @@ class Keeper:
         del self._leaving[name]
         process = self._world.process_called(name)
         if process is not None and process.admission.draining:
-            process.cancel_drain()
+            process.standing.cancel_drain()
         return True
 
     # ---- a pass -----------------------------------------------------------------------------------------------------
@@ -124,9 +124,9 @@ class Keeper:
             known = process.replica.membership.epoch
             if known is not None and (known.number < number or (known.number == number and known.inferred)):
                 process.admission.take(self.document)
-                process.keep_epoch(lambda: None)
+                process.standing.keep_epoch(lambda: None)
             if process.admission.draining and process.slot.name not in self._leaving:
-                process.cancel_drain()  # nobody asked it; it runs on the volume of one who was asked
+                process.standing.cancel_drain()  # nobody asked it; it runs on the volume of one who was asked
 
     def _let_go(self, name: str) -> None:
         """Tell a leaving member to drain; issue the epoch without it once the running others cover it (R10)."""
@@ -134,9 +134,9 @@ class Keeper:
         if process is None or not process.replica.membership.included():
             return
         if not process.admission.draining:
-            process.drain()
+            process.standing.drain()
             return
-        status = process.drain_status()
+        status = process.standing.drain_status()
         others = {other: self._world.process_called(other) for other in self.members if other != name}
         seen = {other: one.replica.identity.inc for other, one in others.items() if one is not None}
         if not status.complete or status.healing or len(seen) < len(others):

@@ -1,7 +1,7 @@
-"""A member in the world: the slot that outlives its processes, and one process with the production core inside.
+"""A process of a member, with the production core inside.
 
-A process does what `runtime.engine`, `runtime.committer`, `runtime.member` and `runtime.readiness` do around the core,
-as callbacks in virtual time. `step` marks the points between two steps; a crash may come at any of them.
+It does what `runtime.engine` and `runtime.committer` do around the core, as callbacks in virtual time. `step` marks the
+points between two steps; a crash may come at any of them.
 """
 
 from collections import deque
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.simulation.clocks import SkewedClock
 from tests.simulation.gossip import Gossip
-from tests.simulation.paged import PagedVolume
-from tests.simulation.volumes import MemoryVolume, records_of
+from tests.simulation.slots import Crashed, Pending, Slot
+from tests.simulation.standing import RETRY_MS, Standing
+from tests.simulation.volumes import records_of
 from wavekv.config import PeerAddress
 from wavekv.core import exchange
 from wavekv.core.collection import collect
@@ -23,82 +23,15 @@ from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
 from wavekv.core.types import Dot, Stamp
-from wavekv.errors import (
-    DiskFull,
-    Draining,
-    NotAMember,
-    PeerError,
-    PeerUnreachable,
-    Removed,
-    Starting,
-    Superseded,
-    WaveKVError,
-)
+from wavekv.errors import DiskFull, NotAMember, PeerError, PeerUnreachable, Superseded
 from wavekv.runtime.admission import open_admission
-from wavekv.runtime.drain import Drain, DrainStatus
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 COLLECTED_MAX = 500
-RETRY_MS = 1000
-"""How often a joining or draining member asks, and a full volume is looked at; production does so more often."""
 
-Volume = MemoryVolume | PagedVolume
 Reply = Callable[[Envelope | PeerError], None]
-
-
-class Crashed(Exception):
-    """The process ended in the midst of a step."""
-
-
-class Slot:
-    """Where a member's processes run: a name, a volume, a clock."""
-
-    def __init__(self, slot_id: str, name: str, volume: Volume, clock: SkewedClock) -> None:
-        self.id, self.name, self.volume, self.clock = slot_id, name, volume, clock
-        self.process: Process | None = None
-        self.destroyed = False
-        self.crash_in: int | None = None
-        """So many steps from now the process crashes."""
-        self.sync_fails = False
-        self.stall_ms = 0
-        self.lossy_at = -1
-        """When the volume last lost something."""
-        self.in_doubt: dict[str, Stamp] = {}
-        """Deletes that a group collected of which nobody knows whether it survived."""
-        self.acked: list[Dot] = []
-        """Writes that this volume must show after every crash (G1)."""
-
-
-class Pending:
-    """What waits for a ticket; `then` may be called before or after it is settled."""
-
-    def __init__(self) -> None:
-        self._settled = False
-        self._error: WaveKVError | None = None
-        self._ok: Callable[[], None] | None = None
-        self._failed: Callable[[WaveKVError], None] | None = None
-
-    def then(self, ok: Callable[[], None], failed: Callable[[WaveKVError], None] = lambda _: None) -> None:
-        """Call one of both once this is settled."""
-        self._ok, self._failed = ok, failed
-        if self._settled:
-            self._tell()
-
-    def settle(self, error: WaveKVError | None) -> None:
-        """Be done."""
-        self._settled, self._error = True, error
-        if self._ok is not None:
-            self._tell()
-
-    def _tell(self) -> None:
-        assert self._ok is not None
-        assert self._failed is not None
-        if self._error is None:
-            self._ok()
-        else:
-            self._failed(self._error)
 
 
 class Process:
@@ -107,8 +40,6 @@ class Process:
     def __init__(self, world: "World", slot: Slot) -> None:
         self.world, self.slot = world, slot
         self.alive, self.serving = True, False
-        self.superseded = False
-        """A newer process of its name lives: it serves nothing more (R8)."""
         recovered = slot.volume.boot()
         store = recovered.store
         static = world.setting.membership == "static"
@@ -125,7 +56,6 @@ class Process:
         )  # fmt: skip
         self.replica = Replica(identity, store, self.admission.membership, world.limits, world)
         self.gossip = Gossip(self)
-        self.drained = Drain(self.replica)
         self.checked: dict[int, int] = {}
         """Origin → sequence up to which I1 was checked."""
         self.staged: dict[Dot, None] = {}
@@ -136,25 +66,19 @@ class Process:
         self._group: Group | None = None
         self._collected: dict[str, Stamp] = {}
         self._group_collected: dict[str, Stamp] = {}
-        self._greeted = self._asking = False
-        self._heeded = self.replica.membership.epoch
-        self._kept = self._standing()
+        self.standing = Standing(self)
 
     def start(self) -> None:
         """Log that this process runs, then talk to the others (R7)."""
         self.world.checks.booted(self)
-        self.regate()
+        self.standing.regate()
         self.durable(self.replica.last_ticket).then(self._open)
 
     def _open(self) -> None:
         self.serving = True
         self.gossip.connect()
         self.gossip.start()
-        self.world.after(self.world.settings_gossip.join_wait_ms, self._greet)
-        self._greeted = not self.gossip.links
-        if self.admission.draining:
-            self._see_to_drain()
-        self.news()
+        self.standing.opened()
 
     def now(self) -> int:
         """Return this member's wall clock, ms."""
@@ -285,13 +209,13 @@ class Process:
         try:
             merged = receive(self.replica, message, self.now())
         except Superseded:
-            self.supersede()
+            self.standing.supersede()
             reply(PeerUnreachable("a newer process of this name serves"))
             return
         except PeerError as refusal:
             self.world.count(f"refused: {refusal.code}")
             proof = exchange.envelope(self.replica, self.now())
-            self.keep_epoch(partial(reply, proof if isinstance(refusal, NotAMember) else refusal))
+            self.standing.keep_epoch(partial(reply, proof if isinstance(refusal, NotAMember) else refusal))
             return
         for code, count in merged.refused.items():
             self.world.count(f"entries refused: {code}", count)
@@ -302,7 +226,7 @@ class Process:
         self.heard()
         self.step()
         failed = lambda _: reply(PeerError("it could not be stored"))  # noqa: E731
-        self.keep_epoch(lambda: pending.then(partial(self._answer, kind, message, reply), failed))
+        self.standing.keep_epoch(lambda: pending.then(partial(self._answer, kind, message, reply), failed))
 
     def _answer(self, kind: str, message: Envelope, reply: Reply) -> None:
         if not self.alive:
@@ -320,112 +244,3 @@ class Process:
         """Somebody's report came in: see who waited for it."""
         if self.on_report:
             self.on_report = [waiting for waiting in self.on_report if not waiting()]
-
-    def supersede(self) -> None:
-        """Serve nothing more, and note the newer process for the next start (R8)."""
-        if not self.superseded:
-            self.world.count("processes superseded")
-            self.world.trace(f"{self.slot.id} is superseded")
-            self.superseded, self.serving = True, False
-            self.regate()
-            self.durable(self.replica.supersede())
-
-    # ---- standing: runtime.admission, runtime.member, runtime.readiness ---------------------------------------------
-
-    def _standing(self) -> tuple[object, ...]:
-        membership = self.admission.membership
-        return membership.epoch, membership.healed_epoch, self.admission.draining
-
-    def keep_epoch(self, then: Callable[[], None]) -> None:
-        """Act on a newer epoch at once, and go on when it is durable."""
-        epoch = self.replica.membership.epoch
-        if epoch is not self._heeded:
-            self._heeded = epoch
-            self.replica.heed_admission()
-            self.gossip.connect()
-            self.regate()
-            self.news()
-        self._keep(then)
-
-    def _keep(self, then: Callable[[], None]) -> None:
-        if self._standing() == self._kept:
-            then()
-        else:
-            self.world.after(self.world.setting.sync_ms[1], self._keep_now, then)
-
-    def _keep_now(self, then: Callable[[], None]) -> None:
-        if self.alive:
-            self.step()
-            self._kept = self._standing()
-            self.admission.keep_now()
-            then()
-
-    def _greet(self) -> None:
-        if self.alive and not self._greeted:
-            self._greeted = True
-            self.news()
-
-    def round_ended(self) -> None:
-        """A complete exchange with a peer ended; what it brought is durable."""
-        if not self._greeted or self.replica.membership.must_heal():
-            self._greeted = True
-            self.news()
-
-    def news(self) -> None:
-        """Look whether healing is over, and whether writes are taken."""
-        membership = self.admission.membership
-        waits = not membership.included() or (membership.must_heal() and self.replica.healing)
-        if not waits and membership.healed_epoch != membership.admission():
-            membership.healed()
-            self._keep(self.regate)
-        self.regate()
-        if isinstance(self.replica.writable, Starting) and not self._asking:
-            self._ask()
-
-    def _ask(self) -> None:
-        self._asking = self.alive and isinstance(self.replica.writable, Starting)
-        if self._asking:
-            self.gossip.retry_now()
-            self.world.after(RETRY_MS, self._ask)
-
-    def regate(self) -> None:
-        """Let local writes be taken or refused, as the rules say now."""
-        membership = self.admission.membership
-        refusal: Starting | Draining | Removed | Superseded | None = None
-        if self.superseded:
-            refusal = Superseded("a newer process of this name serves")
-        elif not membership.included():
-            refusal = Removed("not in the epoch")
-        elif self.admission.draining:
-            refusal = Draining("drains")
-        elif membership.must_heal() or not self._greeted:
-            refusal = Starting("heals first" if self._greeted else "waits for a first exchange")
-        self.replica.writable = refusal
-
-    # ---- what the operator asks -------------------------------------------------------------------------------------
-
-    def drain(self) -> None:
-        """Refuse local writes from now on, and show whether the others hold all."""
-        if not self.admission.draining:
-            self.drained.reset()
-            self.admission.drain()
-            self.regate()
-            self._keep(self._see_to_drain)
-        self.gossip.forgive()
-
-    def cancel_drain(self) -> None:
-        """Accept local writes again."""
-        self.admission.cancel_drain()
-        self.regate()
-        self._keep(lambda: None)
-
-    def drain_status(self) -> DrainStatus:
-        """Return how far the drain is."""
-        return self.drained.judge(self.admission.draining, self.world.now / 1000)
-
-    def _see_to_drain(self) -> None:
-        if self.alive and self.admission.draining:
-            status = self.drain_status()
-            if not status.complete:
-                self.gossip.ask(status.waiting_for)
-            self.world.after(RETRY_MS, self._see_to_drain)

@@ -4,11 +4,11 @@ Slower by far than the list of groups, so few seeds use it. What survives of a g
 start. `MEMBERSHIP` is written past the disk's faults, at once.
 """
 
-import contextlib
 import random
 import shutil
 import tempfile
 import uuid
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -122,7 +122,7 @@ class PagedVolume:
         self._group = None
         if group is not None and self._log is not None and self._rng.random() < 0.7:
             disk.cut_in = self._rng.randint(1, 3)
-            with contextlib.suppress(PowerCut, DiskFull):
+            with suppress(PowerCut, DiskFull):
                 self._log.append(group.ops, group.next_seq)
         disk.kill()
         if self._directory is not None:

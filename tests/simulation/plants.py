@@ -167,6 +167,11 @@ def collects_on_reports_not_included() -> list[Change]:
     return [(collection, "_included", included)]
 
 
+def collects_nothing() -> list[Change]:
+    """G4: tombstones pile up."""
+    return [(members, "collect", lambda replica, now_ms, count_max: 0)]
+
+
 def expiry_by_one_clock() -> list[Change]:
     """R11: what has expired by this member's clock is collected, whatever the others' clocks say."""
 
@@ -274,6 +279,17 @@ def answers_before_sync() -> list[Change]:
     return [(members.Process, "commit", commit)]
 
 
+def shows_what_is_staged() -> list[Change]:
+    """G5: readers are shown a value that is on its way to the disk."""
+    original = members.Process.commit
+
+    def commit(self: members.Process) -> None:
+        original(self)
+        self.replica.store.get = lambda key, _: self.replica._staging.held(key)
+
+    return [(members.Process, "commit", commit)]
+
+
 def reports_what_is_staged() -> list[Change]:
     """I4: a member reports what it has taken and not yet synced."""
 
@@ -311,6 +327,7 @@ CAUGHT_BY: dict[Callable[[], list[Change]], str] = {
     collects_without_a_member: "one-member-not-asked",
     collects_at_once: "one-member-not-asked",
     collects_on_reports_not_included: "report-not-included",
+    collects_nothing: "late-duplicate",
     expiry_by_one_clock: "one-clock-ahead",
     repair_ignores_coverage: "written-while-lists-are-compared",
     repair_list_is_old: "list-of-one-instant",
@@ -322,6 +339,7 @@ CAUGHT_BY: dict[Callable[[], list[Change]], str] = {
     drain_of_own_writes: "last-copy-of-another",
     answers_before_sync: "counted-copies",
     reports_what_is_staged: "report-before-sync",
+    shows_what_is_staged: "report-before-sync",
     counts_whoever_was_asked: "counted-copies",
 }
 """The quickest scenario or seed that was found to catch it."""

@@ -14,7 +14,7 @@ from tests.simulation.runs import Outcome, run
 from tests.simulation.shrink import shrink
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = [(seed, profile) for profile in PROFILES if profile != "long" for seed in range(1000, 1006)]
+SEEDS = [(seed, profile) for profile in PROFILES if profile != "long" for seed in range(1000, 1003)]
 REGRESSIONS = [
     line.partition("#")[0].split()
     for line in (Path(__file__).parent / "regressions.txt").read_text(encoding="utf-8").splitlines()
@@ -42,7 +42,7 @@ def test_a_seed_that_failed_once_holds(words: list[str]) -> None:
 
 def test_what_happens_in_a_few_seeds_is_not_nothing() -> None:
     counts: Counter[str] = Counter()
-    for seed in range(2000, 2012):
+    for seed in range(2000, 2006):
         outcome = run(plan_of(seed, ("everything", "membership", "volumes")[seed % 3]))
         assert outcome.rule is None, told(seed, None, outcome)
         counts += outcome.counts

@@ -9,7 +9,8 @@ from wavekv.core.writes import Delete, Put
 from wavekv.errors import WaveKVError
 
 if TYPE_CHECKING:
-    from tests.simulation.members import Process, Slot
+    from tests.simulation.members import Process
+    from tests.simulation.slots import Slot
     from tests.simulation.world import World
 
 WAIT_MS = 60_000

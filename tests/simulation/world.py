@@ -16,10 +16,11 @@ from tests.simulation.clocks import SkewedClock
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.keeper import PASS_MS, Keeper
-from tests.simulation.members import Crashed, Process, Slot
+from tests.simulation.members import Process
 from tests.simulation.network import Network
 from tests.simulation.paged import PagedVolume
 from tests.simulation.plan import Action, Plan
+from tests.simulation.slots import Crashed, Slot
 from tests.simulation.trace import Trace
 from tests.simulation.volumes import MemoryVolume
 from tests.simulation.workload import Clients
@@ -238,20 +239,18 @@ class World:
 
     def _one_process_per_name(self) -> None:
         """Of several processes of one name the newest stays; the others' volumes are given up."""
-        gone = False
         for name in {slot.name: None for slot in self.slots.values()}:
             slots = [slot for slot in self.slots.values() if slot.name == name and not slot.destroyed]
             slots.sort(key=lambda slot: slot.process.replica.identity.inc if slot.process is not None else 0)
             for slot in slots[:-1]:
                 self.destroy(slot)
-                gone = True
-        if gone:
-            for write in self.checks.forget():
-                write.orphan = True
+        for write in self.checks.forget():  # taken at a removed member, or beside another process of the name
+            if not write.orphan:
+                raise Violation("G1 durable", f"nobody has {write.entry.dot} of {write.entry.key} on disk any more")
 
     def _start_all(self) -> None:
         for slot in self.slots.values():
-            if slot.process is not None and slot.process.superseded:
+            if slot.process is not None and slot.process.standing.superseded:
                 self.stop(slot)
             if slot.name in self.keeper.members:
                 self.start(slot)
@@ -272,6 +271,12 @@ class World:
             before = state
             if same == 2:
                 break
-        stuck = [p.slot.id for p in members if p.replica.writable is not None or p.replica.healing]
+        stuck = []
+        for process in members:
+            heals = (
+                process.replica.healing and process.replica.membership.others()
+            )  # alone there is nobody to heal from
+            if heals or process.replica.writable is not None:
+                stuck.append(process.slot.id)
         if same < 2 or stuck:
             raise Violation("liveness", f"healing does not end: {', '.join(stuck) or 'members go on changing'}")
