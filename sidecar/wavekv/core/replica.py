@@ -479,12 +479,17 @@ class Replica:
         return self._stage(Process(self.reports.superseded_by, 0, self.healing))
 
     def heed_admission(self) -> None:
-        """Begin to heal, in the midst of a process, if a newer epoch admitted this member anew (R9)."""
+        """Begin to heal, in the midst of a process, if a newer epoch admitted this member anew (R9).
+
+        One that an epoch leaves alone has nobody to heal from, and is done.
+        """
         admission = self.membership.admission()
         if admission > self._heeded:
             self._heeded = admission
             if self.membership.must_heal():
                 self._begin_healing()
+        if self.healing and not self.membership.has_others():
+            self.end_healing()
 
     def _begin_healing(self) -> None:
         """Adopt nothing until healed, and write on under another origin, as a new process would."""

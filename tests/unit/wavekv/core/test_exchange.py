@@ -369,6 +369,15 @@ def test_a_member_admitted_again_adopts_nothing_and_changes_its_origin_until_a_r
     assert b.replica.origin not in (0, origin)
 
 
+def test_a_member_that_an_epoch_leaves_alone_has_healed() -> None:
+    member = MemoryMember(0, ("m0", "m1"), epoch=Epoch(1, ("m0", "m1")))
+    assert member.replica.healing
+    member.replica.membership.learn(Epoch(2, ("m0",)))
+    member.replica.heed_admission()
+    member.commit()
+    assert member.replica.trusted
+
+
 def test_a_page_marked_last_counts_as_final() -> None:
     a, b = cluster(2, healing=False)
     b.put("x", b"1", 100)

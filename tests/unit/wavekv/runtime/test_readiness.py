@@ -42,7 +42,13 @@ class Bench:
     """A member whose peers never answer."""
 
     def __init__(
-        self, folder: Path, epoch: Epoch, healed_epoch: int | None, peers: tuple[PeerAddress, ...], *, empty: bool = False
+        self,
+        folder: Path,
+        epoch: Epoch,
+        healed_epoch: int | None,
+        peers: tuple[PeerAddress, ...],
+        *,
+        empty: bool = False,
     ) -> None:
         self.replica = MemoryMember(0, NAMES, epoch=epoch).replica
         self.membership = self.replica.membership
