@@ -37,8 +37,5 @@ FAULTS: dict[str, Fault] = {
     "freeze": Fault("a clock stands still", allows=("U6",)),
 }
 
-TOLERATED: dict[str, str] = {
-    "I1 of a lost write": "who starts alone in its epoch, on an older volume, heals from nobody; a member admitted "
-    "again may bring it coverage of a delete that was lost with the rollback. Repair drops the value within seconds.",
-}
+TOLERATED: dict[str, str] = {}
 """What is known not to hold, and why; counted instead of raised. It may only shrink."""

@@ -229,7 +229,11 @@ def origin_used_again() -> list[Change]:
 
 def never_heals() -> list[Change]:
     """R7: a process start does not make its volume heal."""
-    return [(Membership, "has_others", lambda self: False), (Membership, "must_heal", lambda self: False)]
+    return [
+        (Membership, "has_others", lambda self: False),
+        (Membership, "must_heal", lambda self: False),
+        (Replica, "doubts", lambda self, theirs: False),
+    ]
 
 
 def older_process_heard() -> list[Change]:

@@ -151,7 +151,7 @@ class Round:
         if not self._complete:
             return replica.last_ticket
         self._last = last
-        if last.name is not None and replica.healing:
+        if last.name is not None and (replica.healing or replica.doubts(Context(last.acks, last.dots))):
             self.repair = Repair(replica)
             return replica.last_ticket
         mine = replica.store.context
@@ -210,7 +210,9 @@ def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
     whole = request.page is None and request.resume_from is None and not request.push_only
     fits = _sane_floor(replica, request, now_ms) and request.since in (0, replica.identity.inc)
     if whole and fits and not merged.refused and not replica.healing:
-        merged.ticket = replica.adopt(Context(request.acks, request.dots), request.floor or 0)
+        theirs = Context(request.acks, request.dots)
+        doubted = replica.doubts(theirs)
+        merged.ticket = replica.last_ticket if doubted else replica.adopt(theirs, request.floor or 0)
     return merged
 
 

@@ -34,7 +34,7 @@ from wavekv.core.ops import (
     UpdateLocalAck,
     storing,
 )
-from wavekv.core.planning import Planned, decide
+from wavekv.core.planning import Planned, decide, decide_all
 from wavekv.core.reports import Reports
 from wavekv.core.staging import Staging
 from wavekv.core.steps import Group, Merged, Refusal, Staged, StagedBatch
@@ -45,7 +45,6 @@ from wavekv.errors import (
     CratePeers,
     DiskFull,
     KeyNotFound,
-    PreconditionFailed,
     Starting,
     TooManyWaiting,
     UnavailableError,
@@ -80,6 +79,8 @@ class Replica:
         self._in_flight: Group | None = None
         self._ops: list[Op] = []
         self._heeded = membership.admission()
+        self._compared = store.process.inc == 0 or membership.has_others()
+        """This volume is new, or was compared with another one since the process started, or is going to be."""
         self._reset_staged()
         self._ops.append(Process(identity.inc, 0, self.healing))
         self._ticket = 1
@@ -228,7 +229,7 @@ class Replica:
         """
         check_batch(writes, self.limits)
         self._check_writable(len(writes))
-        planned = self._plan(writes, now_ms)
+        planned = decide_all(writes, self._staging.held, self._expiry_now(now_ms), self._check_in_batch)
         staged: list[Staged | None] = []
         ops: list[Set | SetExpiring] = []
         for one in planned:
@@ -242,36 +243,10 @@ class Replica:
             staged.append(Staged(0, entry, held if one.live is not None else None))
         return StagedBatch(self._stage(Batch(tuple(ops))) if ops else self._ticket, staged)
 
-    def _plan(self, writes: Sequence[Put | Delete], now_ms: int) -> list[Planned | None]:
-        """Decide every write over those before it; a placeholder of theirs stands in for the entry to come."""
-        ahead: dict[str, Entry] = {}
-        planned: list[Planned | None] = []
-        keys = growth = 0
-        for place, write in enumerate(writes):
-            try:
-                one = decide(write, ahead.get(write.key) or self._staging.held(write.key), self._expiry_now(now_ms))
-            except PreconditionFailed as refusal:
-                raise self._refused_in_batch(refusal, place, write.key, ahead, now_ms) from refusal
-            planned.append(one)
-            if one is not None:
-                self._check_expiry(one.expires_at)
-                if one.value is not None:
-                    self._check_room(one.held is None, one.growth_bytes, (keys, growth))
-                keys += one.held is None
-                growth += one.growth_bytes
-                ahead[one.key] = Entry(one.key, one.value, now_ms, 0, 0, one.expires_at)
-        return planned
-
-    def _refused_in_batch(
-        self, refusal: PreconditionFailed, place: int, key: str, ahead: dict[str, Entry], now_ms: int
-    ) -> PreconditionFailed:
-        """Say which operation failed; a placeholder's tag is nobody's: what is there stays as the batch found it."""
-        if key not in ahead:
-            return PreconditionFailed(f"operation {place}: {refusal.detail}", refusal.etag, place)
-        held = self._staging.held(key)
-        etag = held.etag if held is not None and held.alive(self._expiry_now(now_ms)) else None
-        detail = f"operation {place}: its condition does not hold behind the earlier operations on its key"
-        return PreconditionFailed(detail, etag, place)
+    def _check_in_batch(self, planned: Planned, keys: int, growth_bytes: int) -> None:
+        self._check_expiry(planned.expires_at)
+        if planned.value is not None:
+            self._check_room(planned.held is None, planned.growth_bytes, (keys, growth_bytes))
 
     def _expiry_now(self, now_ms: int) -> int:
         """R11: within a process the expiry clock does not run backwards."""
@@ -471,8 +446,19 @@ class Replica:
 
     def end_healing(self) -> int:
         """Stage that this volume has been repaired (R7); return the ticket."""
-        self.healing = False
+        self.healing, self._compared = False, True
         return self._stage(Process(self.identity.inc, self._origin, False))
+
+    def doubts(self, theirs: Context) -> bool:
+        """Begin to heal if this volume was alone when its process started, and others know now what it does not.
+
+        Nobody could say then that it was old; adopting before it is compared would cover deletes whose values it shows.
+        """
+        if self._compared or self._covered.includes(theirs):
+            return False
+        self.healing, self.healed_with = True, set()
+        self._stage(Process(self.identity.inc, self._origin, True))
+        return True
 
     def supersede(self) -> int:
         """Stage the number of the newer process of this name, so that the next start's is greater (R8)."""
