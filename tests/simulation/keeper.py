@@ -131,7 +131,7 @@ class Keeper:
     def _let_go(self, name: str) -> None:
         """Tell a leaving member to drain; issue the epoch without it once the running others cover it (R10)."""
         process = self._world.process_called(name)
-        if process is None or not process.replica.membership.included():
+        if process is None or not process.replica.membership.included() or len(self.members) < 2:
             return
         if not process.admission.draining:
             process.standing.drain()

@@ -45,7 +45,7 @@ class Drain:
         replica = self._replica
         others = replica.membership.others() if draining else ()
         covered: dict[str, int] = {}
-        if not draining or replica.healing or replica.waiting:
+        if not draining or not replica.trusted or replica.waiting:
             self._basis = None
         else:
             basis = self._current_basis(at)
@@ -54,8 +54,8 @@ class Drain:
                 if report is not None and report.order > self._heard_before and report.context.includes(basis):
                     covered[name] = report.inc
         waiting_for = [name for name in others if name not in covered]
-        complete = self._basis is not None and not waiting_for
-        return DrainStatus(draining, replica.healing, replica.waiting, covered, waiting_for, complete)
+        complete = self._basis is not None and bool(others) and not waiting_for  # the last member never may leave
+        return DrainStatus(draining, not replica.trusted, replica.waiting, covered, waiting_for, complete)
 
     def _current_basis(self, at: float) -> Context:
         if self._basis is None:

@@ -10,7 +10,8 @@ from wavekv.runtime.drain import BASIS_SECONDS_MAX, Drain
 def healed(size: int) -> list[MemoryMember]:
     members = cluster(size)
     for member in members:
-        member.replica.healing = False
+        member.replica.end_healing()
+        member.commit()
     return members
 
 
@@ -22,6 +23,14 @@ def test_only_a_report_heard_after_the_last_write_counts() -> None:
     assert drain.judge(True, 0.0).waiting_for == ["m1"], "its report covers all, and is older than the drain"
     sync(leaving, other)
     assert drain.judge(True, 0.1) == (True, False, 0, {"m1": other.inc}, [], True)
+
+
+def test_the_last_member_never_may_leave() -> None:
+    [leaving] = healed(1)
+    leaving.put("k", b"v", 100)
+    drain = Drain(leaving.replica)
+    for at in (0.0, 0.1):
+        assert drain.judge(True, at) == (True, False, 0, {}, [], False)
 
 
 def test_every_other_member_has_to_cover_the_whole_context_not_only_the_member_s_own_writes() -> None:
@@ -80,7 +89,8 @@ def test_a_healing_member_is_never_drained() -> None:
         tell(other, leaving)
     status = drain.judge(True, 0.1)
     assert (status.healing, status.waiting_for, status.complete) == (True, ["m1", "m2"], False)
-    leaving.replica.healing = False
+    leaving.replica.end_healing()
+    leaving.commit()
     drain.judge(True, 0.2)
     for other in others:
         tell(other, leaving)
