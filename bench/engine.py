@@ -11,6 +11,7 @@ a processor, which on a shared machine is others' doing.
 """
 
 import argparse
+import compileall
 import json
 import os
 import statistics
@@ -71,6 +72,7 @@ def main() -> None:
     missing = missing_tools()
     if missing:
         sys.exit(f"bench.engine needs {' and '.join(missing)}; install redis-server and redis-tools (Debian's names)")
+    compileall.compile_dir(ROOT / "sidecar", quiet=1)  # as installing does, whatever PYTHONDONTWRITEBYTECODE says
     values: dict[str, list[float]] = {}
     units: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="wavekv-bench-", dir=arguments.dir) as temporary:
