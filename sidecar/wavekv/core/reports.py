@@ -50,6 +50,8 @@ class Report:
 
     def join(self, message: Envelope) -> None:
         """Cover what `message` covers, too; a context that `included` keeps stays as it was."""
+        if not (message.acks or message.dots):
+            return  # a receipt has no context; a copy for each would cost a large cluster much
         if self.included is not None and self.included.context is self.context:
             self.context = self.context.copy()
         self.context.join(message.acks, message.dots)

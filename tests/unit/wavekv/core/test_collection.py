@@ -88,6 +88,20 @@ def test_an_older_report_will_do_while_the_newest_is_always_ahead() -> None:
     assert [entry.key for entry in collect(a, NOW)] == ["x"]
 
 
+def test_a_receipt_leaves_a_report_and_what_was_covered_of_it_as_they_are() -> None:
+    a, b = cluster(2)
+    a.put("x", b"1", 100)
+    agree(a, b)
+    collection.pins(a.replica)
+    report = a.replica.reports.of("m1")
+    assert report is not None
+    context = report.context
+    exchange.hear_report(a.replica, wire(exchange.receipt(b.replica, NOW + 1)), NOW + 1)
+    assert report.context is context
+    assert report.context.covers(1, 1)
+    assert report.clock_ms == NOW + 1
+
+
 def test_a_newer_process_of_a_member_has_to_report_again() -> None:
     a, b = cluster(2)
     a.put("x", b"1", 100)
