@@ -10,7 +10,7 @@ from wavekv.core.codec.envelope import decode_envelope, encode_envelope
 from wavekv.core.identity import Identity
 from wavekv.core.membership import Epoch, Membership
 from wavekv.core.messages import Envelope
-from wavekv.core.ops import Op
+from wavekv.core.ops import Op, as_records
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
@@ -64,7 +64,7 @@ class MemoryMember:
     def commit(self) -> None:
         """Make everything staged durable."""
         while (group := self.replica.ready()) is not None:
-            self.log.extend(group.ops)
+            self.log.extend(as_records(group.ops))
             self.replica.advance(group)
 
     def put(self, key: str, value: bytes, now_ms: int) -> Entry:

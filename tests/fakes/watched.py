@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tests.fakes.cluster import LIMITS, MemoryMember
 from tests.fakes.key_values import FakeClock
 from wavekv.config import Limits
-from wavekv.core.ops import SetNextSeq
+from wavekv.core.ops import SetNextSeq, as_records
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
 from wavekv.ports import Change
@@ -18,7 +18,7 @@ class LoggedMember(MemoryMember):
 
     def commit(self) -> None:
         while (group := self.replica.ready()) is not None:
-            self.log += [SetNextSeq(group.next_seq), *group.ops]
+            self.log += [SetNextSeq(group.next_seq), *as_records(group.ops)]
             self.replica.advance(group)
 
 
@@ -44,9 +44,9 @@ class Watched:
     def commit(self) -> None:
         replica = self.member.replica
         while (group := replica.ready()) is not None:
-            self.member.log += [SetNextSeq(group.next_seq), *group.ops]
+            self.member.log += [SetNextSeq(group.next_seq), *as_records(group.ops)]
             replica.advance(group)
-            self.hub.committed(group.ops, replica.store.position - len(group.ops) + 1, group.withdrawn)
+            self.hub.committed(group.ops, replica.store.position - group.record_count + 1, group.withdrawn)
 
     @property
     def now_ms(self) -> int:

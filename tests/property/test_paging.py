@@ -9,7 +9,7 @@ from tests.fakes.cluster import LIMITS, MemoryMember, answer_to, cluster, conten
 from wavekv.config import Limits
 from wavekv.core import exchange
 from wavekv.core.messages import Envelope
-from wavekv.core.store import entry_bytes
+from wavekv.core.types import entry_bytes
 
 WRITES = st.lists(
     st.tuples(st.sampled_from([f"k{index:02}" for index in range(30)]), st.integers(0, 60), st.booleans()), max_size=60

@@ -10,7 +10,7 @@ from tests.simulation.atlas import TOLERATED
 from tests.simulation.history import Write
 from wavekv.core.context import Context
 from wavekv.core.messages import Envelope
-from wavekv.core.ops import Batch, Clear, Cover, Set, SetExpiring, UpdateLocalAck
+from wavekv.core.ops import Batch, Clear, Cover, Set, SetExpiring, UpdateLocalAck, as_records
 from wavekv.core.reports import PEERS_MAX
 from wavekv.core.steps import Group
 from wavekv.core.types import Dot, Entry, Stamp
@@ -49,7 +49,7 @@ class Checks:
     def advanced(self, process: "Process", group: Group) -> None:
         """Check I1 for all that a group changed: its keys, and the keys of dots it covers."""
         keys: dict[str, None] = {}
-        for op in group.ops:
+        for op in as_records(group.ops):
             for one in op.ops if isinstance(op, Batch) else (op,):
                 if isinstance(one, Set | SetExpiring):
                     keys[one.entry.key] = None

@@ -1,6 +1,8 @@
 """Who a process talks to, and when: the decisions of `runtime.gossip`, with its links and queues, in virtual time."""
 
+import random
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from tests.simulation.members import Process
 
 
+OLDER_SHARE = 0.25
+"""Members that do not ask for blocks, as those of an older version."""
+
+
 class Gossip:
     """Rounds and pushes of one process."""
 
@@ -25,6 +31,8 @@ class Gossip:
         self._settings = process.world.settings_gossip
         self._rng = process.world.rng
         self._pushing: set[str] = set()
+        of_member = random.Random(f"{process.world.setting.seed} {process.slot.name}")
+        self._older = of_member.random() < OLDER_SHARE
         self.links: dict[str, Link] = {}
 
     @property
@@ -121,7 +129,7 @@ class Gossip:
             process.standing.round_ended()
             return
         process.step()
-        request = current.request(process.now())
+        request = replace(current.request(process.now()), takes_block=not self._older)
         self._world.checks.reported(process, request)
         self._world.network.call(
             process, link.name, "request", request, partial(self._answered, link, current, written)

@@ -18,7 +18,7 @@ from wavekv.core import exchange
 from wavekv.core.collection import collect
 from wavekv.core.identity import Identity
 from wavekv.core.messages import Envelope
-from wavekv.core.ops import Clear
+from wavekv.core.ops import Clear, as_records
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
@@ -142,7 +142,7 @@ class Process:
             self._abandon(full)
             return
         if self.world.tracing:
-            self.world.trace(f"{slot.id} has on disk: " + "; ".join(map(self.world.tracer.op, group.ops)))
+            self.world.trace(f"{slot.id} has on disk: " + "; ".join(map(self.world.tracer.op, as_records(group.ops))))
         self.world.history.made_durable(records_of(group), self._group_collected)
         self._group_collected = {}
         self.step()

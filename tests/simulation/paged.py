@@ -18,7 +18,7 @@ from tests.fakes.paged_member import TIGHT, _Recorder
 from tests.simulation.volumes import Identity, Recovered
 from wavekv.core.context import Context
 from wavekv.core.loading import loader_over
-from wavekv.core.ops import Batch, Op, Set, SetExpiring
+from wavekv.core.ops import Batch, Op, Set, SetExpiring, as_records
 from wavekv.core.standing import Standing
 from wavekv.core.steps import Group
 from wavekv.errors import DiskFull
@@ -100,7 +100,7 @@ class PagedVolume:
         self._fold(group.ops)
 
     def _fold(self, ops: tuple[Op, ...]) -> None:
-        for op in ops:
+        for op in as_records(ops):
             for one in op.ops if isinstance(op, Batch) else (op,):
                 if isinstance(one, Set | SetExpiring):
                     self._standing.stored(one.entry.origin, one.entry.seq)

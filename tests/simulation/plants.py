@@ -129,7 +129,7 @@ def pushes_claim_all() -> list[Change]:
 
     def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
         merged = original(replica, message, now_ms)
-        for entry in message.entries:
+        for entry in message.carried():
             merged.ticket = replica.adopt(Context({entry.origin: entry.seq}), types.I64_MIN)
         return merged
 

@@ -63,14 +63,13 @@ class Trace:
     def message(self, message: Envelope) -> str:
         """Return what a message says: entries, coverage, what makes it adoptable."""
         words = []
-        if message.entries:
-            words.append("[" + ", ".join(map(self.entry, message.entries)) + "]")
+        entries = message.carried()
+        if entries:
+            words.append("[" + ", ".join(map(self.entry, entries)) + "]")
         if message.acks or message.dots:
             acks = [f"{self.origin(origin)}:{ack}" for origin, ack in message.acks.items()]
             dots = [f"{self.origin(o)}:{a}-{b}" for o, ranges in message.dots.items() for a, b in ranges]
-            words.append(
-                ("carries {" if message.entries and message.push_only else "covers {") + " ".join(acks + dots) + "}"
-            )
+            words.append(("carries {" if entries and message.push_only else "covers {") + " ".join(acks + dots) + "}")
         if message.listed is not None:
             words.append("lists {" + " ".join(one.key for one in message.listed) + "}")
         words += ["adoptable"] if message.floor is not None else []

@@ -13,7 +13,7 @@ from wavekv.core.codec.records import decode_op, encode_op
 from wavekv.core.context import Context
 from wavekv.core.loading import loader_over
 from wavekv.core.ops import Batch as BatchOp
-from wavekv.core.ops import Op, Set, SetExpiring, SetNextSeq
+from wavekv.core.ops import Op, Set, SetExpiring, SetNextSeq, as_records
 from wavekv.core.standing import Standing
 from wavekv.core.steps import Group
 from wavekv.core.store import Store
@@ -38,7 +38,7 @@ class Recovered(NamedTuple):
 
 def records_of(group: Group) -> tuple[Op, ...]:
     """Return the records of a group as the log has them."""
-    return (SetNextSeq(group.next_seq), *group.ops)
+    return (SetNextSeq(group.next_seq), *as_records(group.ops))
 
 
 def holds_value(op: Op) -> bool:
@@ -92,7 +92,7 @@ class MemoryVolume:
         """
         group, self._group = self._group, None
         assert group is not None, "a sync follows a write"
-        if self.full and any(holds_value(op) for op in group.ops):
+        if self.full and any(holds_value(op) for op in as_records(group.ops)):
             raise DiskFull("the volume is full")
         self.items.extend(records_of(group))
 

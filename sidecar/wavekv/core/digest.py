@@ -8,7 +8,7 @@ because it costs a pass over everything.
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from xxhash import xxh3_64_intdigest
 
@@ -45,6 +45,11 @@ class Buckets:
             change += xxh3_64_intdigest(new, seed)
         self.sums[bucket] = (self.sums[bucket] + change) & _MASK
 
+    def add(self, entries: Mapping[str, bytes]) -> None:
+        """Account for packed entries where nothing stood."""
+        tally(self.sums, entries.keys(), entries.values())
+        self.sums = [total & _MASK for total in self.sums]
+
     def snapshot(self) -> tuple[int, ...]:
         """Return the sums as they travel."""
         return tuple(self.sums)
@@ -61,7 +66,7 @@ def differences(mine: Sequence[int], theirs: Sequence[int]) -> dict[int, int]:
     return {bucket: (ours - other) & _MASK for bucket, (ours, other) in pairs if ours != other}
 
 
-def tally(sums: list[int], keys: Sequence[str], packed: Sequence[bytes]) -> None:
+def tally(sums: list[int], keys: Collection[str], packed: Collection[bytes]) -> None:
     """Add packed entries to `sums`, as `Buckets.replace` would; the caller reduces them modulo 2^64 in the end."""
     for key, blob in zip(keys, packed, strict=True):
         if blob[KIND_AT] & HAS_VALUE:

@@ -15,6 +15,7 @@ A healing member adopts only after it has compared lists (`repair`): until then 
 forgot, and would claim to cover the delete.
 """
 
+from wavekv.core.block import Block
 from wavekv.core.context import Context
 from wavekv.core.delta import changed_behind, delta_page, lacks_any
 from wavekv.core.messages import Envelope, Page, Ranges
@@ -88,15 +89,18 @@ class Round:
             self._acks, self._dots = dict(store.context.acks), store.context.dots()
         theirs = self._report.context if self._report else Context()
         entries: tuple[Entry, ...] = ()
+        block: Block | None = None
         paged = self._sent is not None
         spared = False
         if first:
             self._all_sent = not lacks_any(store, theirs)
         elif not self._all_sent:
-            entries, self._sent = delta_page(store, theirs, self._sent, self._replica.limits)
+            page = delta_page(store, theirs, self._sent, self._replica.limits)
+            block = page.block() if self._report is not None and self._report.takes_block else None
+            entries, self._sent = () if block else page.entries(), page.cursor
             spared = self._sent is not None and self._report is not None and self._report.healing
             if spared:
-                entries, self._sent = (), None
+                entries, block, self._sent = (), None, None
             self._all_sent = self._sent is None
         adoptable = self._all_sent and not paged and not spared
         self._started = True
@@ -107,6 +111,8 @@ class Round:
             acks=self._acks,
             dots=self._dots,
             entries=entries,
+            block=block,
+            takes_block=True,
             page=Page(self._sent, last=False) if self._sent is not None else None,
             resume_from=self._cursor,
             page_pos=self._page_pos,
@@ -129,7 +135,7 @@ class Round:
         """
         replica = self._replica
         _check_sender(replica, answer, now_ms)
-        merged = replica.merge(answer.entries, now_ms, sender=sender_of(answer))
+        merged = _merge(replica, answer, now_ms)
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
         self._first = self._first or answer
@@ -155,7 +161,8 @@ class Round:
             self.repair = Repair(replica)
             return replica.last_ticket
         mine = replica.store.context
-        if last.name is not None and self._report is not None and not last.entries and self._report.context == mine:
+        nothing = not (last.entries or last.block)
+        if last.name is not None and self._report is not None and nothing and self._report.context == mine:
             buckets = suspected(replica.store, self._report, now_ms)
             self.repair = Repair(replica, buckets) if buckets else None
         return self._adopt(last, now_ms)
@@ -198,6 +205,17 @@ def _sane_floor(replica: Replica, message: Envelope, now_ms: int) -> bool:
     return True
 
 
+def _merge(replica: Replica, message: Envelope, now_ms: int) -> Merged:
+    sender = sender_of(message)
+    merged = replica.merge(message.entries, now_ms, sender=sender)
+    if message.block is not None:
+        in_block = replica.merge_block(message.block, now_ms, sender=sender)
+        merged.ticket = in_block.ticket
+        merged.stored += in_block.stored
+        merged.refused.update(in_block.refused)
+    return merged
+
+
 def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
     """Merge a request, and adopt its context if it may be; answer once the ticket is durable.
 
@@ -205,7 +223,7 @@ def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
         PeerError: the sender is refused; nothing is merged.
     """
     _check_sender(replica, request, now_ms)
-    merged = replica.merge(request.entries, now_ms, sender=sender_of(request))
+    merged = _merge(replica, request, now_ms)
     replica.reports.hear(request, now_ms)
     whole = request.page is None and request.resume_from is None and not request.push_only
     fits = _sane_floor(replica, request, now_ms) and request.since in (0, replica.identity.inc)
@@ -222,13 +240,23 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     if request.listed is not None:
         return _answer_list(replica, request, now_ms)
     theirs = Context() if request.reset_acks else Context(request.acks, request.dots)
-    entries, cursor = delta_page(store, theirs, request.resume_from, replica.limits)
+    found = delta_page(store, theirs, request.resume_from, replica.limits)
+    block = found.block() if request.takes_block else None
+    entries, cursor = () if block else found.entries(), found.cursor
     acks, dots = dict(store.context.acks), store.context.dots()
     if cursor is not None:
         position = store.position if request.resume_from is None else request.page_pos
         page = Page(cursor, last=False)
         return envelope(
-            replica, now_ms, request.epoch, entries=entries, page=page, acks=acks, dots=dots, page_pos=position
+            replica,
+            now_ms,
+            request.epoch,
+            entries=entries,
+            block=block,
+            page=page,
+            acks=acks,
+            dots=dots,
+            page_pos=position,
         )
     late: list[Entry] | None = []
     if request.resume_from is not None and request.page_pos is not None:
@@ -238,6 +266,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
         now_ms,
         request.epoch,
         entries=entries + tuple(late or ()),
+        block=block,
         acks=acks,
         dots=dots,
         floor=store.floor if late is not None else None,

@@ -5,11 +5,17 @@ converge with the others.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from wavekv.config import Limits
+from wavekv.core.block import Block
+from wavekv.core.packed import FACTS_BYTES
 from wavekv.core.types import Entry, beats
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import BatchTooLarge, LimitReached
+
+UTF8_BYTES_MAX: Final = 4
+"""Of one character."""
 
 
 def check_room(limits: Limits, *, keys: int, size_bytes: int, new_key: bool, growth_bytes: int) -> None:
@@ -63,3 +69,19 @@ def merge_refusal(
     if growth_bytes > 0 and size_bytes + growth_bytes > limits.bytes_max and beats(entry, held):
         return "limit_reached"
     return None
+
+
+def fits_whole(block: Block, limits: Limits, keys: int, size_bytes: int, now_ms: int) -> bool:
+    """Tell whether all of another member's `block` fits over `keys` and `size_bytes` held, by columns.
+
+    False says nothing: the entries are to be looked at one by one.
+    """
+    facts = block.facts
+    return (
+        min(facts.seqs) >= 1
+        and max(facts.timestamps) <= now_ms + limits.future_ms_max
+        and max(map(len, block.keys)) <= limits.wire_key_bytes_max // UTF8_BYTES_MAX
+        and max(map(len, block.entries.values())) - FACTS_BYTES <= limits.wire_value_bytes_max
+        and keys + len(block) <= limits.entries_max
+        and size_bytes + block.size_bytes <= limits.bytes_max
+    )

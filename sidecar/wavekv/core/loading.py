@@ -29,7 +29,8 @@ from wavekv.core.packed import (
     pack,
     pack_parts,
 )
-from wavekv.core.store import Store, key_bytes
+from wavekv.core.store import Store
+from wavekv.core.types import key_bytes
 
 _MENDED_SHARE_MAX: Final = 0.2
 """Up to this share of changed keys an image is mended key by key, above it taken as a log of its own."""

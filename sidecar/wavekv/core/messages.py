@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from wavekv.core.block import Block
 from wavekv.core.types import Dot, Entry
 
 Ranges = tuple[tuple[int, int], ...]
@@ -60,6 +61,8 @@ class Envelope:
         listed_of: bit mask of the buckets that the list is about.
         listed_after: the range begins behind this key; absent: at the first.
         listed_upto: it ends with this key; absent: with the last.
+        takes_block: on a request, the sender reads `block`.
+        block: entries like those in `entries`, packed and in the order of their dots.
     """
 
     sender_id: int
@@ -88,3 +91,9 @@ class Envelope:
     listed_of: int | None = None
     listed_after: str | None = None
     listed_upto: str | None = None
+    takes_block: bool = False
+    block: Block | None = None
+
+    def carried(self) -> tuple[Entry, ...]:
+        """Return all entries of the message, one by one."""
+        return self.entries if self.block is None else (*self.block.unpacked(), *self.entries)

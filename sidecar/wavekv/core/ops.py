@@ -1,11 +1,13 @@
 """The operations a log record can carry, as values. `codec.records` knows their bytes, `store` their meaning.
 
 Indexes 0–8 are the original system's and never change. 9–13 are WaveKV's. Names follow the wire vectors:
-`peer` in an acknowledgement is an origin.
+`peer` in an acknowledgement is an origin. `StoreBlock` stands for many records, and is never read back as one.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from wavekv.core.block import Block
 from wavekv.core.types import Entry
 
 
@@ -101,6 +103,12 @@ class Process(NamedTuple):
     healing: bool
 
 
+class StoreBlock(NamedTuple):
+    """What another member sent of keys that held nothing here: a Set or SetExpiring record for each entry."""
+
+    block: Block
+
+
 Op = (
     Set
     | Clear
@@ -116,9 +124,24 @@ Op = (
     | Cover
     | Floor
     | Process
+    | StoreBlock
 )
 
 
 def storing(entry: Entry) -> Set | SetExpiring:
     """Return the operation that stores `entry`."""
     return Set(entry) if entry.expires_at is None else SetExpiring(entry)
+
+
+def as_records(ops: Iterable[Op]) -> Iterator[Op]:
+    """Yield the operations as a log has them, one for each record."""
+    for op in ops:
+        if type(op) is StoreBlock:
+            yield from map(storing, op.block.unpacked())
+        else:
+            yield op
+
+
+def record_count(ops: Iterable[Op]) -> int:
+    """Return how many records `ops` are in the log."""
+    return sum(len(op.block) if type(op) is StoreBlock else 1 for op in ops)

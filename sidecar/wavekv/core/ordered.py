@@ -6,13 +6,15 @@ sequence; B-trees took ten times as long to fill and twice the memory (`bench/en
 """
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import lt
 
 BLOCK_MAX = 512
 """Items in a block; a full one is parted in halves, or left full where the order only grows at its end."""
+_NEAR = 8
+"""Blocks among which the one of the next key is looked for before all are."""
 SORTED_AT_ONCE = 4096
 """Keys sorted in one slice, about two milliseconds."""
 
@@ -140,6 +142,29 @@ class KeyOrder:
         block.insert(place, key)
         if place == 0:
             self._heads[at] = key
+
+    def extend(self, keys: Sequence[str]) -> None:
+        """Add ascending keys that are not there: looking for the block of each begins at the one before it."""
+        if self._sorting is not None:
+            self._changed.update(dict.fromkeys(keys, True))
+            self._length += len(keys)
+            return
+        if not self._blocks:
+            self._blocks, self._heads, self._length = _blocks(keys), list(keys[::BLOCK_MAX]), len(keys)
+            return
+        blocks, heads, at = self._blocks, self._heads, 0
+        for key in keys:
+            if at + 1 < len(heads) and heads[at + 1] <= key:
+                near = min(at + _NEAR, len(heads))
+                at = bisect_right(heads, key, at + 1, near) - 1
+                if at + 1 == near:
+                    at = bisect_right(heads, key, at) - 1
+            if len(blocks[at]) >= BLOCK_MAX:
+                self._part(at, key)
+                at += key >= heads[at + 1]
+            insort(blocks[at], key)
+            heads[at] = blocks[at][0]
+        self._length += len(keys)
 
     def _part(self, at: int, key: str) -> None:
         """Make two blocks of the full block `at`, which `key` is to join."""
@@ -274,6 +299,20 @@ class DotOrder:
             self._heads.insert(at + 1, seqs[half])
             del seqs[half:], names[half:]
 
+    def extend(self, seqs: "array[int]", names: Sequence[str]) -> None:
+        """Let each of `seqs`, which are ascending and not there, name its counterpart."""
+        if self._blocks and seqs[0] < self.last:
+            for seq, name in zip(seqs, names, strict=True):
+                self.set(seq, name)
+            return
+        room = BLOCK_MAX - len(self._blocks[-1].seqs) if self._blocks else 0
+        if room > 0:
+            self._blocks[-1].seqs.extend(seqs[:room])
+            self._named(self._blocks[-1]).extend(names[:room])
+        for at in range(max(room, 0), len(seqs), BLOCK_MAX):
+            self._blocks.append(_Block(seqs[at : at + BLOCK_MAX], list(names[at : at + BLOCK_MAX])))
+            self._heads.append(seqs[at])
+
     def _append(self, seq: int, name: str | tuple[str, ...]) -> None:
         if not self._blocks or len(self._blocks[-1].seqs) >= BLOCK_MAX:
             self._blocks.append(_Block(array("Q", (seq,)), [name]))
@@ -306,10 +345,11 @@ class DotOrder:
         self._named(before).extend(self._named(block))
         del self._blocks[at], self._heads[at]
 
-    def behind(self, seq: int) -> Iterator[tuple[int, str | tuple[str, ...]]]:
-        """Yield `(seq, name)` above `seq`, ascending; the order must not change meanwhile."""
+    def stretches(self, seq: int) -> Iterator[tuple["array[int]", list[str | tuple[str, ...]]]]:
+        """Yield what is above `seq`, ascending, in blocks of sequences and names; nothing may change meanwhile."""
         at = max(bisect_right(self._heads, seq) - 1, 0)
         skip = bisect_right(self._blocks[at].seqs, seq) if self._blocks else 0
         for block in islice(self._blocks, at, None):
-            yield from zip(islice(block.seqs, skip, None), islice(self._named(block), skip, None), strict=True)
+            if skip < len(block.seqs):
+                yield block.seqs[skip:], self._named(block)[skip:]
             skip = 0

@@ -26,8 +26,8 @@ from wavekv.core.messages import Envelope, Listed
 from wavekv.core.packed import dot_of, unpack, unpack_facts
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Report
-from wavekv.core.store import Store, entry_bytes, key_bytes
-from wavekv.core.types import Entry
+from wavekv.core.store import Store
+from wavekv.core.types import Entry, entry_bytes, key_bytes
 from wavekv.errors import BadEnvelope
 
 SUSPECT_MS = 10_000

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from wavekv.config import Limits
+from wavekv.core.block import Block
 from wavekv.core.clock import write_timestamp
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.context import Context
-from wavekv.core.fitting import check_batch, check_room, merge_refusal
+from wavekv.core.fitting import check_batch, check_room, fits_whole, merge_refusal
 from wavekv.core.identity import Identity, Rng
 from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
@@ -31,6 +32,7 @@ from wavekv.core.ops import (
     Set,
     SetExpiring,
     SetNextSeq,
+    StoreBlock,
     UpdateLocalAck,
     storing,
 )
@@ -336,6 +338,28 @@ class Replica:
         self.refused.update(merged.refused)
         merged.ticket = self._ticket
         return merged
+
+    def merge_block(self, block: Block, now_ms: int, *, sender: str = "") -> Merged:
+        """Stage a block as `merge` would its entries: at once what meets nothing here, the rest one by one."""
+        fresh, others = self._fresh(block, now_ms)
+        merged = self.merge(others, now_ms, sender=sender)
+        if fresh is not None:
+            self._staging.note_block(fresh)
+            merged.stored += len(fresh)
+            merged.ticket = self._stage(StoreBlock(fresh))
+        return merged
+
+    def _fresh(self, block: Block, now_ms: int) -> tuple[Block | None, list[Entry]]:
+        """Return the part of `block` that is sure to be stored, and the other entries."""
+        staging = self._staging
+        fits = self.full is None and all(part.origin != self._origin for part in block.parts)
+        if not fits or not fits_whole(block, self.limits, staging.keys, staging.size_bytes, now_ms):
+            return None, list(block.unpacked())
+        seqs = block.facts.seqs
+        if not all(staging.untouched(origin, seqs[begin], seqs[end - 1]) for origin, begin, end in block.parts):
+            return None, list(block.unpacked())
+        known = staging.known(block.entries.keys())
+        return block.parted([key not in known for key in block.entries]) if known else (block, [])
 
     @staticmethod
     def _note_stored(merged: Merged, entry: Entry, pushed: bool) -> None:

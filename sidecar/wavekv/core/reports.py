@@ -40,6 +40,7 @@ class Report:
     epoch: int | None = None
     order: int = 0
     included: Included | None = None
+    takes_block: bool = False
     suspects: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def include(self, mine: Context) -> None:
@@ -141,6 +142,7 @@ class Reports:
             held.join(message)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
         held.buckets, held.epoch = message.buckets, message.epoch
+        held.takes_block |= message.takes_block
         self.count += 1
         held.order = self.count
         self._by_name[name] = held

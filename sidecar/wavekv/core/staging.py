@@ -4,12 +4,15 @@ Everything is decided against this: whoever looked at the store alone would let 
 other. It is made anew from the store when a group never reached the disk.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
 
-from wavekv.core.ops import Clear
+from wavekv.core.block import Block
+from wavekv.core.ops import Clear, StoreBlock
+from wavekv.core.packed import unpack
 from wavekv.core.steps import Group
-from wavekv.core.store import Store, entry_bytes
-from wavekv.core.types import Dot, Entry
+from wavekv.core.store import Store
+from wavekv.core.types import Dot, Entry, entry_bytes
 
 
 class Staging:
@@ -27,6 +30,7 @@ class Staging:
         self._entries: dict[str, Entry] = {}
         self._dots: dict[Dot, str] = {}
         self._gone: dict[str, None] = {}
+        self._blocks: deque[Block] = deque()
         self.covered = store.context.copy()
         self.floor = store.floor
         self.keys = len(store.packed)
@@ -36,17 +40,41 @@ class Staging:
         """Return what `key` will hold."""
         entry = self._entries.get(key)
         if entry is None and key not in self._gone:
-            return self._store.entries.get(key)
+            packed = self._in_blocks(key)
+            return self._store.entries.get(key) if packed is None else unpack(key, packed)
         return entry
+
+    def _in_blocks(self, key: str) -> bytes | None:
+        for block in self._blocks:
+            packed = block.entries.get(key)
+            if packed is not None:
+                return packed
+        return None
 
     def moves(self, key: str) -> bool:
         """Tell whether what `key` holds is about to change."""
-        return key in self._entries or key in self._gone
+        return key in self._entries or key in self._gone or self._in_blocks(key) is not None
+
+    def known(self, keys: Collection[str]) -> set[str]:
+        """Return those of `keys` under which something is held, will be held, or is about to be removed."""
+        books: list[Mapping[str, object]] = [self._store.packed, self._entries, self._gone]
+        books += [block.entries for block in self._blocks]
+        found: set[str] = set()
+        for book in books:
+            found.update(filter(book.__contains__, keys))
+        return found
+
+    def untouched(self, origin: int, first: int, last: int) -> bool:
+        """Tell whether not one of these dots will be covered, so none is held under any key (I1)."""
+        return self.covered.acks.get(origin, 0) < first and not any(
+            first <= end and begin <= last for begin, end in self.covered.ranges_of(origin)
+        )
 
     def keys_of(self, dot: Dot) -> tuple[str, ...]:
         """Return the keys that hold, or will hold, the entry of one dot."""
         stored = self._store.keys_of(*dot)
-        return stored or ((self._dots[dot],) if dot in self._dots else ())
+        staged = self._dots.get(dot) or next(filter(None, (block.key_of(*dot) for block in self._blocks)), None)
+        return stored or (() if staged is None else (staged,))
 
     def note(self, entry: Entry, held: Entry | None) -> None:
         """Count with `entry` in the place of `held`."""
@@ -55,6 +83,14 @@ class Staging:
         self._entries[entry.key] = entry
         self._dots[entry.dot] = entry.key
         self.covered.add(entry.origin, entry.seq)
+
+    def note_block(self, block: Block) -> None:
+        """Count with entries of keys that are not `known`, whose dots are `untouched`."""
+        self.keys += len(block)
+        self.size_bytes += block.size_bytes
+        self._blocks.append(block)
+        for stretch in block.stretches():
+            self.covered.add_range(*stretch)
 
     def remove(self, held: Entry) -> None:
         """Count with nothing in the place of `held`, which is stored; new stamps of its key lie above its own (R1)."""
@@ -65,18 +101,23 @@ class Staging:
 
     def settle(self, group: Group) -> None:
         """Forget what `group` staged: the store has it now."""
-        for entry in group.stored():
+        for entry in group.written():
             self._dots.pop(entry.dot, None)
             if self._entries.get(entry.key) is entry:
                 del self._entries[entry.key]
         for op in group.ops:
             if isinstance(op, Clear):
                 self._gone.pop(op.key, None)
+            elif isinstance(op, StoreBlock):
+                settled = self._blocks.popleft()
+                assert settled is op.block, "blocks become durable in the order they were staged"
 
-    def entries(self) -> Iterable[Entry]:
-        """Return the staged entries, the last of each key."""
-        return tuple(self._entries.values())
+    def entries(self) -> Iterator[Entry]:
+        """Yield the staged entries, the last of each key."""
+        yield from self._entries.values()
+        for block in self._blocks:
+            yield from (entry for entry in block.unpacked() if entry.key not in self._entries)
 
-    def removals(self) -> Iterable[str]:
+    def removals(self) -> tuple[str, ...]:
         """Return the keys that were to be removed."""
         return tuple(self._gone)

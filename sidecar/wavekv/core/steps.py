@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
+from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring, StoreBlock, record_count
 from wavekv.core.types import Entry
 
 
@@ -20,8 +20,20 @@ class Group(NamedTuple):
     ticket: int
     withdrawn: frozenset[str] = frozenset()
 
+    @property
+    def record_count(self) -> int:
+        """How many records of the log the operations are, less the one that begins the group."""
+        return record_count(self.ops)
+
     def stored(self) -> Iterator[Entry]:
         """Yield the entries that become visible, in order."""
+        for op in self.ops:
+            if isinstance(op, StoreBlock):
+                yield from op.block.unpacked()
+        yield from self.written()
+
+    def written(self) -> Iterator[Entry]:
+        """Yield those that do not come in blocks, which hold nothing that this process wrote."""
         for op in self.ops:
             if isinstance(op, Set | SetExpiring):
                 yield op.entry

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from wavekv.core.block import Block
 from wavekv.core.context import Context
 from wavekv.core.digest import Buckets, crate_digest
 from wavekv.core.expiry import Calendar
 from wavekv.core.graves import Graves
 from wavekv.core.image import Image
-from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring
+from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, StoreBlock
 from wavekv.core.ordered import DotOrder, KeyOrder, ascending
 from wavekv.core.packed import (
     HAS_EXPIRY,
@@ -29,7 +30,7 @@ from wavekv.core.packed import (
     value_bytes,
 )
 from wavekv.core.standing import Standing
-from wavekv.core.types import Entry
+from wavekv.core.types import Entry, key_bytes
 
 PROCESSES_REMEMBERED: int = 256
 """Process starts whose place in the log is known; a watch's token of an older one has expired."""
@@ -132,6 +133,9 @@ class Store:
 
     def apply(self, op: Op) -> None:
         """Fold one durable operation, one record of the log, into the state."""
+        if type(op) is StoreBlock:
+            self._store_block(op.block)
+            return
         self.position += 1
         if type(op) is Batch:
             for one in op.ops:
@@ -157,6 +161,34 @@ class Store:
             self.standing.stored(entry.origin, entry.seq)
         self.account(key, old, new)
         self.changed(self.position, key)
+
+    def _store_block(self, block: Block) -> None:
+        """Fold entries of keys that hold nothing."""
+        first, entries = self.position + 1, block.entries
+        self.position += len(block)
+        for origin, begin, end in block.parts:
+            order = self._dots.get(origin)
+            if order is None:
+                order = self._dots[origin] = DotOrder()
+            order.extend(block.facts.seqs[begin:end], block.keys[begin:end])
+            if origin == self.process.origin:
+                self.standing.used(block.facts.seqs[end - 1])
+        for stretch in block.stretches():
+            self.context.add_range(*stretch)
+        self.packed.update(entries)
+        self._keys.extend(sorted(entries))
+        self.size_bytes += block.size_bytes
+        self.values += block.values
+        for key, packed in block.special():
+            self._timed(key, packed)
+        if self._unsettled:
+            self._unsettled_was.update(dict.fromkeys(entries))
+        self.buckets.add(entries)
+        dropped = len(self._changes) + len(entries) - (self._changes.maxlen or 0) - 1
+        if dropped >= 0:
+            held = len(self._changes)
+            self.changes_from = self._changes[dropped][0] if dropped < held else first + dropped - held
+        self._changes.extend(enumerate(entries, start=first))
 
     def account(self, key: str, old: bytes | None, new: bytes | None) -> None:
         """Keep orders, counts and digest in step: under `key` the map has `new` where it had `old`."""
@@ -250,6 +282,10 @@ class Store:
         there = order.get(seq) if order and seq <= order.last else None
         # Only crate nodes give two keys one dot; both have to travel.
         order.set(seq, key if there is None else (*_as_keys(there), key))
+        self._timed(key, packed)
+
+    def _timed(self, key: str, packed: bytes) -> None:
+        """Note when a held entry expires, or that it is a tombstone."""
         kind = packed[KIND_AT]
         if kind == (HAS_VALUE | HAS_EXPIRY):
             self._calendar.add(key, expiry_of(packed))
@@ -286,10 +322,12 @@ class Store:
         """Return the greatest sequence of `origin` among held entries; it must have one."""
         return self._dots[origin].last
 
-    def of_origin(self, origin: int, after_seq: int) -> Iterator[tuple[int, list[Entry]]]:
-        """Yield `(seq, entries)` of `origin` behind `after_seq`, ascending; nearly always one entry each."""
-        for seq, keys in self._dots[origin].behind(after_seq):
-            yield seq, [self.entries[key] for key in _as_keys(keys)]
+    def of_origin(self, origin: int, after_seq: int) -> Iterator[tuple["array[int]", list[str | tuple[str, ...]]]]:
+        """Yield sequences of `origin` behind `after_seq`, ascending, and their keys, some hundred at a time.
+
+        Nothing may change meanwhile. Only crate nodes give two keys one dot; they come as a tuple.
+        """
+        return self._dots[origin].stretches(after_seq)
 
     def keys_changed_since(self, position: int) -> list[str] | None:
         """Return the keys changed behind log position `position`, the newest first; None: too long ago to know."""
@@ -414,16 +452,6 @@ def _dot_order(seqs: "array[int]", places: "array[int]", keys: list[str]) -> Dot
     for seq, place in zip(seqs, places, strict=True):
         found[seq] = (*_as_keys(found[seq]), keys[place]) if seq in found else keys[place]
     return DotOrder(array("Q", found), list(found.values()))
-
-
-def entry_bytes(entry: Entry) -> int:
-    """Return what an entry counts towards `bytes_max`: key and value bytes."""
-    return key_bytes(entry.key) + len(entry.value or b"")
-
-
-def key_bytes(key: str) -> int:
-    """Return the length of `key` in UTF-8."""
-    return len(key) if key.isascii() else len(key.encode())
 
 
 def _as_keys(stored: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -70,6 +70,16 @@ def _content_rank(entry: Entry) -> tuple[int, int, int, bytes]:
     return (expiry is not None, 0 if expiry is None else -expiry, entry.value is not None, entry.value or b"")
 
 
+def entry_bytes(entry: Entry) -> int:
+    """Return what an entry counts towards `bytes_max`: key and value bytes."""
+    return key_bytes(entry.key) + len(entry.value or b"")
+
+
+def key_bytes(key: str) -> int:
+    """Return the length of `key` in UTF-8."""
+    return len(key) if key.isascii() else len(key.encode())
+
+
 def parse_key(raw: bytes, key_bytes_max: int) -> str:
     """Return the key in `raw` (UTF-8).
 

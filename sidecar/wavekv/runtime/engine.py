@@ -104,7 +104,7 @@ class Engine:
         )
 
     def _durable(self, group: Group) -> None:
-        self.watches.committed(group.ops, self.replica.store.position - len(group.ops) + 1, group.withdrawn)
+        self.watches.committed(group.ops, self.replica.store.position - group.record_count + 1, group.withdrawn)
         self.gossip.durable(group)
         self.coverage.advanced()
 

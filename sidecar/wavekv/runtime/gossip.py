@@ -285,7 +285,7 @@ class Gossip:
             return
         now = self._clock.monotonic()
         origin = self._replica.origin
-        mine = [entry for entry in group.stored() if entry.origin == origin]
+        mine = [entry for entry in group.written() if entry.origin == origin]
         if not mine:
             return
         for link in self._some(self.coverage.others_wanted()) if self.relays else list(self.links.values()):

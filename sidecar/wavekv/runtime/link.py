@@ -13,8 +13,7 @@ from wavekv.config import GossipSettings
 from wavekv.core.exchange import Round
 from wavekv.core.messages import Ranges
 from wavekv.core.replica import CARRIED_SPAN_MAX
-from wavekv.core.store import entry_bytes
-from wavekv.core.types import Entry
+from wavekv.core.types import Entry, entry_bytes
 
 
 class Taken(NamedTuple):

@@ -19,9 +19,9 @@ from itertools import islice
 from typing import Final, Literal
 
 from wavekv.config import Limits
-from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
-from wavekv.core.store import Store, entry_bytes
-from wavekv.core.types import Entry
+from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring, as_records
+from wavekv.core.store import Store
+from wavekv.core.types import Entry, entry_bytes
 from wavekv.errors import InvalidParameter, SlowReader, Stopping, Superseded, TooManyWatchers, WatchExpired
 from wavekv.ports import Change, Clock
 from wavekv.runtime.canary import behind_all
@@ -150,7 +150,7 @@ class WatchHub:
         """
         if not self.count:
             return
-        for at, op in enumerate(ops, start=position):
+        for at, op in enumerate(as_records(ops), start=position):
             if isinstance(op, Batch):
                 for one in op.ops[:-1]:
                     self._tell(one, at - 1)  # a batch is one record: what resumes within it is told it whole

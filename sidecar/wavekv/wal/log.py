@@ -93,7 +93,7 @@ class SegmentedLog:
             self._fail("append to", error)
         self._used += len(data)
         self._sequence += records
-        self._observer.synced(self._clock.monotonic() - started, len(ops), len(data))
+        self._observer.synced(self._clock.monotonic() - started, records - 1, len(data))
 
     def size(self) -> LogSize:
         """Return what the log occupies."""

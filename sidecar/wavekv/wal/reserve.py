@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from wavekv.core.ops import Batch, Op, Set, SetExpiring
+from wavekv.core.ops import Batch, Op, Set, SetExpiring, StoreBlock
 from wavekv.disk import Disk, is_full, write_all
 
 RESERVE: Final = "RESERVE"
@@ -21,6 +21,8 @@ def vital(op: Op) -> bool:
     """Tell whether `op` may take from the reserve: all that stores no value."""
     if isinstance(op, Batch):
         return all(map(vital, op.ops))
+    if isinstance(op, StoreBlock):
+        return not op.block.values
     return not (isinstance(op, Set | SetExpiring) and op.entry.value is not None)
 
 

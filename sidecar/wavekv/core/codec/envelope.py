@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgpack
 
+from wavekv.core.block import Block
 from wavekv.core.messages import Envelope, Listed, Page, Ranges
 from wavekv.core.types import I64_MAX, I64_MIN, U32_MAX, U64_MAX, Dot, Entry
 from wavekv.errors import BadEnvelope, EnvelopeTooLarge
@@ -21,6 +22,9 @@ ITEMS_MAX: Final = 1 << 20
 """Items one array or map may declare (G9); holds the longest value written as an array of numbers."""
 _HASH_BYTES = 32
 _GZIP = 16 + zlib.MAX_WBITS
+_SAMPLE_BYTES: Final = 16 << 10
+_WORTH_SHARE: Final = 0.75
+"""Up to this share of its size a message is worth compressing."""
 
 _CRATE_FIELDS: Final = (
     "version",
@@ -51,10 +55,12 @@ _OWN_FIELDS: Final = (
     "listed_of",
     "listed_after",
     "listed_upto",
+    "takes_block",
+    "block",
 )
 _REQUIRED: Final = frozenset({"version", "sender_id", "sender_uuid"})
 _KNOWN: Final = frozenset({*_CRATE_FIELDS, *_OWN_FIELDS, "key", "value", "meta", "node", "seq", "timestamp",
-                           "expires_at", "hash", "cursor", "last"})  # fmt: skip
+                           "expires_at", "hash", "cursor", "last", "keys", "packed"})  # fmt: skip
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -77,7 +83,7 @@ def encode_envelope(message: Envelope) -> bytes:
     for name in _OWN_FIELDS:
         value = getattr(message, name)
         if value is not None and value is not False and value != {}:
-            fields[name] = value
+            fields[name] = _block_out(value) if isinstance(value, Block) else value
     return bytes(msgpack.packb(fields))
 
 
@@ -89,10 +95,21 @@ def _entry_out(entry: Entry) -> dict[str, Any]:
     return found
 
 
-def pack(message: Envelope, level: int = 1) -> bytes:
-    """Return `message` as one gzip member, with no time in its header: the same message gives the same bytes."""
-    packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
-    return packer.compress(encode_envelope(message)) + packer.flush()
+def _block_out(block: Block) -> dict[str, Any]:
+    return {"keys": block.keys, "packed": list(block.entries.values())}
+
+
+def pack(message: Envelope) -> bytes:
+    """Return `message` as one gzip member, with no time in its header: the same message gives the same bytes.
+
+    A large one of which a sample hardly becomes smaller is stored as it is: compressing it took half of the time of
+    whoever sent a million entries (`bench/replication.py`).
+    """
+    data = encode_envelope(message)
+    middle = data[len(data) // 2 :][:_SAMPLE_BYTES]
+    stored = len(data) >= 4 * _SAMPLE_BYTES and len(zlib.compress(middle, 1)) > _WORTH_SHARE * _SAMPLE_BYTES
+    packer = zlib.compressobj(0 if stored else 1, zlib.DEFLATED, _GZIP)
+    return packer.compress(data) + packer.flush()
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -337,6 +354,19 @@ def _listed(raw: Any, name: str) -> tuple[Listed, ...]:
     return tuple(found)
 
 
+def _block(raw: Any, name: str) -> Block:
+    fields = _named(raw, name, ("keys", "packed"))
+    keys, packed = fields.get("keys"), fields.get("packed")
+    if not isinstance(keys, tuple) or not isinstance(packed, tuple) or len(keys) != len(packed):
+        raise BadEnvelope(f"{name} has to have as many keys as packed entries")
+    if set(map(type, keys)) - {str} or set(map(type, packed)) - {bytes}:
+        raise BadEnvelope(f"{name} keys have to be strings, and packed entries bytes")
+    try:
+        return Block(keys, packed)
+    except ValueError as error:
+        raise BadEnvelope(f"{name} is none: {error}") from error
+
+
 _READERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "version": _version,
     "sender_id": _u32,
@@ -364,4 +394,6 @@ _READERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "listed_of": _u64,
     "listed_after": _text,
     "listed_upto": _text,
+    "takes_block": _flag,
+    "block": _block,
 }

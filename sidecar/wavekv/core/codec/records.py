@@ -14,12 +14,15 @@ canonical encoding made and tried, which is all the original does. Turned down: 
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from wavekv.core.block import Block
 from wavekv.core.codec.bincode import (
     TAG_U16,
     TAG_U32,
+    TAG_U64,
     DecodeError,
     InvalidError,
     TruncatedError,
@@ -50,10 +53,13 @@ from wavekv.core.ops import (
     Set,
     SetExpiring,
     SetNextSeq,
+    StoreBlock,
     UpdateLocalAck,
     UpdatePeerAck,
+    storing,
 )
-from wavekv.core.types import Entry
+from wavekv.core.packed import FACTS_BYTES, HAS_VALUE, unpack
+from wavekv.core.types import U32_MAX, Entry
 
 MAGIC = b"WKVL"
 VERSION = 1
@@ -62,6 +68,10 @@ HEADER_BYTES_MAX = 4 + len(MAGIC) + 5 + 5 + 9
 
 _pack_length = struct.Struct("<I").pack
 _pack_crc = struct.Struct("<BI").pack
+_pack_head = struct.Struct("<IBI").pack
+_pack_stamp = struct.Struct("<BIBIBQ").pack
+"""Origin, seq and timestamp where each is wide, as nearly all are."""
+_U16_MAX = 0xFFFF
 _BATCHABLE = frozenset((0, 1, 9))
 
 
@@ -120,8 +130,36 @@ def encode_group(ops: Sequence[Op], first_sequence: int, next_seq: int) -> tuple
     """Return the bytes of one commit group and the number of its records (the marker and one an operation)."""
     assert SetNextSeq not in map(type, ops), "a group holds one marker, its first record"
     records = [encode_record(first_sequence, SetNextSeq(next_seq))]
-    records += map(encode_record, range(first_sequence + 1, first_sequence + 1 + len(ops)), ops)
-    return b"".join(records), len(records)
+    sequence = first_sequence + 1
+    for op in ops:
+        if type(op) is StoreBlock:
+            records += _block(sequence, op.block)
+            sequence += len(op.block)
+        else:
+            records.append(encode_record(sequence, op))
+            sequence += 1
+    return b"".join(records), sequence - first_sequence
+
+
+def _block(sequence: int, block: Block) -> list[bytes]:
+    """Return the records of a block: what `encode_record` makes of its entries, with fewer calls."""
+    facts = block.facts
+    fixed = sequence > _U16_MAX and sequence + len(block) <= U32_MAX
+    if not fixed or min(facts.timestamps) <= U32_MAX or min(facts.origins) <= _U16_MAX:
+        return list(map(encode_record, count(sequence), map(storing, block.unpacked())))
+    records: list[bytes] = []
+    rows = zip(block.entries.items(), facts.kinds, facts.origins, facts.seqs, facts.timestamps, strict=True)
+    for number, ((key, packed), kind, origin, seq, timestamp) in enumerate(rows, start=sequence):
+        if kind != HAS_VALUE or not _U16_MAX < seq <= U32_MAX:
+            records.append(encode_record(number, storing(unpack(key, packed))))
+            continue
+        name, value = key.encode(), packed[FACTS_BYTES:]
+        stamp = _pack_stamp(TAG_U32, origin, TAG_U32, seq, TAG_U64, timestamp << 1)
+        encoded = b"".join((b"\0", varint(len(name)), name, b"\1", varint(len(value)), value, stamp))
+        checksum = crc32(encoded)
+        tail = _pack_crc(TAG_U32, checksum) if checksum > _U16_MAX else varint(checksum)
+        records.append(b"".join((_pack_head(5 + len(encoded) + len(tail), TAG_U32, number), encoded, tail)))
+    return records
 
 
 def _entry(index: bytes, entry: Entry) -> bytes:
