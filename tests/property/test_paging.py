@@ -37,28 +37,29 @@ def begin(requester: MemoryMember, responder: MemoryMember) -> exchange.Round:
 
 def within(message: Envelope, limits: Limits) -> bool:
     """Tell whether a message keeps to a page's bounds; one entry always goes, and a list may send newer ones along."""
-    size = sum(entry_bytes(entry) + 32 for entry in message.entries[:-1])
+    size = sum(entry_bytes(entry) + 32 for entry in message.carried()[:-1])
     listed = message.listed or ()
     fits = sum(len(one.key) + 32 for one in listed[:-1]) < limits.page_bytes_max
     return size <= limits.page_bytes_max and len(listed) <= limits.page_entries_max and fits
 
 
 @settings(max_examples=60)
-@given(BOUNDS, WRITES, WRITES, st.booleans())
+@given(BOUNDS, WRITES, WRITES, st.booleans(), st.booleans())
 def test_a_round_of_small_pages_makes_both_equal(
-    limits: Limits, ours: list[tuple[str, int, bool]], theirs: list[tuple[str, int, bool]], healing: bool
+    limits: Limits, ours: list[tuple[str, int, bool]], theirs: list[tuple[str, int, bool]], healing: bool, blocks: bool
 ) -> None:
     a, b = cluster(2, limits, healing=healing)
     write(a, ours)
     write(b, theirs)
-    for requester, responder in ((a, b), (b, a), (a, b)):
+    for requester, responder in ((a, b), (b, a), (a, b)):  # the second round sends in its requests, too
         current = begin(requester, responder)
         messages = 0
         while not current.done:
             messages += 1
             assert messages < 500, "the round ends"
-            request = current.request(NOW)
+            request = replace(current.request(NOW), takes_block=blocks)
             answer = answer_to(responder, request, NOW)
+            assert blocks or (answer.block is None and request.block is None)
             assert within(request, limits)
             assert within(answer, limits)
             current.receive(answer, NOW)
@@ -83,7 +84,7 @@ def test_what_came_before_an_interruption_is_not_sent_again(
             if current.done:
                 break
             answer = wire(answer_to(b, current.request(NOW), NOW))
-            sent += [entry.dot for entry in answer.entries]
+            sent += [entry.dot for entry in answer.carried()]
             current.receive(answer, NOW)
             a.commit()
     assert len(sent) == len(set(sent))

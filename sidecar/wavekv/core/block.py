@@ -12,13 +12,13 @@ from functools import cached_property
 from itertools import compress
 from typing import NamedTuple
 
-from wavekv.core.ordered import ascending
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
     FACTS_BYTES,
     HAS_EXPIRY,
     HAS_VALUE,
     Facts,
+    ascending,
     facts_of,
     unpack,
     well_formed,

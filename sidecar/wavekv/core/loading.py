@@ -17,13 +17,14 @@ from typing import Final, NamedTuple, Protocol
 from wavekv.core.context import Context
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, SetNextSeq
-from wavekv.core.ordered import DotOrder, ascending
+from wavekv.core.ordered import DotOrder
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
     FACTS_BYTES,
     HAS_EXPIRY,
     HAS_VALUE,
     KIND_AT,
+    ascending,
     dot_of,
     expiry_of,
     pack,

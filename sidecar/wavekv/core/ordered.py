@@ -9,7 +9,6 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from operator import lt
 
 BLOCK_MAX = 512
 """Items in a block; a full one is parted in halves, or left full where the order only grows at its end."""
@@ -17,11 +16,6 @@ _NEAR = 8
 """Blocks among which the one of the next key is looked for before all are."""
 SORTED_AT_ONCE = 4096
 """Keys sorted in one slice, about two milliseconds."""
-
-
-def ascending(seqs: "array[int]") -> bool:
-    """Tell whether every one is greater than the one before it."""
-    return all(map(lt, seqs, islice(seqs, 1, None)))
 
 
 class _Sorting:

@@ -11,6 +11,8 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
+from itertools import islice
+from operator import lt
 from typing import Final, NamedTuple, cast
 
 from wavekv.core.types import Entry
@@ -106,6 +108,11 @@ def expiry_of(packed: bytes) -> int:
 def value_bytes(packed: bytes) -> int:
     """Return the length of the value, 0 for a tombstone."""
     return len(packed) - (EXPIRING_FACTS_BYTES if packed[KIND_AT] & HAS_EXPIRY else FACTS_BYTES)
+
+
+def ascending(seqs: "array[int]") -> bool:
+    """Tell whether every one is greater than the one before it."""
+    return all(map(lt, seqs, islice(seqs, 1, None)))
 
 
 class Facts(NamedTuple):

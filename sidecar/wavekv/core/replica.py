@@ -341,25 +341,16 @@ class Replica:
 
     def merge_block(self, block: Block, now_ms: int, *, sender: str = "") -> Merged:
         """Stage a block as `merge` would its entries: at once what meets nothing here, the rest one by one."""
-        fresh, others = self._fresh(block, now_ms)
+        staging = self._staging
+        fits = self.full is None and fits_whole(block, self.limits, staging.keys, staging.size_bytes, now_ms)
+        fits = fits and all(part.origin != self._origin for part in block.parts)
+        fresh, others = staging.fresh(block) if fits else (None, list(block.unpacked()))
         merged = self.merge(others, now_ms, sender=sender)
         if fresh is not None:
-            self._staging.note_block(fresh)
+            staging.note_block(fresh)
             merged.stored += len(fresh)
             merged.ticket = self._stage(StoreBlock(fresh))
         return merged
-
-    def _fresh(self, block: Block, now_ms: int) -> tuple[Block | None, list[Entry]]:
-        """Return the part of `block` that is sure to be stored, and the other entries."""
-        staging = self._staging
-        fits = self.full is None and all(part.origin != self._origin for part in block.parts)
-        if not fits or not fits_whole(block, self.limits, staging.keys, staging.size_bytes, now_ms):
-            return None, list(block.unpacked())
-        seqs = block.facts.seqs
-        if not all(staging.untouched(origin, seqs[begin], seqs[end - 1]) for origin, begin, end in block.parts):
-            return None, list(block.unpacked())
-        known = staging.known(block.entries.keys())
-        return block.parted([key not in known for key in block.entries]) if known else (block, [])
 
     @staticmethod
     def _note_stored(merged: Merged, entry: Entry, pushed: bool) -> None:

@@ -5,7 +5,7 @@ other. It is made anew from the store when a group never reached the disk.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from wavekv.core.block import Block
 from wavekv.core.ops import Clear, StoreBlock
@@ -55,17 +55,23 @@ class Staging:
         """Tell whether what `key` holds is about to change."""
         return key in self._entries or key in self._gone or self._in_blocks(key) is not None
 
-    def known(self, keys: Collection[str]) -> set[str]:
-        """Return those of `keys` under which something is held, will be held, or is about to be removed."""
-        books: list[Mapping[str, object]] = [self._store.packed, self._entries, self._gone]
-        books += [block.entries for block in self._blocks]
-        found: set[str] = set()
-        for book in books:
-            found.update(filter(book.__contains__, keys))
-        return found
+    def fresh(self, block: Block) -> tuple[Block | None, list[Entry]]:
+        """Return the part of `block` whose keys hold nothing and will hold nothing, and the other entries.
 
-    def untouched(self, origin: int, first: int, last: int) -> bool:
-        """Tell whether not one of these dots will be covered, so none is held under any key (I1)."""
+        There is none while any of its dots is covered, now or soon: some may be losers, or held under other keys (I1).
+        """
+        seqs = block.facts.seqs
+        if not all(self._untouched(origin, seqs[begin], seqs[end - 1]) for origin, begin, end in block.parts):
+            return None, list(block.unpacked())
+        books: list[Mapping[str, object]] = [self._store.packed, self._entries]
+        books += [staged.entries for staged in self._blocks]
+        known: set[str] = set()
+        for book in books:
+            known.update(filter(book.__contains__, block.entries))
+        return block.parted([key not in known for key in block.entries]) if known else (block, [])
+
+    def _untouched(self, origin: int, first: int, last: int) -> bool:
+        """Tell whether not one of these dots will be covered; 0 always is."""
         return self.covered.acks.get(origin, 0) < first and not any(
             first <= end and begin <= last for begin, end in self.covered.ranges_of(origin)
         )
@@ -85,7 +91,7 @@ class Staging:
         self.covered.add(entry.origin, entry.seq)
 
     def note_block(self, block: Block) -> None:
-        """Count with entries of keys that are not `known`, whose dots are `untouched`."""
+        """Count with what `fresh` returned."""
         self.keys += len(block)
         self.size_bytes += block.size_bytes
         self._blocks.append(block)

@@ -18,11 +18,12 @@ from wavekv.core.expiry import Calendar
 from wavekv.core.graves import Graves
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, StoreBlock
-from wavekv.core.ordered import DotOrder, KeyOrder, ascending
+from wavekv.core.ordered import DotOrder, KeyOrder
 from wavekv.core.packed import (
     HAS_EXPIRY,
     HAS_VALUE,
     KIND_AT,
+    ascending,
     dot_of,
     expiry_of,
     pack,
@@ -181,8 +182,6 @@ class Store:
         self.values += block.values
         for key, packed in block.special():
             self._timed(key, packed)
-        if self._unsettled:
-            self._unsettled_was.update(dict.fromkeys(entries))
         self.buckets.add(entries)
         dropped = len(self._changes) + len(entries) - (self._changes.maxlen or 0) - 1
         if dropped >= 0:

@@ -54,15 +54,40 @@ def test_a_quiet_round_carries_no_entries() -> None:
     a.put("x", b"1", 100)
     sync(a, b)
     request = begin(a, b).request(NOW)
-    assert request.entries == ()
-    assert answer_to(b, request, NOW).entries == ()
+    assert request.carried() == ()
+    assert answer_to(b, request, NOW).carried() == ()
+
+
+def test_blocks_go_to_who_asks_for_them_and_entries_to_others() -> None:
+    a, b = cluster(2, healing=False)
+    for number in range(3):
+        a.put(f"a{number}", b"", 100)
+        b.put(f"b{number}", b"", 100)
+    request = begin(a, b).request(NOW)
+    older = answer_to(b, replace(request, takes_block=False), NOW)
+    newer = answer_to(b, request, NOW)
+    assert older.block is None
+    assert newer.block is not None
+    assert newer.entries == ()
+    assert newer.carried() == older.carried()
+    unknown, known = begin(a, b), begin(a, b)
+    unknown.receive(answer_to(b, unknown.request(NOW), NOW), NOW)
+    assert len(unknown.request(NOW).entries) == 3, "b has never asked: it may be of an older version"
+    a.commit()
+    answer_to(a, begin(b, a).request(NOW), NOW)
+    known.receive(answer_to(b, known.request(NOW), NOW), NOW)
+    sent = known.request(NOW)
+    assert sent.block is not None
+    assert sent.entries == ()
+    answer_to(b, sent, NOW)
+    assert contents(a) == contents(b)
 
 
 def test_an_answer_never_shows_what_is_not_durable() -> None:
     a, b = cluster(2)
     b.replica.put("x", b"1", 100)
     answer = exchange.answer(b.replica, begin(a, b).request(NOW), NOW)
-    assert answer.entries == ()
+    assert answer.carried() == ()
     assert answer.acks == {}
 
 
@@ -88,7 +113,7 @@ def test_who_heals_is_sent_no_more_than_a_page_and_may_adopt_nothing_with_what_i
     b.replica.end_healing()  # it healed from another one meanwhile
     b.commit()
     request = current.request(NOW)
-    assert request.entries == ()
+    assert request.carried() == ()
     current.receive(answer_to(b, request, NOW), NOW)
     assert current.done or current.repair is not None
     assert not b.store.context.covers(1, 1), "it was sent nothing"
@@ -131,7 +156,7 @@ def test_a_request_filtered_by_a_report_of_an_older_process_adopts_nothing() -> 
     sync(b, c)
     assert not b.replica.healing, "healed by a member that lacks the write, too"
     request = begin(a, b).request(NOW)
-    assert request.entries == ()
+    assert request.carried() == ()
     exchange.receive_request(b.replica, wire(request), NOW)
     b.commit()
     assert not b.store.context.covers(1, 1)
