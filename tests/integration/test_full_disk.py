@@ -5,6 +5,7 @@ Skipped where mounting needs more rights than the tests have.
 
 import errno
 import http.client
+import json
 import os
 import subprocess
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.member_process import Cluster, MemberProcess, eventually
+from tests.integration.member_process import Answer, Cluster, MemberProcess, eventually
 
 VOLUME_MIB = 20
 BALLAST_BYTES = 8 << 20
@@ -113,6 +114,38 @@ def test_a_volume_with_nothing_left_serves_reads_and_deletes_restarts_and_takes_
     member.start().wait_ready()
     assert all(member.get(key) == left.get(key) for key in stored)
     assert member.get("more") == b"room"
+
+
+def batch(member: MemberProcess, operations: list[dict[str, str]]) -> Answer:
+    body = json.dumps({"operations": operations}).encode()
+    return member.request("POST", "/v1/batch", body, {"Content-Type": "application/json"})
+
+
+def test_deletes_that_used_up_the_reserve_leave_a_member_that_starts(volume: Path, member: MemberProcess) -> None:
+    member.start().wait_ready()
+    keys = [f"{index:04}{'k' * 900}" for index in range(2000)]
+    groups = [keys[start : start + 50] for start in range(0, len(keys), 50)]
+    for group in groups:
+        assert batch(member, [{"op": "put", "key": key, "value": "v"} for key in group]).status == 200
+    fill(volume / ".ballast")
+    fill_through(member, "in-room-written-ahead")
+    refused: list[list[str]] = []
+    for group in groups:
+        answer = batch(member, [{"op": "delete", "key": key} for key in group])
+        if answer.status == 507:
+            refused.append(group)
+        else:
+            assert answer.status == 200
+    assert len(groups) > len(refused) > 2, "some got through, and then the reserve was used up"
+
+    for _ in range(3):
+        member.kill()
+        member.start().wait_ready()
+        assert member.get(refused[-1][0]) == b"v", "reads go on"
+        assert member.get(groups[0][0]) is None
+    (volume / ".ballast").unlink()
+    eventually(lambda: member.request("PUT", "/v1/kv/more", b"room").status == 201, 20, "values are taken again")
+    assert batch(member, [{"op": "delete", "key": key} for key in refused[-1]]).status == 200
 
 
 def remounted(volume: Path, how: str) -> bool:
