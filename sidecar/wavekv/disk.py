@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from wavekv.errors import DirectoryUnusable, DiskFailed, DiskFull, WaveKVError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 class Disk(Protocol):
@@ -112,9 +112,18 @@ def disk_error(error: OSError, action: str) -> WaveKVError:
     reason = f"cannot {action}: {error.strerror or error}"
     if is_full(error):
         return DiskFull(f"{reason}; free some room on the volume")
+    if error.errno == errno.EROFS:
+        return DirectoryUnusable(f"{reason}; {advice(error)}")
     if error.errno in _REFUSED:
         return DirectoryUnusable(f"{reason}; the directory must be writable for user {os.geteuid()}")
-    return DiskFailed(f"{reason}; check the volume, then start again")
+    return DiskFailed(f"{reason}; {advice(error)}")
+
+
+def advice(error: OSError) -> str:
+    """Return what to do about a disk that failed, for the end of a message."""
+    # A file system turns read-only by itself when its device fails: mounting it again without a look loses more.
+    mended = ", mount it writable" if error.errno == errno.EROFS else ""
+    return f"check the volume{mended}, then start again"
 
 
 def write_all(disk: Disk, descriptor: int, data: bytes, offset: int) -> None:

@@ -32,7 +32,7 @@ from wavekv.core.types import Entry
 from wavekv.disk import OS_DISK, Disk
 from wavekv.wal.directory import DataDirectory, open_directory
 from wavekv.wal.log import SegmentedLog
-from wavekv.wal.recovery import Recovery, recover
+from wavekv.wal.recovery import Recovery, recover, settle
 
 NODE_ID = 7
 HASTY = HastyDisk()
@@ -91,6 +91,7 @@ def append_all(
     observer = SyncRecorder()
     with opened(path, disk) as directory:
         _, found = recover(directory, Operations, disk)
+        settle(directory, disk)
         log = SegmentedLog(directory, found, settings, StillClock(), observer, disk=disk)
         for number, group in enumerate(groups, start=1):
             log.append(group, number)
@@ -130,6 +131,12 @@ def recovered(path: Path, disk: Disk = OS_DISK) -> tuple[Recovery, list[Op]]:
     with opened(path, HASTY if disk is HASTY else OS_DISK) as directory:
         loader, recovery = recover(directory, Operations, disk)
     return recovery, loader.ops
+
+
+def settled(path: Path) -> None:
+    """Note that the loss a recovery told of is kept, as a start does."""
+    with opened(path) as directory:
+        settle(directory)
 
 
 def segments(path: Path) -> list[str]:

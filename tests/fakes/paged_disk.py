@@ -10,6 +10,7 @@ What is durable, and what a power loss may leave of the rest:
 - A sync that failed leaves each page written or not, and *clean*: no later sync writes it, only a new write does (as
   Linux does). `forget_clean` drops such pages from the cache too, as memory pressure does.
 - A full disk takes what fits of a write, then refuses; so it does with new names, and by chance with a sync.
+- A volume that turned read-only keeps what is in the cache and writes none of it; nothing can be changed any more.
 
 Who reads files reads them without this class, so the files are always what the cache holds.
 """
@@ -57,6 +58,8 @@ class PagedDisk(OsDisk):
     Attributes:
         cut_in: the call, counted from 1, in place of which the power goes, or the process; None: it stays. A write
             there is done in part. Until `kill` or `power_loss` every later call fails too, so no clean-up runs.
+        read_only_in: the call, counted from 1, from which the volume is read-only; None: it stays as it is.
+        read_only: it is now; it stays so until told otherwise.
         room: bytes that are left on the volume, None: enough.
         failing_syncs: so many syncs of files from now fail with `failing_code`.
     """
@@ -64,6 +67,8 @@ class PagedDisk(OsDisk):
     def __init__(self, root: Path, rng: random.Random, page_bytes: int = PAGE_BYTES) -> None:
         self.root = root
         self.cut_in: int | None = None
+        self.read_only_in: int | None = None
+        self.read_only = False
         self.room: int | None = None
         self.failing_syncs = 0
         self.failing_code = errno.EIO
@@ -80,6 +85,7 @@ class PagedDisk(OsDisk):
     def open(self, path: Path, flags: int) -> int:
         self._meet()
         fresh = not path.exists()
+        self._refuse_changes(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
         if fresh and flags & os.O_CREAT and self.room is not None and self.room <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         reading = flags & ~(os.O_ACCMODE | os.O_TRUNC) | os.O_RDWR  # pages are read back
@@ -99,32 +105,36 @@ class PagedDisk(OsDisk):
 
     def write(self, descriptor: int, data: bytes, offset: int) -> int:
         cut = self._meet(cuts=False)
+        self._refuse_changes(not cut)
         size = os.fstat(descriptor).st_size
         growth = max(0, offset + len(data) - size)
         taken = len(data)
-        if cut:
-            taken = self._rng.randrange(taken + 1)
-        elif self.room is not None and growth > self.room:
+        if self.room is not None and growth > self.room:
             taken -= growth - max(self.room, 0)
-            if taken <= 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if cut:
+            taken = self._rng.randrange(max(taken, 0) + 1)
+        elif taken <= 0 < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         elif taken > 1 and self._rng.random() < 0.02:  # the system may take less than it was given at any time
             taken = self._rng.randrange(1, taken)
         super().write(descriptor, data[:taken], offset)
         self._dirtied(descriptor, offset, offset + taken)
         if self.room is not None:
             self.room -= max(0, offset + taken - size)
+            assert self.room >= 0, "nothing has more room than there is"
         if cut:
             raise PowerCut("write")
         return taken
 
     def truncate(self, descriptor: int, size: int) -> None:
         self._meet()
+        self._refuse_changes()
         self._resize(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
         self._meet()
         file = self._open[descriptor]
+        self._refuse_changes(file.dirty or len(file.sizes) > 1)
         if self.failing_syncs > 0:
             self.failing_syncs -= 1
             for page, contents in file.dirty.items():
@@ -140,6 +150,7 @@ class PagedDisk(OsDisk):
 
     def sync_dir(self, path: Path) -> None:
         self._meet()
+        self._refuse_changes(self._journal)
         kept = 0
         for place, name in enumerate(self._journal, start=1):
             if path in {touched.parent for touched in (name.source, name.target) if touched is not None}:
@@ -148,6 +159,7 @@ class PagedDisk(OsDisk):
 
     def rename(self, source: Path, target: Path) -> None:
         self._meet()
+        self._refuse_changes()
         if target.is_file():
             self._free(target.stat().st_size)
         super().rename(source, target)
@@ -155,6 +167,7 @@ class PagedDisk(OsDisk):
 
     def unlink(self, path: Path) -> None:
         self._meet()
+        self._refuse_changes(path.exists())
         if path.exists():
             self._free(path.stat().st_size)
             super().unlink(path)
@@ -163,6 +176,7 @@ class PagedDisk(OsDisk):
     def mkdir(self, path: Path) -> None:
         self._meet()
         fresh = not path.exists()
+        self._refuse_changes(fresh)
         super().mkdir(path)
         if fresh:
             self._change(_Name(None, path, None))
@@ -176,7 +190,7 @@ class PagedDisk(OsDisk):
 
     def kill(self, spared: frozenset[int] = frozenset()) -> None:
         """End the process that opened all descriptors but `spared`; the cache stays."""
-        self._dead, self.cut_in = False, None
+        self._dead, self.cut_in, self.read_only_in = False, None, None
         for descriptor in self.descriptors - spared:
             self.close(descriptor)
 
@@ -228,6 +242,10 @@ class PagedDisk(OsDisk):
         """Count a call, and let the power go if this is the one; tell whether it goes in the midst of a write."""
         if self._dead:
             raise PowerCut
+        if self.read_only_in is not None:
+            self.read_only_in -= 1
+            if self.read_only_in <= 0:
+                self.read_only_in, self.read_only = None, True
         if self.cut_in is None:
             return False
         self.cut_in -= 1
@@ -237,6 +255,11 @@ class PagedDisk(OsDisk):
         if cuts:
             raise PowerCut
         return True
+
+    def _refuse_changes(self, changes: object = True) -> None:
+        """Raise if the volume is read-only and the call `changes` something."""
+        if self.read_only and changes:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     def _change(self, name: _Name) -> None:
         self._journal.append(name)

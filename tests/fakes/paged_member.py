@@ -24,7 +24,7 @@ from wavekv.errors import DiskFull, WaveKVError
 from wavekv.runtime.compactor import Compactor
 from wavekv.wal.directory import allow_snapshots, decode_identity, open_directory
 from wavekv.wal.log import SegmentedLog
-from wavekv.wal.recovery import recover
+from wavekv.wal.recovery import recover, settle
 from wavekv.wal.spares import zero_spares
 
 SMALL = CompactionSettings(batch_keys_max=3, batch_key_bytes_max=300, runs_max=2, open_segments_max=2, spares_max=2)
@@ -75,6 +75,7 @@ class PagedMember:
             self.store = loader.store()
             self.log = SegmentedLog(self.directory, self.recovery, settings, StillClock(), _Recorder(), disk=disk)
             self.log.reserve()
+            settle(self.directory, disk)
         except BaseException:
             self.directory.close()
             raise

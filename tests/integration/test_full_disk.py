@@ -4,14 +4,17 @@ Skipped where mounting needs more rights than the tests have.
 """
 
 import errno
+import http.client
+import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.member_process import Cluster, MemberProcess, eventually
+from tests.integration.member_process import Answer, Cluster, MemberProcess, eventually
 
 VOLUME_MIB = 20
 BALLAST_BYTES = 8 << 20
@@ -113,17 +116,121 @@ def test_a_volume_with_nothing_left_serves_reads_and_deletes_restarts_and_takes_
     assert member.get("more") == b"room"
 
 
-@pytest.mark.parametrize("volume", ["ext4"], indirect=True)
-def test_a_volume_that_turns_read_only_stops_the_member_with_a_clear_error(volume: Path, member: MemberProcess) -> None:
+def batch(member: MemberProcess, operations: list[dict[str, str]]) -> Answer:
+    body = json.dumps({"operations": operations}).encode()
+    return member.request("POST", "/v1/batch", body, {"Content-Type": "application/json"})
+
+
+def test_deletes_that_used_up_the_reserve_leave_a_member_that_starts(volume: Path, member: MemberProcess) -> None:
     member.start().wait_ready()
-    for index in range(20):
-        member.put(f"k{index}", b"v")
-    # What ext4 does by itself when its device fails.
-    subprocess.run(["mount", "-o", "remount,abort", volume], capture_output=True, check=False)
-    answer = member.request("PUT", "/v1/kv/late", b"v")
-    assert answer.status >= 500, "not acknowledged"
+    keys = [f"{index:04}{'k' * 900}" for index in range(2000)]
+    groups = [keys[start : start + 50] for start in range(0, len(keys), 50)]
+    for group in groups:
+        assert batch(member, [{"op": "put", "key": key, "value": "v"} for key in group]).status == 200
+    fill(volume / ".ballast")
+    fill_through(member, "in-room-written-ahead")
+    refused: list[list[str]] = []
+    for group in groups:
+        answer = batch(member, [{"op": "delete", "key": key} for key in group])
+        if answer.status == 507:
+            refused.append(group)
+        else:
+            assert answer.status == 200
+    assert len(groups) > len(refused) > 2, "some got through, and then the reserve was used up"
+
+    for _ in range(3):
+        member.kill()
+        member.start().wait_ready()
+        assert member.get(refused[-1][0]) == b"v", "reads go on"
+        assert member.get(groups[0][0]) is None
+    (volume / ".ballast").unlink()
+    eventually(lambda: member.request("PUT", "/v1/kv/more", b"room").status == 201, 20, "values are taken again")
+    assert batch(member, [{"op": "delete", "key": key} for key in refused[-1]]).status == 200
+
+
+def remounted(volume: Path, how: str) -> bool:
+    done = subprocess.run(["mount", "-o", f"remount,{how}", volume], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def is_refused(member: MemberProcess) -> None:
+    """A start that ends at once, with one line that says what to do."""
+    before = len(member.log)
+    assert member.start().wait_exit() == 1
+    (line,) = member.log[before:].splitlines()
+    assert "Read-only file system; check the volume, mount it writable" in line
+    assert line.endswith("[directory_unusable]")
+
+
+def write_until_stopped(member: MemberProcess, stored: dict[str, bytes]) -> None:
+    """Put values, and note what was acknowledged, until the member refuses or is gone."""
+    while True:
+        key, value = f"k{len(stored):05}", os.urandom(8000)
+        try:
+            answer = member.request("PUT", f"/v1/kv/{key}", value)
+        except (OSError, http.client.HTTPException):
+            return
+        if answer.status != 201:
+            assert answer.json()["code"] == "disk_failed", answer
+            return
+        stored[key] = value
+
+
+def test_a_volume_that_is_mounted_read_only_is_refused_and_serves_once_it_is_writable(
+    volume: Path, member: MemberProcess
+) -> None:
+    member.start().wait_ready()
+    member.put("a", b"1")
+    assert not remounted(volume, "ro"), "the member holds files open for writing: the kernel says busy"
+    assert member.terminate() == 0
+    assert remounted(volume, "ro")
+    kept = {path.name: path.read_bytes() for path in volume.iterdir() if path.is_file()}
+    is_refused(member)
+    assert {path.name: path.read_bytes() for path in volume.iterdir() if path.is_file()} == kept
+    assert remounted(volume, "rw")
+    member.start().wait_ready()
+    assert member.get("a") == b"1"
+    assert member.put("b", b"2").status == 201
+
+
+@pytest.mark.parametrize("volume", ["ext4"], indirect=True)
+@pytest.mark.parametrize("on_errors", ["continue", "remount-ro"])
+def test_a_volume_that_turns_read_only_under_writes_stops_the_member_with_a_clear_error_and_loses_nothing(
+    volume: Path, member: MemberProcess, tmp_path: Path, on_errors: str
+) -> None:
+    """Writes are under way, and so is a compaction, when ext4 does what it does by itself when its device fails."""
+    assert remounted(volume, f"errors={on_errors}")
+    member.extra_args = ("--compact-log-bytes", str(1 << 20))
+    member.start().wait_ready()
+    stored: dict[str, bytes] = {}
+    writer = threading.Thread(target=write_until_stopped, args=(member, stored))
+    writer.start()
+    try:
+        eventually(lambda: len(stored) > 200, 30, "some values are stored")
+    finally:
+        remounted(volume, "abort")
+        writer.join()
     assert member.wait_exit() == 1
     last = member.log.strip().splitlines()[-1]
-    assert "[disk_failed]" in last
-    assert "check the volume" in last
+    assert last.endswith("; check the volume, mount it writable, then start again [disk_failed]")
     assert "Traceback" not in member.log
+
+    is_refused(member)
+    subprocess.run(["umount", volume], check=True)
+    subprocess.run(["mount", "-o", "loop", tmp_path / "image", volume], check=True)
+    member.start().wait_ready()
+    assert all(member.get(key) == value for key, value in stored.items())
+    assert member.put("new", b"value").status == 201
+
+
+@pytest.mark.parametrize("volume", ["ext4"], indirect=True)
+def test_a_member_without_writes_reads_on_from_a_volume_that_turned_read_only(
+    volume: Path, member: MemberProcess
+) -> None:
+    member.start().wait_ready()
+    member.put("a", b"1")
+    remounted(volume, "abort")
+    assert member.get("a") == b"1"
+    answer = member.request("PUT", "/v1/kv/late", b"v")
+    assert (answer.status, answer.json()["code"]) == (503, "disk_failed"), "not acknowledged"
+    assert member.wait_exit() == 1

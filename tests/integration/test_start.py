@@ -77,6 +77,10 @@ def test_damage_in_the_middle_uses_the_prefix_and_keeps_the_rest_aside(member: M
     assert member.status()["recovery"]["damage"] == "corruption"
     kept = [file for file in (member.data_dir / "quarantine").rglob("*") if file.is_file() and file.suffix == ".wal"]
     assert any(file.read_bytes() == bytes(raw) for file in kept)
+    member.kill()
+    member.start().wait_ready()
+    assert held(member) == KEYS[:10]
+    assert member.status()["recovery"]["damage"] is None, "told once it is kept that the volume lost something"
 
 
 def test_a_damaged_member_heals_from_its_peers_before_it_accepts_writes(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from wavekv.core.store import Store
 from wavekv.core.types import Entry
 from wavekv.errors import BadHeader, ForeignDirectory, NewerVersion
 from wavekv.wal.directory import DataDirectory
-from wavekv.wal.recovery import Recovery, recover
+from wavekv.wal.recovery import Recovery, recover, settle
 
 SEGMENTS: list[list[tuple[Op, ...]]] = [
     [EVERY_OP, (Set(entry(11, None)), Set(entry(12, b"long" * 20)))],
@@ -105,6 +105,7 @@ class Trial:
             return Outcome(None, type(refusal).__name__)
         self._count += 1
         if self._count % REPEATED_EVERY == 0:
+            settle(DataDirectory(self.path, IDENTITY_1, False, -1), HASTY)
             again, second = self._recover()
             assert (again, second.damage) == (found, None)
         assert found in POSITIONS, "neither what was written nor a beginning of it"

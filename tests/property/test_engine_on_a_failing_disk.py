@@ -1,7 +1,8 @@
 """Whatever happens to process and disk, the engine comes back with all it acknowledged and with nothing by halves.
 
 A member over `PagedDisk` against a dict: writes, batches, conditions, expiry, compactions; stops, kills, power losses
-at any call, a full disk, failed syncs, a rotten snapshot. `WAVEKV_ENGINE_EXAMPLES` sets how many lives it leads.
+at any call, a full disk, a read-only one, failed syncs, a rotten snapshot. What the disk alone loses is told, and what
+is left is true. `WAVEKV_ENGINE_EXAMPLES` sets how many lives it leads.
 """
 
 import errno
@@ -24,8 +25,9 @@ from wavekv.core.packed import unpack
 from wavekv.core.replica import Staged
 from wavekv.core.types import Dot, Entry
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import DiskFailed, DiskFull, KeyNotFound, PreconditionFailed
-from wavekv.snapshot.files import newest
+from wavekv.errors import DirectoryUnusable, DiskFailed, DiskFull, KeyNotFound, PreconditionFailed
+from wavekv.snapshot.files import snapshots
+from wavekv.wal.segment import segment_name
 
 Content = tuple[bytes, int | None]
 Change = dict[str, Content | None]
@@ -47,14 +49,15 @@ Trouble = tuple[str, int]
 NO_TROUBLE = st.just(("none", 0))
 TROUBLES: st.SearchStrategy[Trouble] = st.one_of(
     NO_TROUBLE,
-    st.tuples(st.just("power"), st.integers(1, 30)),
+    st.tuples(st.sampled_from(("power", "power", "EROFS")), st.integers(1, 30)),
     st.tuples(st.sampled_from(("EIO", "ENOSPC")), st.just(1)),
 )
 ENDS = ("power", "kill", "stop")
-WORKER_TROUBLES = st.tuples(st.sampled_from(("worker", "power")), st.integers(1, 80))
+WORKER_TROUBLES = st.tuples(st.sampled_from(("worker", "power", "EROFS")), st.integers(1, 80))
 EXAMPLES = int(os.environ.get("WAVEKV_ENGINE_EXAMPLES", "100"))
 STEPS = 30
 RESERVE_BYTES = 4096
+START_BYTES = 512
 
 
 class EngineOnAFailingDisk(RuleBasedStateMachine):
@@ -62,7 +65,7 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**32 - 1), page_bytes=st.sampled_from((512, 4096)))
     def begin(self, seed: int, page_bytes: int) -> None:
-        self.reserve = mock.patch("wavekv.wal.reserve.RESERVE_BYTES", RESERVE_BYTES)
+        self.reserve = mock.patch.multiple("wavekv.wal.reserve", RESERVE_BYTES=RESERVE_BYTES, START_BYTES=START_BYTES)
         self.reserve.start()
         self.rng = random.Random(seed)
         self.root = Path(tempfile.mkdtemp())
@@ -72,7 +75,10 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
         self.doubtful: list[Change] = []
         self.issued: dict[Dot, Entry] = {}
         self.durable_dots: set[Dot] = set()
-        self.falls_back = False
+        self.may_lose = False
+        """The newest snapshot is broken, and what it was made from is gone."""
+        self.set_aside = False
+        """A process ended its start, or its search for room, with room for the next start set aside."""
         self.start()
 
     def teardown(self) -> None:
@@ -137,8 +143,10 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
             event("a write on a full disk")
             self.doubtful = []
             return
-        except DiskFailed:
-            event("a sync of a group failed")
+        except DiskFailed as failed:
+            event(f"a group failed on a {'read-only' if self.disk.read_only else 'failing'} disk")
+            told = failed.detail
+            assert not self.disk.read_only or "mount it writable" in told
             self.issue()
             self.fallen()
             return
@@ -168,6 +176,8 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
         kind, number = trouble
         if kind == "power":
             self.disk.cut_in = number
+        elif kind == "EROFS":
+            self.disk.read_only_in = number
         elif kind in {"EIO", "ENOSPC"}:
             self.disk.failing_syncs, self.disk.failing_code = 1, getattr(errno, kind)
 
@@ -180,20 +190,14 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
         """Compact what is written first; the worker alone may be killed in place of a call."""
         self.write(groups, ("none", 0))
         self.expect(trouble)
-        member, before = self.member, self.newest_number
+        member = self.member
         try:
             good = member.compact(trouble[1] if trouble[0] == "worker" else None)
         except PowerCut:
             event("the power went in a compaction")
-            self.falls_back = False
             self.powerless()
             return
         event(f"a compaction that went {'well' if good else 'wrong'}")
-        found = newest(self.root)
-        if not good:
-            self.falls_back = False
-        elif found is not None and found.number > before:
-            self.falls_back = True
         if member.failed:
             self.fallen()
         self.check()
@@ -220,25 +224,24 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
             self.powerless()
         else:
             event(f"looked for room and found {'some' if found else 'none'}")
+            self.set_aside = self.set_aside or found
             assert found or room is not None or self.disk.failing_code == errno.ENOSPC
 
-    @property
-    def newest_number(self) -> int:
-        found = newest(self.root)
-        return 0 if found is None else found.number
-
-    @precondition(lambda self: self.falls_back)
+    @precondition(lambda self: snapshots(self.root))
     @rule(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), then=st.sampled_from((*ENDS, "go on")))
     def the_newest_snapshot_rots(self, place: float, bit: int, then: str) -> None:
         """One bit of it; its magic and version, whose change is refused by name, aside.
 
         A compaction removes what a broken base would fall back to, once it has found the base whole; one that did not
-        end well may therefore leave a snapshot that must not break.
+        end well may therefore leave a snapshot that is the only copy of what it holds.
         """
-        _, path = newest(self.root)
+        older, (number, path) = [(0, None), *snapshots(self.root)][-2:]
         size = path.stat().st_size
         self.disk.flip(path, 8 + int(place * (size - 8)), bit)
-        self.falls_back = False
+        made_from = [segment_name(segment) for segment in range(older[0] + 1, number + 1)]
+        if not all((self.root / name).exists() for name in made_from):
+            event("the only copy of a snapshot rots")
+            self.may_lose = True
         if then in ENDS:
             self.restart(then, ("none", 0))
 
@@ -274,6 +277,7 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
         """Start until it succeeds, and find what has to be there; then once more, after an end of any kind."""
         self.member = None
         self.expect(trouble)
+        assert self.reserved >= (START_BYTES if self.set_aside else 0), "what a start needs is kept"
         self.member = self.started()
         self.check_recovered()
         if self.rng.random() < 0.5:
@@ -286,10 +290,18 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
             assert facts(self.member) == found, "what was read is taken back"
             assert self.member.recovery.damage is None
             self.check()
+        self.set_aside = self.reserved > 0
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that `RESERVE` holds."""
+        path = self.root / "RESERVE"
+        return path.stat().st_size if path.exists() else 0
 
     def started(self) -> PagedMember:
         while True:
-            reserved = (self.root / "RESERVE").exists() and self.disk.failing_syncs == 0
+            # Full twice over: what was set aside is written, and its sync says full once more.
+            reserved = self.reserved > 0 and (self.disk.room is None or not self.disk.failing_syncs)
             try:
                 return PagedMember(self.disk, self.rng)
             except PowerCut:
@@ -298,14 +310,29 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
                 self.disk.kill()
                 if self.rng.random() < 0.5:
                     self.disk.forget_clean()
+            except DirectoryUnusable as refused:
+                event("a start on a read-only disk")
+                told = refused.detail
+                assert self.disk.read_only
+                assert "mount it writable" in told
+                self.disk.kill()
+                self.disk.read_only = False
+                if self.rng.random() < 0.5:
+                    self.lose()
             except DiskFull:
-                assert not reserved, "a start on a full disk has the reserve"
+                # What is left of a log that lost something is copied, which takes room of its own.
+                assert self.may_lose or not reserved, "a start on a full disk has the reserve"
                 self.disk.kill()
                 self.disk.room = None
 
     def check_recovered(self) -> None:
         """All that was acknowledged or read, and a beginning of what was in flight, each request whole."""
         found = values(self.member)
+        event(f"damage: {self.member.recovery.damage}")
+        if self.member.recovery.damage == "corruption":
+            self.note_loss(found)
+            return
+        self.may_lose = False  # what rotted may have rotted back
         possible = dict(self.state)
         acceptable = [dict(possible)]
         for change in self.doubtful:
@@ -314,10 +341,17 @@ class EngineOnAFailingDisk(RuleBasedStateMachine):
         assert found in acceptable, (found, acceptable)
         if self.doubtful:
             event(f"{acceptable.index(found)} of {len(self.doubtful)} requests in doubt were on disk")
-        event(f"damage: {self.member.recovery.damage}")
         event(f"began from a snapshot: {self.member.recovery.snapshot > 0}")
         assert self.member.recovery.damage in (None, "torn_tail", "snapshot")
         self.state, self.doubtful = found, []
+        self.check()
+
+    def note_loss(self, found: dict[str, Content]) -> None:
+        """What is gone was lost by the disk, and told; what is left is as it was written."""
+        assert self.may_lose
+        assert self.member.recovery.cause
+        self.state, self.doubtful, self.may_lose = found, [], False
+        self.durable_dots.clear()
         self.check()
 
     def check(self) -> None:

@@ -46,7 +46,7 @@ from wavekv.runtime.status import Recovered
 from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
-from wavekv.wal.recovery import Recovery, recover
+from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,7 @@ class _Process:
             damaged=recovery.damage == "corruption" or directory.lost_something,
             discovery=discovery,
         )
+        settle(directory)
         replica = self._replica(directory, store, admission.membership)
         parts = Parts(
             replica=replica,

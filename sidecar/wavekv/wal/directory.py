@@ -22,7 +22,7 @@ from typing import Final
 
 from wavekv.config import WalSettings
 from wavekv.core.types import U32_MAX
-from wavekv.disk import OS_DISK, Disk, disk_error, is_full, replace_file
+from wavekv.disk import OS_DISK, Disk, disk_error, replace_file
 from wavekv.errors import (
     Corruption,
     DirectoryInUse,
@@ -33,7 +33,7 @@ from wavekv.errors import (
 )
 from wavekv.wal.conversion import MARKER, Conversion, convert, finish_conversion, read_conversion
 from wavekv.wal.crate import CrateFiles, find_crate_files, read_crate
-from wavekv.wal.reserve import release
+from wavekv.wal.reserve import start_with
 from wavekv.wal.segment import segment_number
 
 FORMAT: Final = 1
@@ -81,9 +81,10 @@ class DataDirectory:
         Raises:
             DiskFull, DiskFailed: `IDENTITY` could not be written; the start stays counted, which harms nothing.
         """
-        if self.before is not None:
+        before = self.before
+        if before is not None:
             try:
-                replace_file(disk, self.path / IDENTITY, self.before)
+                start_with(self.path, disk, lambda: replace_file(disk, self.path / IDENTITY, before))
             except OSError as error:
                 raise disk_error(error, f"write {self.path / IDENTITY}") from error
 
@@ -173,13 +174,9 @@ def open_directory(
 
 
 def _keep(path: Path, identity: Identity, disk: Disk) -> None:
-    """Write `IDENTITY`; a full volume gives its reserve for it."""
-    try:
-        replace_file(disk, path / IDENTITY, encode_identity(identity))
-    except OSError as error:
-        if not is_full(error) or not release(path, disk):
-            raise
-        replace_file(disk, path / IDENTITY, encode_identity(identity))
+    """Write `IDENTITY`, on a full volume too."""
+    data = encode_identity(identity)
+    start_with(path, disk, lambda: replace_file(disk, path / IDENTITY, data))
 
 
 def allow_snapshots(path: Path, disk: Disk = OS_DISK) -> None:

@@ -13,6 +13,7 @@ Invariants:
 Turned down: fallocate, whose unwritten extents cost a metadata commit at each first write (×1.5 a sync).
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Final, NoReturn
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import encode_group, encode_header
 from wavekv.core.ops import Op
-from wavekv.disk import OS_DISK, Disk, is_full, write_all
+from wavekv.disk import OS_DISK, Disk, advice, is_full, write_all
 from wavekv.errors import DiskFailed, DiskFull
 from wavekv.ports import Clock, LogSize, Observer
 from wavekv.wal.directory import DataDirectory
@@ -285,6 +286,6 @@ class SegmentedLog:
         return DiskFull(f"no room for the log in {self._path} ({error.strerror}); free some, or give a larger volume")
 
     def _fail(self, action: str, error: OSError | None) -> NoReturn:
-        reason = "the write took nothing" if error is None else error.strerror or str(error)
-        self._failure = f"cannot {action} the log in {self._path}: {reason}; check the volume, then start again"
+        error = error or OSError(errno.EIO, "the write took nothing")
+        self._failure = f"cannot {action} the log in {self._path}: {error.strerror or error}; {advice(error)}"
         raise DiskFailed(self._failure) from error

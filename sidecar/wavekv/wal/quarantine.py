@@ -1,7 +1,8 @@
 """How a damaged log is cut back to its valid prefix, in steps that a crash between any two cannot spoil.
 
 Each event is a folder `quarantine/0001` holding the files as they were found and the record of what was decided:
-`plan.json` until all is done, `done.json` afterwards. The plan is durable before the first file moves, and the next
+`plan.json` until all is done, then `untold.json` until the member has noted that it lost something, then `done.json`: a
+stop in between must not make a volume pass for whole. The plan is durable before the first file moves, and the next
 start carries it out again, so that the end is the same whatever the interruption. What it says:
 
 1. the valid prefix of the damaged segment is written beside it and synced;
@@ -16,7 +17,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from wavekv.disk import Disk, replace_file, write_synced
 from wavekv.errors import Corruption
@@ -26,6 +27,7 @@ QUARANTINE: Final = "quarantine"
 EVENTS_KEPT_MAX: Final = 4
 """Events whose files are kept; the oldest goes first (G9)."""
 _PLAN: Final = "plan.json"
+_UNTOLD: Final = "untold.json"
 _DONE: Final = "done.json"
 
 
@@ -38,14 +40,21 @@ class Plan:
     cause: str
 
 
-def quarantine(path: Path, plan: Plan, disk: Disk) -> tuple[Path, ...]:
-    """Cut the log in `path` back as `plan` says; return where the files as found are kept.
+class Quarantined(NamedTuple):
+    """Where the files as found are kept, and what was wrong with the first of them."""
+
+    files: tuple[Path, ...]
+    cause: str
+
+
+def quarantine(path: Path, plan: Plan, disk: Disk) -> Quarantined:
+    """Cut the log in `path` back as `plan` says. It counts as untold until `settle_quarantine`.
 
     Raises:
         OSError: as the system says; the next start carries on.
     """
     parent = path / QUARANTINE
-    events = [event for event in _events(path) if (event / _DONE).exists()]
+    events = [event for event in _events(path) if (event / _DONE).exists() or (event / _UNTOLD).exists()]
     event = parent / f"{int(events[-1].name) + 1 if events else 1:04}"
     for outdated in events[: max(0, len(events) + 1 - EVENTS_KEPT_MAX)]:
         shutil.rmtree(outdated)
@@ -54,29 +63,53 @@ def quarantine(path: Path, plan: Plan, disk: Disk) -> tuple[Path, ...]:
     disk.mkdir(event)
     disk.sync_dir(parent)
     replace_file(disk, event / _PLAN, json.dumps(asdict(plan)).encode())
-    return _carry_out(path, event, plan, disk)
+    _carry_out(path, event, plan, disk)
+    return Quarantined(_kept(event), plan.cause)
 
 
-def resume_quarantine(path: Path, disk: Disk) -> tuple[Path, ...] | None:
-    """Carry out a plan that an earlier process left unfinished; None if there is none.
+def resume_quarantine(path: Path, disk: Disk) -> Quarantined | None:
+    """Carry out a plan that an earlier process left unfinished; return it, or one that was not told; None: neither.
 
     Raises:
         Corruption: the plan cannot be read.
         OSError: as the system says.
     """
+    found = []
     for event in _events(path):
-        file = event / _PLAN
-        if file.exists():
-            try:
-                fields = json.loads(file.read_bytes())
-                plan = Plan(int(fields["segment"]), int(fields["valid_end"]), str(fields["cause"]))
-            except (ValueError, TypeError, KeyError) as error:
-                raise Corruption(f"{file} is damaged ({error}); restore the directory from a copy") from error
-            return _carry_out(path, event, plan, disk)
-    return None
+        if (event / _PLAN).exists():
+            plan = _read(event / _PLAN)
+            _carry_out(path, event, plan, disk)
+        elif (event / _UNTOLD).exists():
+            plan = _read(event / _UNTOLD)
+        else:
+            continue
+        found.append(Quarantined(_kept(event), plan.cause))
+    if not found:
+        return None
+    return Quarantined(tuple(file for each in found for file in each.files), found[0].cause)
 
 
-def _carry_out(path: Path, event: Path, plan: Plan, disk: Disk) -> tuple[Path, ...]:
+def settle_quarantine(path: Path, disk: Disk) -> None:
+    """Take note that the loss is known to who has to know: the next start does not tell of it again.
+
+    Raises:
+        OSError: as the system says.
+    """
+    for event in _events(path):
+        if (event / _UNTOLD).exists():
+            disk.rename(event / _UNTOLD, event / _DONE)
+            disk.sync_dir(event)
+
+
+def _read(file: Path) -> Plan:
+    try:
+        fields = json.loads(file.read_bytes())
+        return Plan(int(fields["segment"]), int(fields["valid_end"]), str(fields["cause"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise Corruption(f"{file} is damaged ({error}); restore the directory from a copy") from error
+
+
+def _carry_out(path: Path, event: Path, plan: Plan, disk: Disk) -> None:
     damaged = path / segment_name(plan.segment)
     kept = event / damaged.name
     prefix = path / f"{damaged.name}.tmp"
@@ -94,8 +127,11 @@ def _carry_out(path: Path, event: Path, plan: Plan, disk: Disk) -> tuple[Path, .
     if plan.valid_end and prefix.exists():
         disk.rename(prefix, damaged)
         disk.sync_dir(path)
-    disk.rename(event / _PLAN, event / _DONE)
+    disk.rename(event / _PLAN, event / _UNTOLD)
     disk.sync_dir(event)
+
+
+def _kept(event: Path) -> tuple[Path, ...]:
     return tuple(sorted(file for file in event.iterdir() if segment_number(file.name) is not None))
 
 

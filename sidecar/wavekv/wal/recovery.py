@@ -24,7 +24,7 @@ from wavekv.errors import BadHeader, ForeignDirectory, NewerVersion, SnapshotDam
 from wavekv.snapshot.files import Numbered, snapshot_number, snapshots, sweep
 from wavekv.snapshot.reading import load, read_head
 from wavekv.wal.directory import DataDirectory
-from wavekv.wal.quarantine import quarantine, resume_quarantine
+from wavekv.wal.quarantine import Quarantined, quarantine, resume_quarantine, settle_quarantine
 from wavekv.wal.reading import NOTHING, Folded, Replayed, Tail, inspect, read_log
 from wavekv.wal.segment import following, segment_name, segment_number
 
@@ -95,6 +95,18 @@ def recover(
         raise disk_error(error, f"recover the log in {directory.path}") from error
 
 
+def settle(directory: DataDirectory, disk: Disk = OS_DISK) -> None:
+    """Take note that `Recovery.damage` was kept where it matters; until then every start tells of corruption again.
+
+    Raises:
+        DiskFull, DiskFailed, DirectoryUnusable: it could not be noted.
+    """
+    try:
+        settle_quarantine(directory.path, disk)
+    except OSError as error:
+        raise disk_error(error, f"settle the quarantine in {directory.path}") from error
+
+
 class _Recovery(Generic[_Loader]):
     """One run of `recover`."""
 
@@ -120,7 +132,7 @@ class _Recovery(Generic[_Loader]):
         found = snapshots(path)
         for snapshot in found:
             self._refuse_foreign(snapshot.path)
-        quarantined = resume_quarantine(path, disk)
+        resumed = resume_quarantine(path, disk)
         files = [file for file in path.iterdir() if segment_number(file.name) or snapshot_number(file.name)]
         self._total_bytes = sum(file.stat().st_size for file in files)
         folded, snapshot_bytes, loader = self._load(found)
@@ -133,10 +145,11 @@ class _Recovery(Generic[_Loader]):
             behind=folded,
             progress=self._advance,
         )
-        corrupt = quarantined is not None or log.corrupt is not None
+        quarantined = () if resumed is None else resumed.files
+        corrupt = resumed is not None or log.corrupt is not None
         cut_bytes = 0
         if log.corrupt is not None:
-            quarantined = (quarantined or ()) + quarantine(path, log.corrupt, disk)
+            quarantined += quarantine(path, log.corrupt, disk).files
         elif log.torn is not None and log.tail is not None:
             cut_bytes = _keep_aside(path / segment_name(log.tail.number), log.torn.offset, log.data, disk)
         elif log.unused is not None:
@@ -152,9 +165,9 @@ class _Recovery(Generic[_Loader]):
             groups=log.groups,
             next_sequence=following(sequences.last),
             damage="corruption" if corrupt else "snapshot" if self._broken else "torn_tail" if cut_bytes else None,
-            cause=log.cause or (self._broken[0].detail if self._broken else None),
+            cause=self._cause(log, resumed),
             cut_bytes=cut_bytes,
-            quarantined=quarantined or (),
+            quarantined=quarantined,
             tail=log.tail,
             snapshot=folded.segment,
             snapshot_bytes=snapshot_bytes,
@@ -165,6 +178,12 @@ class _Recovery(Generic[_Loader]):
             duplicates=sequences.duplicates,
             disorder=sequences.disorder,
         )
+
+    def _cause(self, log: Replayed, resumed: Quarantined | None) -> str | None:
+        """Return the cause of the gravest damage."""
+        if resumed is not None and log.corrupt is None:
+            return resumed.cause
+        return log.cause or (self._broken[0].detail if self._broken else None)
 
     def _refuse_foreign(self, snapshot: Path) -> None:
         try:

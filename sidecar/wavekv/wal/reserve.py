@@ -1,20 +1,30 @@
 """Room set aside on the volume: what a full disk still has for deletes, and for a member to start.
 
-`RESERVE` is a file of written bytes. When a vital write finds the volume full the file is removed and the write takes
-its room; it is made again as soon as the volume has room for it. Until then values are refused, so that they cannot
-eat what was freed. Turned down: keeping the room as zeros in the log, which a clean stop cuts and a start then lacks.
+`RESERVE` is a file of written bytes. When a group that stores no value finds the volume full, the file is cut to what a
+start needs and the group takes its room; it is made whole again as soon as the volume has room for it. Until then
+values are refused, so that they cannot eat what was freed.
+
+Invariants:
+- What is called `RESERVE` was durable before it got its name: a power loss leaves no part of one.
+- Deletes leave `START_BYTES` of it. A start takes these only to write its count, whose old copy gives as much back, and
+  sets them aside again before anything else; so a full disk can be started on any number of times.
+
+Turned down: keeping the room as zeros in the log, which a clean stop cuts and a start then lacks.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from wavekv.core.ops import Batch, Op, Set, SetExpiring, StoreBlock
-from wavekv.disk import Disk, is_full, write_all
+from wavekv.disk import Disk, is_full, replace_file
 
 RESERVE: Final = "RESERVE"
 RESERVE_BYTES: Final = 1 << 20
 """Room for some ten thousand deletes."""
+START_BYTES: Final = 64 << 10
+"""Of it, what deletes leave: one block, on any file system, for a file of a few hundred bytes."""
 
 
 def vital(op: Op) -> bool:
@@ -27,38 +37,70 @@ def vital(op: Op) -> bool:
 
 
 def set_aside(directory: Path, disk: Disk) -> bool:
-    """Make the reserve if it is not there, durably; tell whether it is there now.
+    """Make the reserve if it is not there, durably, or what a start needs of it; tell whether it is whole now.
 
     Raises:
         OSError: anything but a full disk.
     """
-    path = directory / RESERVE
-    if path.exists() and path.stat().st_size == RESERVE_BYTES:
+    held = _held(directory)
+    if held == RESERVE_BYTES or _make(directory, disk, RESERVE_BYTES):
         return True
-    try:
-        descriptor = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            write_all(disk, descriptor, bytes(RESERVE_BYTES), 0)
-            disk.sync(descriptor)
-        finally:
-            disk.close(descriptor)
-        disk.sync_dir(directory)
-    except OSError as error:
-        if not is_full(error):
-            raise
-        disk.unlink(path)
-        return False
-    return True
+    if held < START_BYTES:
+        _make(directory, disk, START_BYTES)
+    return False
 
 
 def release(directory: Path, disk: Disk) -> bool:
-    """Free the reserve's room; tell whether there was any.
+    """Free the reserve's room but for what a start needs; tell whether there was any.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: it cannot be cut.
     """
-    path = directory / RESERVE
-    if not path.exists():
+    if _held(directory) <= START_BYTES:
         return False
-    disk.unlink(path)
+    descriptor = disk.open(directory / RESERVE, os.O_WRONLY)
+    try:
+        disk.truncate(descriptor, START_BYTES)
+    finally:
+        disk.close(descriptor)
     return True
+
+
+def start_with(directory: Path, disk: Disk, write: Callable[[], None]) -> None:
+    """Do `write`, which replaces a small file; on a full volume in the room that is kept for starts.
+
+    Raises:
+        OSError: as `write`; the volume is full and nothing was set aside.
+    """
+    try:
+        write()
+    except OSError as error:
+        kept = [path for path in (directory / RESERVE, _partial(directory)) if path.exists()]
+        if not is_full(error) or not kept:
+            raise
+        for path in kept:
+            disk.unlink(path)
+        write()
+        set_aside(directory, disk)
+
+
+def _make(directory: Path, disk: Disk, size: int) -> bool:
+    """Make a reserve of `size` bytes in the place of what is there; tell whether there was room for it."""
+    try:
+        replace_file(disk, directory / RESERVE, bytes(size))
+    except OSError as error:
+        if not is_full(error):
+            raise
+        disk.unlink(_partial(directory))
+        release(directory, disk)  # it may have its name, but not durably
+        return False
+    return True
+
+
+def _held(directory: Path) -> int:
+    path = directory / RESERVE
+    return path.stat().st_size if path.exists() else 0
+
+
+def _partial(directory: Path) -> Path:
+    return directory / f"{RESERVE}.tmp"

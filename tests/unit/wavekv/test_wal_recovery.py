@@ -9,12 +9,12 @@ from zlib import crc32
 import pytest
 
 from tests.fakes.disk import BROKEN, FULL, FaultDisk, PowerCut, fail_on, stop_at
-from tests.fakes.log import NODE_ID, TIGHT, Operations, append_all, entry, opened, recovered, segments
+from tests.fakes.log import NODE_ID, TIGHT, Operations, append_all, entry, opened, recovered, segments, settled
 from wavekv.core.codec.records import encode_header
 from wavekv.core.ops import Clear, Op, Set, SetNextSeq
 from wavekv.errors import BadHeader, Corruption, DiskFailed, DiskFull, ForeignDirectory, NewerVersion, WaveKVError
 from wavekv.wal.quarantine import EVENTS_KEPT_MAX
-from wavekv.wal.recovery import TORN_FILES_KEPT_MAX, recover
+from wavekv.wal.recovery import TORN_FILES_KEPT_MAX, recover, settle
 from wavekv.wal.segment import Reader, read_header
 
 GROUPS: list[list[Op]] = [[Set(entry(seq))] for seq in range(1, 16)]
@@ -142,6 +142,7 @@ def test_damage_with_a_group_behind_it_ends_the_log_there_and_nothing_is_lost_fr
     assert segments(tmp_path) == ["00000001.wal", "00000002.wal"]
     assert found.tail is not None
     assert (tmp_path / "00000002.wal").read_bytes() == spoiled[: found.tail.valid_end]
+    settled(tmp_path)
     second, again = recovered(tmp_path)
     assert (again, second.damage) == (kept, None)
     append_all(tmp_path, [[Clear("after")]])
@@ -261,8 +262,38 @@ def test_a_quarantine_interrupted_at_any_call_ends_the_same(tmp_path: Path, spoi
         again, replayed = recovered(path)
         assert replayed == ops, disk.calls[index]
         assert files(path) == end, disk.calls[index]
-        done = any(call.endswith("done.json") for call in disk.calls[:index])
-        assert again.damage == (None if done else found.damage), disk.calls[index]
+        assert (again.damage, again.cause) == (found.damage, found.cause), disk.calls[index]
+        assert again.quarantined == tuple(path / file.relative_to(tmp_path / "through") for file in found.quarantined)
+
+
+def test_a_loss_is_told_by_every_start_until_one_has_settled_it(tmp_path: Path) -> None:
+    """What is kept of it, that the volume is not to be trusted, is kept after the recovery: a stop may come between."""
+    three_segments(tmp_path)
+    flip(tmp_path / "00000002.wal", 60)
+    found, ops = recovered(tmp_path)
+    assert found.cause
+    for _ in range(2):
+        again, replayed = recovered(tmp_path)
+        assert (again.damage, again.cause, again.quarantined) == ("corruption", found.cause, found.quarantined)
+        assert replayed == ops
+    disk = FaultDisk()
+    with opened(tmp_path) as directory:
+        settle(directory, disk)
+    assert [call.split()[0] for call in disk.calls] == ["rename", "sync_dir"]
+    assert recovered(tmp_path)[0].damage is None
+
+
+def test_a_second_loss_before_the_first_is_settled_keeps_the_files_of_both(tmp_path: Path) -> None:
+    three_segments(tmp_path)
+    flip(tmp_path / "00000003.wal", 60)
+    first = recovered(tmp_path)[0]
+    flip(tmp_path / "00000002.wal", 60)
+    second = recovered(tmp_path)[0]
+    assert second.damage == "corruption"
+    assert set(first.quarantined) < set(second.quarantined)
+    assert all(file.exists() for file in second.quarantined)
+    settled(tmp_path)
+    assert recovered(tmp_path)[0].damage is None
 
 
 @pytest.mark.parametrize("code", [FULL, BROKEN])
