@@ -336,9 +336,11 @@ def _checksums_hold(shape: _Shape, data: bytes, count: int, records: bytearray) 
         stored = int.from_bytes(data[end + 1 + byte :: size])
         linear = stored ^ int.from_bytes(bytes((inversion,)) * count)
         records[start + end + byte : stop : size] = linear.to_bytes(count)
-    zeros = bytes(count)
-    for at in (*range(operation_at), size - 1):
-        records[start + at : stop : size] = zeros
+    records[start + size - 1 : stop : size] = bytes(count)
+    # The next operation begins 4 bytes behind what is the same in front of each: its checksum there makes a pair of it.
+    front = crc32(data[: operation_at - 4], _U32) ^ _U32
+    for at, byte in enumerate(front.to_bytes(4, "little"), start + operation_at - 4):
+        records[at:stop:size] = bytes((byte,)) * count
     return crc32(memoryview(records)[start:stop], _U32) == _U32
 
 
