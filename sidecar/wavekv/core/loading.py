@@ -45,10 +45,9 @@ def consecutive(first: int, count: int) -> bytes:
     """Return `count` numbers from `first` on as u64le, the last of them below 2^64; `array` takes four times as long."""
     blocks = range(first >> 8, (first + count + 0xFF) >> 8)
     numbers = bytearray(_BLOCK * len(blocks))
-    for byte in range(1, 8):
-        high = [block >> 8 * (byte - 1) & 0xFF for block in blocks]
-        if any(high):
-            numbers[byte::8] = b"".join([bytes((one,)) * 256 for one in high])
+    for byte, shift in enumerate(range(0, 56, 8), 1):
+        if len(blocks) and blocks[-1] >> shift:
+            numbers[byte::8] = b"".join([bytes((block >> shift & 0xFF,)) * 256 for block in blocks])
     begin = 8 * (first & 0xFF)
     return bytes(memoryview(numbers)[begin : begin + 8 * count])
 

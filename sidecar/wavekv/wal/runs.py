@@ -44,6 +44,7 @@ _GROUP_STARTS: Final = {
     for tag, seq in ((TAG_U16, "H"), (TAG_U32, "I"))
 }
 """Width of the sequence and tag of what it holds → a whole group start."""
+_HALVES: Final = tuple(bytes(byte >> 1 | carry for byte in range(256)) for carry in (0, 0x80))
 _EVEN: Final = bytes(range(0, 256, 2))
 _WIDTHS: Final = {TAG_U16: 2, TAG_U32: 4}
 _U32: Final = 0xFFFF_FFFF
@@ -76,6 +77,8 @@ class _Shape(NamedTuple):
     """`(offset, byte)` of all that is the same in each record: length, tags, key and value length."""
     length: bytes
     """Its first byte."""
+    linear: tuple[bytes, ...]
+    """Each byte of a checksum → that byte of the checksum without inversions."""
     before: int
     """Bytes to be laid in front of records, so that there is room for the facts before the first value."""
     keys: "_Cut"
@@ -138,11 +141,11 @@ def read_run(data: bytes, position: int, expected: int, fold: Fold) -> Read | No
 
 def _gather(data: bytes, position: int, expected: int) -> _Gathered | None:
     shape: _Shape | None = None
-    view = memoryview(data)
+    view, last = memoryview(data), len(data) - _GROUP_START_BYTES_MAX
     parts: list[memoryview] = []
-    spans: list[tuple[int, int]] = []  # of sequences, in bytes of u64le
+    spans: list[tuple[int, int]] = []  # of sequences from `first` on, in bytes of u64le
     first, groups, last_group, next_seq, room, ahead = expected, 0, 0, 0, 1, _AHEAD_RECORDS
-    while room > 0 and len(data) - position >= _GROUP_START_BYTES_MAX:
+    while room > 0 and position <= last:
         width = _WIDTHS.get(data[position + 4])
         if width is None:
             break
@@ -151,7 +154,8 @@ def _gather(data: bytes, position: int, expected: int) -> _Gathered | None:
             if start is None:
                 break
             groups, last_group = groups + 1, position
-            next_seq, position = max(next_seq, start[0]), start[1]
+            seq, position = start
+            next_seq = seq if seq > next_seq else next_seq
             expected += 1
             continue
         if shape is None:
@@ -159,22 +163,20 @@ def _gather(data: bytes, position: int, expected: int) -> _Gathered | None:
             if shape is None:
                 return None
             room = min(_RUN_RECORDS_MAX, _RUN_BYTES_MAX // shape.size)
-        count = _like(data, position, shape, min(room, ahead))
+        count = _like(data, position, shape, ahead if ahead < room else room)
         if not count:
             break
         if count == ahead:
             ahead *= 4
-        end, behind = position + count * shape.size, expected + count
+        end, begin = position + count * shape.size, 8 * (expected - first)
         parts.append(view[position:end])
-        spans.append((8 * (expected - first), 8 * (behind - first)))
-        position, expected, room = end, behind, room - count
+        spans.append((begin, begin + 8 * count))
+        position, expected, room = end, expected + count, room - count
     if shape is None or sum(map(len, parts)) < RUN_RECORDS_MIN * shape.size:
         return None
     numbers = memoryview(consecutive(first, expected - first))
     read = Read(expected - first, groups, last_group, position, expected, True)
-    return _Gathered(
-        shape, b"".join(parts), b"".join([numbers[begin:end] for begin, end in spans]), read, next_seq
-    )
+    return _Gathered(shape, b"".join(parts), b"".join([numbers[begin:end] for begin, end in spans]), read, next_seq)
 
 
 def _group_start(data: bytes, position: int, width: int, expected: int) -> tuple[int, int] | None:
@@ -192,11 +194,14 @@ def _group_start(data: bytes, position: int, width: int, expected: int) -> tuple
 
 def _like(data: bytes, position: int, shape: _Shape, count_max: int) -> int:
     """Return how many records from `position` on seem to be of the shape, by length and operation."""
-    size = shape.size
-    column = data[position : position + min(count_max * size, (len(data) - position) // size * size) : size]
-    count = len(column) - len(column.lstrip(shape.length))
-    column = data[position + 5 + shape.number_bytes : position + count * size : size]
-    return len(column) - len(column.lstrip(_SET))
+    size, operation_at = shape.size, position + 5 + shape.number_bytes
+    end = position + count_max * size
+    if end > len(data):
+        end -= (end - len(data) + size - 1) // size * size
+    lengths = data[position:end:size]
+    count = len(lengths) - len(lengths.lstrip(shape.length))
+    operations = data[operation_at : position + count * size : size]
+    return len(operations) - len(operations.lstrip(_SET))
 
 
 def _shape_at(data: bytes, position: int, width: int) -> _Shape | None:
@@ -248,6 +253,10 @@ def _shape(*, size: int, width: int, key_bytes: int, lead: int, value_bytes: int
         stamp_at=stamp_at,
         fixed=tuple(fixed),
         length=bytes((size - 4 & 0xFF,)),
+        linear=tuple(
+            bytes(byte ^ inversion for byte in range(256))
+            for inversion in crc32(bytes(stamp_at + 9 - (5 + width))).to_bytes(4, "little")
+        ),
         before=max(0, FACTS_BYTES - value_at),
         keys=_Cut(key_at, key_bytes, size - mark_at),
         entries=_Cut(0, FACTS_BYTES + value_bytes, size - FACTS_BYTES - value_bytes),
@@ -262,7 +271,7 @@ def _run(gathered: _Gathered, first: int) -> Run | None:
     shape, data = gathered.shape, gathered.data
     size = shape.size
     count = len(data) // size
-    if any(data[at::size].count(byte) != count for at, byte in shape.fixed):
+    if any(data[at::size] != bytes((byte,)) * count for at, byte in shape.fixed):
         return None
     if _u64le(_columns(data, size, 5, shape.number_bytes), count) != gathered.numbers:
         return None
@@ -299,29 +308,29 @@ def _columns(data: bytes, size: int, at: int, width: int) -> list[bytes]:
     return [data[at + byte :: size] for byte in range(width)]
 
 
-def _u64le(columns: Sequence[bytes], count: int) -> bytes:
+def _u64le(columns: Sequence[bytes], count: int) -> bytearray:
     """Return little-endian numbers, whose bytes are in `columns`, as u64le."""
     numbers = bytearray(8 * count)
     for byte, column in enumerate(columns):
         numbers[byte::8] = column
-    return bytes(numbers)
+    return numbers
 
 
 def _halves(columns: Sequence[bytes], count: int) -> list[bytes]:
     """Return the columns of half of each number, which is even and little-endian: zigzag undone."""
-    ones = int.from_bytes(b"\1" * count)
     halves = []
     for low, high in pairwise((*columns, bytes(count))):
-        if _constant(low, count) and _constant(high, count):
-            halves.append(bytes((low[0] >> 1 | (high[0] & 1) << 7,)) * count)
+        if _constant(high, count):
+            halves.append(low.translate(_HALVES[high[0] & 1]))
         else:
+            ones = int.from_bytes(b"\1" * count)
             half = int.from_bytes(low) >> 1 & 0x7F * ones | (int.from_bytes(high) & ones) << 7
             halves.append(half.to_bytes(count))
     return halves
 
 
 def _constant(column: bytes, count: int) -> bool:
-    return column.count(column[0]) == count
+    return column == column[:1] * count
 
 
 def _checksums_hold(shape: _Shape, data: bytes, count: int, records: bytearray) -> bool:
@@ -331,11 +340,8 @@ def _checksums_hold(shape: _Shape, data: bytes, count: int, records: bytearray) 
     """
     size, operation_at, end = shape.size, 5 + shape.number_bytes, shape.stamp_at + 9
     start, stop = shape.before, shape.before + len(data)
-    inversions = crc32(bytes(end - operation_at)).to_bytes(4, "little")
-    for byte, inversion in enumerate(inversions):
-        stored = int.from_bytes(data[end + 1 + byte :: size])
-        linear = stored ^ int.from_bytes(bytes((inversion,)) * count)
-        records[start + end + byte : stop : size] = linear.to_bytes(count)
+    for byte, linear in enumerate(shape.linear):
+        records[start + end + byte : stop : size] = data[end + 1 + byte :: size].translate(linear)
     records[start + size - 1 : stop : size] = bytes(count)
     # The next operation begins 4 bytes behind what is the same in front of each: its checksum there makes a pair of it.
     front = crc32(data[: operation_at - 4], _U32) ^ _U32
