@@ -41,15 +41,17 @@ _BLOCK: Final = b"".join([number.to_bytes(8, "little") for number in range(256)]
 """0 … 255 as u64le."""
 
 
-def consecutive(first: int, count: int) -> bytes:
+def consecutive(first: int, count: int) -> bytearray:
     """Return `count` numbers from `first` on as u64le, the last of them below 2^64; `array` takes four times as long."""
     blocks = range(first >> 8, (first + count + 0xFF) >> 8)
     numbers = bytearray(_BLOCK * len(blocks))
-    for byte, shift in enumerate(range(0, 56, 8), 1):
-        if len(blocks) and blocks[-1] >> shift:
-            numbers[byte::8] = b"".join([bytes((block >> shift & 0xFF,)) * 256 for block in blocks])
+    high = b"".join([block.to_bytes(7, "little") for block in blocks])
+    for byte in range(1, 8):
+        column = high[byte - 1 :: 7]
+        if any(column):
+            numbers[byte::8] = b"".join([bytes((one,)) * 256 for one in column])
     begin = 8 * (first & 0xFF)
-    return bytes(memoryview(numbers)[begin : begin + 8 * count])
+    return numbers[begin : begin + 8 * count]
 
 
 class Run(NamedTuple):
