@@ -42,7 +42,7 @@ _BLOCK: Final = b"".join([number.to_bytes(8, "little") for number in range(256)]
 
 
 def consecutive(first: int, count: int) -> bytearray:
-    """Return `count` numbers from `first` on as u64le, the last of them below 2^64; `array` takes four times as long."""
+    """Return `count` numbers from `first` on as u64le, in a quarter of the time `array` takes; all are below 2^64."""
     blocks = range(first >> 8, (first + count + 0xFF) >> 8)
     numbers = bytearray(_BLOCK * len(blocks))
     high = b"".join([block.to_bytes(7, "little") for block in blocks])

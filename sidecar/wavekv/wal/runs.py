@@ -32,8 +32,8 @@ _RUN_BYTES_MAX: Final = 256 << 10
 _AHEAD_RECORDS: Final = 64
 """Looked at together to see how far a shape goes."""
 
-_UNPACKED_AT_ONCE: Final = 64
-"""Records a call of `struct` takes apart: a tuple and a step in Python for so many."""
+_CUT_AT_ONCE: Final = 64
+"""Records that one call of `struct` takes apart."""
 
 _SET: Final = b"\0"
 _GROUP_START: Final = 6
@@ -77,35 +77,8 @@ class _Shape(NamedTuple):
     """`(offset, byte)` of all that is the same in each record: length, tags, key and value length."""
     length: bytes
     """Its first byte."""
-    linear: tuple[bytes, ...]
-    """Each byte of a checksum → that byte of the checksum without inversions."""
     before: int
     """Bytes to be laid in front of records, so that there is room for the facts before the first value."""
-    keys: "_Cut"
-    """Records → their keys."""
-    entries: "_Cut"
-    """Packed entries, each with what is between it and the next → those entries."""
-
-
-class _Cut:
-    """Cuts the same stretch out of every record."""
-
-    def __init__(self, before: int, width: int, behind: int) -> None:
-        """The stretch has `width` bytes, `before` and `behind` those around it in a record."""
-        form = f"{before}x{width}s{behind}x"
-        self._one = struct.Struct(form)
-        self._many = struct.Struct(form * _UNPACKED_AT_ONCE)
-
-    def out_of(self, records: "bytes | memoryview") -> list[bytes]:
-        """Return the stretches of whole records."""
-        view = memoryview(records)
-        whole = len(view) // self._many.size * self._many.size
-        cut: list[bytes] = []
-        for many in self._many.iter_unpack(view[:whole]):
-            cut += many
-        for one in self._one.iter_unpack(view[whole:]):
-            cut += one
-        return cut
 
 
 class _Gathered(NamedTuple):
@@ -253,13 +226,7 @@ def _shape(*, size: int, width: int, key_bytes: int, lead: int, value_bytes: int
         stamp_at=stamp_at,
         fixed=tuple(fixed),
         length=bytes((size - 4 & 0xFF,)),
-        linear=tuple(
-            bytes(byte ^ inversion for byte in range(256))
-            for inversion in crc32(bytes(stamp_at + 9 - (5 + width))).to_bytes(4, "little")
-        ),
         before=max(0, FACTS_BYTES - value_at),
-        keys=_Cut(key_at, key_bytes, size - mark_at),
-        entries=_Cut(0, FACTS_BYTES + value_bytes, size - FACTS_BYTES - value_bytes),
     )
 
 
@@ -282,7 +249,7 @@ def _run(gathered: _Gathered, first: int) -> Run | None:
     if not _checksums_hold(shape, data, count, records):
         return None
     try:
-        keys = list(map(bytes.decode, shape.keys.out_of(data)))
+        keys = list(map(bytes.decode, _cut(data, size, shape.key_at, shape.key_bytes)))
     except UnicodeDecodeError:
         return None
     seqs = _columns(data, size, shape.dot_at + 6, shape.seq_bytes)
@@ -303,17 +270,37 @@ def _run(gathered: _Gathered, first: int) -> Run | None:
     )
 
 
+def _cut(records: bytes | memoryview, size: int, at: int, width: int) -> list[bytes]:
+    """Return the `width` bytes at `at` of every record."""
+    one, many = _cutting(size, at, width)
+    view = memoryview(records)
+    whole = len(view) // many.size * many.size
+    cut: list[bytes] = []
+    for those in many.iter_unpack(view[:whole]):
+        cut += those
+    for that in one.iter_unpack(view[whole:]):
+        cut += that
+    return cut
+
+
+@lru_cache(maxsize=256)
+def _cutting(size: int, at: int, width: int) -> tuple[struct.Struct, struct.Struct]:
+    """Return what cuts one record, and many at a call."""
+    form = f"{at}x{width}s{size - at - width}x"
+    return struct.Struct(form), struct.Struct(form * _CUT_AT_ONCE)
+
+
 def _columns(data: bytes, size: int, at: int, width: int) -> list[bytes]:
     """Return the bytes at `at` of every record, those behind them, and so on for `width` columns."""
     return [data[at + byte :: size] for byte in range(width)]
 
 
-def _u64le(columns: Sequence[bytes], count: int) -> bytearray:
+def _u64le(columns: Sequence[bytes], count: int) -> bytes:
     """Return little-endian numbers, whose bytes are in `columns`, as u64le."""
     numbers = bytearray(8 * count)
     for byte, column in enumerate(columns):
         numbers[byte::8] = column
-    return numbers
+    return bytes(numbers)
 
 
 def _halves(columns: Sequence[bytes], count: int) -> list[bytes]:
@@ -340,7 +327,7 @@ def _checksums_hold(shape: _Shape, data: bytes, count: int, records: bytearray) 
     """
     size, operation_at, end = shape.size, 5 + shape.number_bytes, shape.stamp_at + 9
     start, stop = shape.before, shape.before + len(data)
-    for byte, linear in enumerate(shape.linear):
+    for byte, linear in enumerate(_linear(end - operation_at)):
         records[start + end + byte : stop : size] = data[end + 1 + byte :: size].translate(linear)
     records[start + size - 1 : stop : size] = bytes(count)
     # The next operation begins 4 bytes behind what is the same in front of each: its checksum there makes a pair of it.
@@ -348,6 +335,13 @@ def _checksums_hold(shape: _Shape, data: bytes, count: int, records: bytearray) 
     for at, byte in enumerate(front.to_bytes(4, "little"), start + operation_at - 4):
         records[at:stop:size] = bytes((byte,)) * count
     return crc32(memoryview(records)[start:stop], _U32) == _U32
+
+
+@lru_cache(maxsize=256)
+def _linear(operation_bytes: int) -> list[bytes]:
+    """Return tables for each byte of a checksum: to that byte of the checksum without inversions."""
+    inversions = crc32(bytes(operation_bytes)).to_bytes(4, "little")
+    return [bytes([byte ^ inversion for byte in range(256)]) for inversion in inversions]
 
 
 def _packed(shape: _Shape, records: bytearray, count: int, facts: Sequence[bytes]) -> list[bytes]:
@@ -359,7 +353,7 @@ def _packed(shape: _Shape, records: bytearray, count: int, facts: Sequence[bytes
     end = begin + count * shape.size
     for at, column in enumerate(facts, begin):
         records[at : end : shape.size] = column
-    return shape.entries.out_of(memoryview(records)[begin:end])
+    return _cut(memoryview(records)[begin:end], shape.size, 0, FACTS_BYTES + shape.value_bytes)
 
 
 def _origins(columns: Sequence[bytes], count: int) -> list[tuple[int, int]]:
