@@ -84,6 +84,7 @@ def remembered(store: Store) -> list[object]:
 @example([*BASE], 1)
 @example([*BASE, Set(Entry("base1", b"longer", 2, 3, 61))], 1)
 @example([*BASE, Clear("base2"), *BASE[1:2]], 1)
+@example([BASE[0], BASE[2], BASE[1], BASE[3]], 1)
 @given(LOGS, st.sampled_from((1, 100)))
 def test_a_log_from_its_beginning(ops: list[Op], first_sequence: int) -> None:
     direct, fast = applied(ops), loaded(FreshLoader(CHANGES_MAX), ops, first_sequence)

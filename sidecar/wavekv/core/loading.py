@@ -37,6 +37,25 @@ _MENDED_SHARE_MAX: Final = 0.2
 """Up to this share of changed keys an image is mended key by key, above it taken as a log of its own."""
 
 
+_COMPARED_AT_ONCE: Final = 4096
+"""Numbers that are looked at in the processor's cache."""
+_BLOCK: Final = b"".join([number.to_bytes(8, "little") for number in range(256)])
+"""0 … 255 as u64le."""
+
+
+def consecutive(first: int, count: int) -> bytearray:
+    """Return `count` numbers from `first` on as u64le, in a quarter of the time `array` takes; all are below 2^64."""
+    blocks = range(first >> 8, (first + count + 0xFF) >> 8)
+    numbers = bytearray(_BLOCK * len(blocks))
+    high = b"".join([block.to_bytes(7, "little") for block in blocks])
+    for byte in range(1, 8):
+        column = high[byte - 1 :: 7]
+        if any(column):
+            numbers[byte::8] = b"".join([bytes((one,)) * 256 for one in column])
+    begin = 8 * (first & 0xFF)
+    return numbers[begin : begin + 8 * count]
+
+
 class Run(NamedTuple):
     """Set records without expiry that followed each other, perhaps with group starts between them, by columns."""
 
@@ -182,10 +201,10 @@ class FreshLoader:
         dots: dict[int, DotOrder] = {}
         whole = len(self._names) == len(self._packed)  # nothing was overwritten or cleared
         for origin, seqs, names in self._by_origin():
-            rising = ascending(seqs)
+            rising = _rising(seqs)
             standing.context.join(*_covered(origin, seqs, rising=rising))
             if origin == standing.process.origin:
-                standing.used(max(seqs))
+                standing.used(seqs[-1] if rising else max(seqs))
             order = _order(self._packed, origin, seqs, names, whole=whole and rising)
             if order:
                 dots[origin] = order
@@ -207,6 +226,9 @@ class FreshLoader:
         return store
 
     def _by_origin(self) -> Iterator[tuple[int, "array[int]", list[str]]]:
+        if len(self._runs) == 1 and self._runs[0][1] == 0:  # all there is, not copied
+            yield self._runs[0][0], self._seqs, self._names
+            return
         parts: dict[int, tuple[array[int], list[str]]] = {}
         bounds = [*self._runs, (0, len(self._names))]
         for (origin, start), (_, end) in pairwise(bounds):
@@ -316,6 +338,17 @@ def _positions(run: Run, before: int) -> "array[int]":
     """Return the positions of a run's records, the first of which follows `before`."""
     shift = before + 1 - run.first
     return array("Q", map(shift.__add__, run.numbers)) if shift else run.numbers
+
+
+def _rising(seqs: "array[int]") -> bool:
+    """Tell whether every one is greater than the one before it; seqs without a gap are the quickest."""
+    if seqs[-1] - seqs[0] + 1 != len(seqs):
+        return ascending(seqs)
+    for at in range(0, len(seqs), _COMPARED_AT_ONCE):
+        block = seqs[at : at + _COMPARED_AT_ONCE]
+        if block.tobytes() != consecutive(seqs[0] + at, len(block)):
+            return ascending(seqs)
+    return True
 
 
 def _covered(

@@ -1,12 +1,13 @@
 """Runs of records are read to what the codec reads, and no flipped bit passes in one."""
 
 import random
+from array import array
 from collections.abc import Sequence
 
 import pytest
 
-from wavekv.core.codec.records import decode_header, encode_group, encode_header
-from wavekv.core.loading import Run
+from wavekv.core.codec.records import decode_header, encode_group, encode_header, encode_record
+from wavekv.core.loading import Run, consecutive
 from wavekv.core.ops import Op, Set, SetNextSeq
 from wavekv.core.packed import HAS_VALUE, KIND_AT, unpack, value_bytes
 from wavekv.core.types import Entry
@@ -123,6 +124,14 @@ def test_most_of_a_log_of_one_shape_is_read_in_runs() -> None:
     assert taken.in_runs > 4900
 
 
+def test_times_may_jump() -> None:
+    draw = random.Random(11)
+    bounds = (2**62, NOW_MS, 2**33, 2**32 + 2)
+    entries = [entry._replace(timestamp=draw.randrange(2**32, bounds[at // 200])) for at, entry in enumerate(same(800))]
+    taken = assert_read_as_the_codec_does(segment([entries[:300], entries[300:]]))
+    assert taken.in_runs > 700
+
+
 def test_origins_may_take_turns() -> None:
     entries = [entry._replace(origin=ORIGIN + at // 7 % 3) for at, entry in enumerate(same(300))]
     taken = assert_read_as_the_codec_does(segment([entries[:100], entries[100:]]))
@@ -189,6 +198,22 @@ def test_two_records_with_each_other_s_checksums_are_no_run() -> None:
     data[one : one + 4], data[other : other + 4] = data[other : other + 4], data[one : one + 4]
     assert_read_as_the_codec_does(bytes(data))
     assert read_run(bytes(data), start, 70_001, Taken().fold) is None
+
+
+def test_sequences_behind_the_greatest_are_left_to_others() -> None:
+    first, rest = same(1), same(40)
+    greatest = encode_record(2**64 - 1, Set(first[0]))
+    around = b"".join(encode_record(70_000 + at, Set(entry)) for at, entry in enumerate(rest))
+    taken = assert_read_as_the_codec_does(HEADER + greatest + around)
+    assert len(taken.ops) == 41
+
+
+@pytest.mark.parametrize("first", [0, 1, 255, 256, 65_300, 2**24 - 300, 2**32 - 5, 2**56 - 9, 2**64 - 2_000])
+@pytest.mark.parametrize("count", [0, 1, 256, 2_000])
+def test_consecutive_numbers(first: int, count: int) -> None:
+    numbers = array("Q")
+    numbers.frombytes(consecutive(first, count))
+    assert list(numbers) == list(range(first, first + count))
 
 
 def test_a_log_may_end_anywhere() -> None:
