@@ -49,7 +49,7 @@ _PACE_SECONDS: Final = 0.02
 _PACE_SECONDS_MAX: Final = 0.25
 _DISK_MAX: Final = 2.4
 """Times the keys and values held that two snapshots and the log may take; the room written ahead comes to that."""
-_LOG_LEAST: Final = 1.5
+_LOG_LEAST: Final = 2.0
 """Times the size at which it is due that the log, what is folded included, may have at a compaction's end anyway."""
 _ROOM_LEAST: Final = 0.5
 """Such times that may arrive during a compaction however much it folds."""
@@ -57,10 +57,8 @@ _ROOM_AT_ONCE: Final = 0.1
 """Share of what may arrive that may do so before the process has told of any progress."""
 _PACE_SECONDS_AHEAD: Final = 0.25
 """A commit waits this long for each such time that the log is ahead of the progress."""
-_FAST_ROOM: Final = 0.25
+_FAST_ROOM: Final = 0.5
 """Such times for which there is no room left at a compaction's end, where writers were fast."""
-_FAST_DUE: Final = 0.75
-"""Such times at which the next compaction begins then: half of what the log may have at its end."""
 _LINE_BYTES_MAX: Final = 1 << 16
 """Of the worker's output; its lines are a hundred bytes."""
 
@@ -230,7 +228,7 @@ class Compactor:
     def due(self) -> bool:
         """Tell whether the log has grown, or aged, enough."""
         size, settings = self._log.size(), self._settings
-        if size.used_bytes >= self._due_bytes(size.snapshot_bytes) * (_FAST_DUE if self._fast else 1):
+        if size.used_bytes >= self._due_bytes(size.snapshot_bytes):
             return True
         aged = self._clock.monotonic() - self._compacted_at >= settings.age_ms_max / 1000
         return aged and size.last_sequence > self._compacted_sequence and size.used_bytes > 0
