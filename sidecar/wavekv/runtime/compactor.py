@@ -321,7 +321,7 @@ class Compactor:
                 await self._work(["spares"])
 
     async def _retire(self, number: int) -> None:
-        spares_max = 0 if self._fast else self._settings.spares_max
+        spares_max = 0 if self._fast or self.pace() else self._settings.spares_max
         await asyncio.to_thread(retire, self._path, number, self._disk, spares_max)
 
     def _forget(self, base: int) -> None:
