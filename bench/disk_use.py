@@ -1,7 +1,8 @@
 """How much disk a member takes while everything it holds is written again and again: `python -m bench.disk_use`.
 
 Starts one member, fills it, overwrites all keys several times in random order, and samples what its directory occupies
-(allocated blocks), beside the live bytes of keys and values. Prints the greatest share and the number of compactions.
+(allocated blocks), beside the live bytes of keys and values. Prints the greatest share, what it was made of by kind of
+file, and the number of compactions.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import redis
@@ -21,18 +23,35 @@ import redis
 ROOT = Path(__file__).resolve().parents[1]
 PORTS = {"http": 7370, "resp": 7371, "metrics": 7373}
 BATCH = 200
+KINDS = {
+    "snapshot": "snapshots",
+    "snapshot.tmp": "snapshot being written",
+    "snapshot.dots.tmp": "snapshot being written",
+    "snapshot.runs.tmp": "snapshot being written",
+    "spare": "spares",
+    "spare.tmp": "spares",
+}
+"""Kind of file by what follows its number; segments are told apart by which is the last."""
 
 
-def occupied(path: Path) -> int:
-    """Return the bytes that the files below `path` take on disk."""
-    total = 0
+def occupied(path: Path) -> Counter[str]:
+    """Return the bytes that the files below `path` take on disk, by kind of file."""
+    kinds: Counter[str] = Counter()
+    closed = []
     for folder, _, names in os.walk(path):
         for name in names:
             try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 - called very often
+                size = os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 - called very often
             except FileNotFoundError:
                 continue
-    return total
+            if name.endswith(".wal"):
+                closed.append((name, size))
+            else:
+                kinds[KINDS.get(name.partition(".")[2], "other")] += size
+    closed.sort()
+    for name, size in closed:
+        kinds["live segment" if name == closed[-1][0] else "closed segments"] += size
+    return kinds
 
 
 def status() -> dict:  # type: ignore[type-arg]
@@ -61,7 +80,7 @@ def measure(directory: Path, keys: int, value_bytes: int, rounds: int) -> None:
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "sidecar")}
     member = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    samples: list[int] = []
+    samples: list[Counter[str]] = []
     done = threading.Event()
 
     def sample() -> None:
@@ -75,22 +94,25 @@ def measure(directory: Path, keys: int, value_bytes: int, rounds: int) -> None:
         watching.start()
         order = list(range(keys))
         chance = random.Random(1)
+        began = time.monotonic()
         for _ in range(rounds):
             chance.shuffle(order)
             for at in range(0, keys, BATCH):
                 client.mset({f"key:{n:08}": chance.randbytes(value_bytes) for n in order[at : at + BATCH]})
+        seconds = time.monotonic() - began
         told = status()
         done.set()
         watching.join()
     finally:
         member.terminate()
         member.wait(60)
-    live = told["store"]["bytes"]
+    live, peak = told["store"]["bytes"], max(samples, key=Counter.total)
     print(
-        f"{live / 1e6:.0f} MB live, {rounds} rounds: at most {max(samples) / 1e6:.0f} MB on disk, "
-        f"{max(samples) / live:.2f} times; {told['compaction']['completed']} compactions, error: "
-        f"{told['compaction']['error']}; stopped: {occupied(directory) / live:.2f} times"
+        f"{live / 1e6:.0f} MB live, {rounds} rounds in {seconds:.0f} s: at most {peak.total() / 1e6:.0f} MB on disk, "
+        f"{peak.total() / live:.2f} times; {told['compaction']['completed']} compactions, error: "
+        f"{told['compaction']['error']}; stopped: {occupied(directory).total() / live:.2f} times"
     )
+    print("at most: " + ", ".join(f"{size / 1e6:.0f} MB {kind}" for kind, size in peak.most_common()))
 
 
 def main() -> None:

@@ -1,42 +1,24 @@
-"""The entry point `wavekv`: how every ending of a command becomes an exit code and at most one line on stderr.
+"""The entry point `wavekv`.
 
-Exit codes: 0 ok, 1 refused or not found, 2 usage, 3 unreachable, 4 corruption, 130 interrupted. A reader that closed
-our output (`| head`) is an ending too: 1, without a traceback. Click's own stand-alone
-mode was turned down because it prints other errors as tracebacks and turns Ctrl-C into exit code 1.
+Exit codes: 0 ok, 1 refused or not found, 2 usage, 3 unreachable, 4 corruption, 130 interrupted.
 """
 
-import os
 import sys
 
-import click
-
-from wavekv.cli.root import cli
-from wavekv.errors import WaveKVError
+from wavekv.cli.interrupts import end_at_once
 
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    end_at_once()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; what went wrong is on stderr."""
-    try:
-        code = cli.main(arguments, prog_name="wavekv", standalone_mode=False)
-        sys.stdout.flush()
-    except WaveKVError as error:
-        click.echo(f"wavekv: {error.detail} [{error.named}]", err=True)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more on its way out; give it somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code if isinstance(code, int) else 0
+    from wavekv.cli.endings import run_command  # noqa: PLC0415 - Ctrl-C may come while this is imported
+
+    return run_command(arguments)
 
 
 if __name__ == "__main__":

@@ -180,6 +180,10 @@ class LinkedCluster(Cluster):
             self.network.run(link.close())
         self.network.close()
 
+    def close(self) -> None:
+        """Kill the members and end the links, as leaving a `with` block does."""
+        self.__exit__(None, None, None)
+
     def between(self, *members: MemberProcess) -> list[Link]:
         """Return the links among `members`, both directions."""
         names = {member.name for member in members}

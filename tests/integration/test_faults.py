@@ -12,10 +12,10 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -78,6 +78,32 @@ class Faults:
         return lambda: self._cluster.turn(links, Mode.OPEN)
 
 
+@pytest.fixture(scope="module")
+def idle() -> Iterator[list[LinkedCluster]]:
+    """Clusters that wait for their next test."""
+    clusters: list[LinkedCluster] = []
+    yield clusters
+    for cluster in clusters:
+        cluster.close()
+
+
+@contextmanager
+def three_linked(idle: list[LinkedCluster], folder: Path) -> Iterator[LinkedCluster]:
+    """Give three members that hold nothing: an idle cluster, or a new one in `folder`.
+
+    It is idle again only after a test that went well and left all links open; that test has to delete what it wrote.
+    """
+    cluster = idle.pop() if idle else LinkedCluster(3, folder, random.Random(1))
+    with ExitStack() as stack:
+        stack.callback(cluster.close)
+        cluster.start()
+        wait_settled(cluster.members, SETTLE_SECONDS)
+        assert listing(cluster[0]) == {}
+        yield cluster
+        stack.pop_all()
+    idle.append(cluster)
+
+
 @contextmanager
 def seeded() -> Iterator[random.Random]:
     """Give randomness from a seed that a failure names."""
@@ -107,6 +133,7 @@ def sum_of(writers: list[Writer]) -> Tally:
 
 
 @pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.usefixtures("away")  # its ten seconds begin here
 def test_a_cluster_under_load_outlives_its_faults(count: int, tmp_path: Path) -> None:
     with seeded() as rng, LinkedCluster(count, tmp_path, random.Random(rng.random())) as cluster:
         cluster.start()
@@ -125,11 +152,14 @@ def test_a_cluster_under_load_outlives_its_faults(count: int, tmp_path: Path) ->
         assert len(set(dots)) == len(dots), "two writes got one dot"
 
 
-def test_a_push_that_comes_late_brings_nothing_back_that_was_deleted_and_forgotten(tmp_path: Path) -> None:
-    with LinkedCluster(3, tmp_path, random.Random(1)) as cluster:
-        m0, m1, m2 = cluster.start().members
+def test_a_push_that_comes_late_brings_nothing_back_that_was_deleted_and_forgotten(
+    idle: list[LinkedCluster], tmp_path: Path
+) -> None:
+    with three_linked(idle, tmp_path) as cluster:
+        m0, m1, m2 = cluster.members
+        before = pushes(m0, "m1")
         m0.put("first", b"1")
-        pushed = eventually(lambda: pushes(m0, "m1"), 20, "m1 has answered a push")
+        pushed = eventually(lambda: at_least(pushes(m0, "m1"), before + 1), 20, "m1 has answered a push")
         late = cluster.links["m0", "m1"]
         cluster.turn([late], Mode.STALLED)
         m0.put("late", b"1")
@@ -143,12 +173,14 @@ def test_a_push_that_comes_late_brings_nothing_back_that_was_deleted_and_forgott
         assert listing(m1).keys() == {"first"}
         wait_settled(cluster.members, SETTLE_SECONDS)
         assert [listing(member) for member in cluster.members] == [listing(m1)] * 3
+        delete_all(m0, {"first"})
 
 
-def test_a_healing_member_keeps_a_delete_whose_older_write_may_still_be_on_its_way_to_it(tmp_path: Path) -> None:
-    with LinkedCluster(3, tmp_path, random.Random(1)) as cluster:
-        m0, m1, m2 = cluster.start().members
-        wait_settled(cluster.members, SETTLE_SECONDS)
+def test_a_healing_member_keeps_a_delete_whose_older_write_may_still_be_on_its_way_to_it(
+    idle: list[LinkedCluster], tmp_path: Path
+) -> None:
+    with three_linked(idle, tmp_path) as cluster:
+        m0, m1, m2 = cluster.members
         m1.kill()
         own = [cluster.links["m1", name] for name in ("m0", "m2")]
         cluster.turn(own, Mode.RESET)  # it cannot ask, so it goes on healing, and hears what others send
@@ -173,11 +205,18 @@ def test_a_healing_member_keeps_a_delete_whose_older_write_may_still_be_on_its_w
         m1.wait_value("first", b"2")
         assert m1.get("late") is None
         wait_settled(cluster.members, SETTLE_SECONDS)
+        delete_all(m0, {"first"})
 
 
 def waiting(member: MemberProcess) -> int:
     """Return how many deletes a member keeps."""
     count: int = member.status()["collection"]["waiting"]
+    return count
+
+
+def collected(member: MemberProcess) -> int:
+    """Return how many deletes a member's process has forgotten."""
+    count: int = member.status()["collection"]["collected"]
     return count
 
 
@@ -189,6 +228,11 @@ def exchanges(member: MemberProcess, peer: str) -> int:
 def pushes(member: MemberProcess, peer: str) -> int:
     """Return how many pushes to `peer` were answered."""
     return counter(member, f'wavekv_pushes_total{{peer="{peer}",result="ok"}}')
+
+
+def at_least(count: int, wanted: int) -> int:
+    """Return `count`, 0 if it is less than `wanted`."""
+    return count if count >= wanted else 0
 
 
 def counter(member: MemberProcess, name: str) -> int:
@@ -241,9 +285,11 @@ def acks(member: MemberProcess) -> dict[str, int]:
     return known
 
 
-def test_a_volume_rolled_back_drops_what_was_collected_and_writes_under_another_origin(tmp_path: Path) -> None:
-    with LinkedCluster(3, tmp_path, random.Random(1)) as cluster:
-        m0, m1, m2 = cluster.start().members
+def test_a_volume_rolled_back_drops_what_was_collected_and_writes_under_another_origin(
+    idle: list[LinkedCluster], tmp_path: Path
+) -> None:
+    with three_linked(idle, tmp_path) as cluster:
+        m0, m1, m2 = cluster.members
         deleted = write_all(m0, "deleted", 100, "old") | write_all(m2, "own", 100, "old")
         kept = write_all(m1, "kept", 20, "kept")
         origins = [origin_of(m2)]
@@ -251,11 +297,13 @@ def test_a_volume_rolled_back_drops_what_was_collected_and_writes_under_another_
         m2.terminate()
         shutil.copytree(m2.data_dir, tmp_path / "copy")
         m2.start().wait_ready()
+        before = [collected(member) for member in cluster.members]
         delete_all(m0, deleted)
         later = write_all(m2, "later", 5, "later")
         origins.append(origin_of(m2))
         wait_settled(cluster.members, SETTLE_SECONDS)
-        assert all(member.status()["collection"]["collected"] >= len(deleted) for member in cluster.members)
+        for member, count in zip(cluster.members, before, strict=True):
+            assert collected(member) >= count + len(deleted)
         m2.kill()
         shutil.rmtree(m2.data_dir)
         shutil.copytree(tmp_path / "copy", m2.data_dir)
@@ -279,11 +327,25 @@ def test_a_volume_rolled_back_drops_what_was_collected_and_writes_under_another_
         wait_settled(cluster.members, SETTLE_SECONDS)
         for member in cluster.members:
             assert listing(member).keys() == kept | later | {"last"}
+        delete_all(m0, kept | later | {"last"})
 
 
-def test_a_member_that_is_away_pins_deletes_and_a_volume_that_was_lost_fills_again(tmp_path: Path) -> None:
-    with Cluster(3, tmp_path) as cluster:
-        m0, m1, m2 = cluster.start().members
+class Away(NamedTuple):
+    """A cluster whose m2 is stopped, and what was deleted since then: between which times (s since 1970)."""
+
+    cluster: Cluster
+    kept: set[str]
+    lost: int
+    """Origin of m2's process, which wrote a hundred times."""
+    began: float
+    done: float
+
+
+@pytest.fixture(scope="module")
+def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Away]:
+    """One for all tests of this file: who keeps deletes is told only after ten seconds, and others run meanwhile."""
+    with Cluster(3, tmp_path_factory.mktemp("away")) as cluster:
+        m0, _, m2 = cluster.start().members
         deleted = write_all(m2, "deleted", 50, "old")
         kept = write_all(m2, "kept", 50, "kept")
         lost = origin_of(m2)
@@ -291,19 +353,23 @@ def test_a_member_that_is_away_pins_deletes_and_a_volume_that_was_lost_fills_aga
         m2.pause()
         began = time.time()
         delete_all(m0, deleted)
-        done = time.time()
-        for member in (m0, m1):
-            (pin,) = wait_pinned(member)
-            assert pin["name"] == "m2"
-            assert began - 0.01 <= pin["since"] <= done
-            assert member.status()["collection"] == {"waiting": 50, "collected": 0, "pinned_by": [pin]}
-        m2.kill()
-        shutil.rmtree(m2.data_dir)
-        m2.start().wait_ready()
-        assert listing(m2).keys() >= kept, "it serves before it healed"
-        m2.put("last", b"last")
-        assert origin_of(m2) != lost
-        wait_settled(cluster.members, SETTLE_SECONDS)
-        for member in cluster.members:
-            assert listing(member).keys() == kept | {"last"}
-        assert acks(m0)[str(lost)] == 100, "the lost process' writes stay covered"
+        yield Away(cluster, kept, lost, began, time.time())
+
+
+def test_a_member_that_is_away_pins_deletes_and_a_volume_that_was_lost_fills_again(away: Away) -> None:
+    m0, m1, m2 = away.cluster.members
+    for member in (m0, m1):
+        (pin,) = wait_pinned(member)
+        assert pin["name"] == "m2"
+        assert away.began - 0.01 <= pin["since"] <= away.done
+        assert member.status()["collection"] == {"waiting": 50, "collected": 0, "pinned_by": [pin]}
+    m2.kill()
+    shutil.rmtree(m2.data_dir)
+    m2.start().wait_ready()
+    assert listing(m2).keys() >= away.kept, "it serves before it healed"
+    m2.put("last", b"last")
+    assert origin_of(m2) != away.lost
+    wait_settled(away.cluster.members, SETTLE_SECONDS)
+    for member in away.cluster.members:
+        assert listing(member).keys() == away.kept | {"last"}
+    assert acks(m0)[str(away.lost)] == 100, "the lost process' writes stay covered"

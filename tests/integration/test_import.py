@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.http_member import CUT_AFTER, CUT_BEFORE, Fault, HttpMember, Problem
+from tests.integration.member_process import eventually
 from wavekv.__main__ import run
 from wavekv.cli import importing
 from wavekv.cli.import_reader import Reading
@@ -339,22 +341,38 @@ def test_stdin_is_imported_and_leaves_no_state(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@contextmanager
+def reading(member: HttpMember, *before: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Import stdin; give the process when it has stored a first batch and waits for more. `before` it: a wrapper."""
+    command = [*before, sys.executable, "-m", "wavekv", "import", "-", "--format", "lines", "--url", member.url]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        # Enough lines to fill the first batch, so that the process is surely reading when it is given.
+        child.stdin.write(b"a\n" * 200)
+        child.stdin.flush()
+        eventually(lambda: member.puts, 20, "a first record is stored")
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_while_stdin_is_silent_ends_quietly_with_130() -> None:
-    with HttpMember() as member:
-        command = [sys.executable, "-m", "wavekv", "import", "-", "--format", "lines", "--url", member.url]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-            assert child.stdin is not None
-            assert child.stderr is not None
-            # Enough lines to fill the first batch, so that the process is surely reading when the signal comes.
-            child.stdin.write(b"a\n" * 200)
-            child.stdin.flush()
-            deadline = time.monotonic() + 20
-            while not member.puts and time.monotonic() < deadline:
-                time.sleep(0.02)
-            child.send_signal(signal.SIGINT)
-            assert child.wait(10) == 130
-            assert child.stderr.read().strip() == b""
+    with HttpMember() as member, reading(member) as child:
+        child.send_signal(signal.SIGINT)
+        assert child.wait(10) == 130
+        assert child.stderr is not None
+        assert child.stderr.read().strip() == b""
+
+
+def test_an_import_in_the_background_of_a_shell_ignores_ctrl_c() -> None:
+    with HttpMember() as member, reading(member, "sh", "-c", "trap '' INT; exec \"$@\"", "sh") as child:
+        child.send_signal(signal.SIGINT)
+        child.communicate(b"b\n", timeout=10)
+        assert child.returncode == 0
+        assert member.puts == {"a": 200, "b": 1}
 
 
 @pytest.mark.parametrize(

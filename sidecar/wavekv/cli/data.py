@@ -3,7 +3,6 @@
 Values go to stdout as the bytes they are; remarks go to stderr, so that a pipe gets data alone.
 """
 
-import asyncio
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ import click
 
 from wavekv.cli.client import Client, Item
 from wavekv.cli.errors import RefusedByMember
+from wavekv.cli.interruptible import run_until_interrupted
 from wavekv.cli.records import expiry, json_line
 from wavekv.cli.target import Target, of_store, targeted
 from wavekv.cli.waiting import Waits, of_read, of_write
@@ -44,7 +44,7 @@ def get(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: Wait
         else:
             click.echo(found.value, nl=False)
 
-    asyncio.run(ask())
+    run_until_interrupted(ask())
 
 
 @click.command()
@@ -95,7 +95,7 @@ def put(
         else:
             click.echo(f"{'created' if stored.created else 'replaced'} {visible(key)} ({len(content)} bytes)")
 
-    asyncio.run(ask())
+    run_until_interrupted(ask())
 
 
 def _content(value: str | None, file: Path | None) -> bytes:
@@ -137,7 +137,7 @@ def delete(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: W
         else:
             click.echo(f"deleted {visible(key)}")
 
-    asyncio.run(ask())
+    run_until_interrupted(ask())
 
 
 @click.command("list")
@@ -179,7 +179,7 @@ def list_keys(
                 click.echo(json_line(item.key, item.value, **more) if as_json else _row(item))
                 last, count = item, count + 1
 
-    asyncio.run(ask())
+    run_until_interrupted(ask())
 
 
 def _row(item: Item) -> str:

@@ -4,7 +4,6 @@ It pages through the listing, so a write meanwhile may show or not; each line is
 appears under its name only when it is whole.
 """
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wavekv.cli.client import Client
 from wavekv.cli.crate_export import export_crate
+from wavekv.cli.interruptible import run_until_interrupted
 from wavekv.cli.records import expiry, json_line
 from wavekv.cli.status import field
 from wavekv.cli.target import Target, targeted
@@ -61,11 +61,11 @@ def export(
             "--data-dir and --crate-member belong to --format crate; JSON lines come from a running member"
         )
     if file == "-":
-        asyncio.run(_write(target, prefix, sys.stdout.buffer))
+        run_until_interrupted(_write(target, prefix, sys.stdout.buffer))
         return
     path = Path(file)
     with whole_file(path) as output:
-        count = asyncio.run(_write(target, prefix, output))
+        count = run_until_interrupted(_write(target, prefix, output))
     click.echo(f"{count} entries written to {path}", err=True)
 
 

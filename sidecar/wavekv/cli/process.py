@@ -177,7 +177,7 @@ class _Process:
             limits=settings.limits,
             gossip=settings.gossip,
             admission=admission,
-            compactor=self._compactor(directory, syncing_log, syncer),
+            compactor=self._compactor(directory, replica, syncing_log, syncer),
             data_dir=directory.path,
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
@@ -253,7 +253,9 @@ class _Process:
             SystemRng(),
         )
 
-    def _compactor(self, directory: DataDirectory, syncing_log: SegmentedLog, syncer: Syncer) -> Compactor:
+    def _compactor(
+        self, directory: DataDirectory, replica: Replica, syncing_log: SegmentedLog, syncer: Syncer
+    ) -> Compactor:
         return Compactor(
             directory.path,
             syncing_log,
@@ -262,6 +264,7 @@ class _Process:
             clock=self._clock,
             observer=self._metrics,
             before_first=partial(allow_snapshots, directory.path),
+            held_bytes=lambda: replica.store.size_bytes,
         )
 
     def _ephemeral(self, identity: Identity, membership: Membership) -> Replica:

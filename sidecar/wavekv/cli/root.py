@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from wavekv import __version__
+from wavekv.cli.interrupts import raise_again
 
 COMMANDS = {
     "serve": ("wavekv.cli.serve:serve", "Run one member."),
@@ -56,5 +57,6 @@ class LazyCommands(click.Group):
 def cli() -> None:
     """WaveKV: a durable, replicated key-value engine beside every replica of a service.
 
-    Exit codes: 0 ok, 1 refused or not found, 2 usage, 3 unreachable, 4 corruption.
+    Exit codes: 0 ok, 1 refused or not found, 2 usage, 3 unreachable, 4 corruption, 130 interrupted.
     """
+    raise_again()  # the command is imported, and now begins

@@ -3,7 +3,6 @@
 Fields a member does not send (an older version) show as a dash, never as a crash.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from wavekv.cli.client import Client
 from wavekv.cli.data import visible
+from wavekv.cli.interruptible import run_until_interrupted
 from wavekv.cli.target import Target, targeted
 
 
@@ -28,7 +28,7 @@ def status(target: Target, as_json: bool) -> None:
         async with Client(target) as client:
             return await client.status()
 
-    answer = asyncio.run(ask())
+    answer = run_until_interrupted(ask())
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:

@@ -19,6 +19,7 @@ from wavekv.cli.client import Client
 from wavekv.cli.data import as_json_option, visible, visible_value
 from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.events import Event
+from wavekv.cli.interruptible import run_until_interrupted
 from wavekv.cli.target import Target, of_store, targeted
 from wavekv.cli.waiting import Waits, of_read
 from wavekv.errors import UsageError
@@ -57,7 +58,7 @@ def watch(
         async with Client(target, ephemeral=ephemeral, waits=waits) as client:
             await Follower(client, query, since, partial(show_event, as_json), asyncio.sleep).run()
 
-    asyncio.run(follow())
+    run_until_interrupted(follow())
 
 
 class Follower:
@@ -167,4 +168,4 @@ def explain(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: 
             found = await client.explain(key)
         click.echo(json.dumps(found, ensure_ascii=False, indent=None if as_json else 2))
 
-    asyncio.run(ask())
+    run_until_interrupted(ask())

@@ -9,8 +9,10 @@ so nothing here forks, and the loop does no more than read its lines. Afterwards
 The last but one snapshot and the segments behind it stay until the next compaction has checked the newest: should that
 turn out broken, they say all that it said. With a share of a quarter that takes two and a half times the data, at most.
 
-Writers can outrun the process. Then it gets an ordinary priority, an older generation whose log has outgrown its share
-goes at once, and commits are paced, ever more the further the log is behind: it is the disk that is bounded.
+Writers can outrun the process. Then it gets an ordinary priority, folded segments are not kept as spares, the older
+generation goes at once, and commits are paced: what arrives during a compaction may fill the room that is left for the
+log at its end as fast as it goes on, and no faster. It is the disk that is bounded, by the data that is held: one that
+grows is given the room that it takes.
 """
 
 import asyncio
@@ -23,7 +25,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from wavekv.config import CompactionSettings
 from wavekv.disk import OS_DISK, Disk
@@ -45,6 +47,18 @@ _PACED_FROM: Final = 1.25
 _PACE_SECONDS: Final = 0.02
 """A commit waits this long for each further such time."""
 _PACE_SECONDS_MAX: Final = 0.25
+_DISK_MAX: Final = 2.4
+"""Times the keys and values held that two snapshots and the log may take; the room written ahead comes to that."""
+_LOG_LEAST: Final = 2.0
+"""Times the size at which it is due that the log, what is folded included, may have at a compaction's end anyway."""
+_ROOM_LEAST: Final = 0.5
+"""Such times that may arrive during a compaction however much it folds."""
+_ROOM_AT_ONCE: Final = 0.1
+"""Share of what may arrive that may do so before the process has told of any progress."""
+_PACE_SECONDS_AHEAD: Final = 0.25
+"""A commit waits this long for each such time that the log is ahead of the progress."""
+_FAST_ROOM: Final = 0.5
+"""Such times for which there is no room left at a compaction's end, where writers were fast."""
 _LINE_BYTES_MAX: Final = 1 << 16
 """Of the worker's output; its lines are a hundred bytes."""
 
@@ -139,6 +153,13 @@ class CompactionStatus:
     failures: int = field(default=0, repr=False)
 
 
+class _Folding(NamedTuple):
+    """What goes into the snapshot that is being made: of the log, and keys and values held when it was begun."""
+
+    log_bytes: int
+    held_bytes: int
+
+
 class Compactor:
     """Compacts one directory whenever that is due."""
 
@@ -152,10 +173,14 @@ class Compactor:
         clock: Clock,
         observer: Observer,
         before_first: Callable[[], None],
+        held_bytes: Callable[[], int] = lambda: 0,
         worker: Worker = run_worker,
         disk: Disk = OS_DISK,
     ) -> None:
-        """Compact the directory `path`; `before_first` makes it one that may hold snapshots."""
+        """Compact the directory `path`.
+
+        `before_first` makes it one that may hold snapshots; `held_bytes` tells how much the keys and values held are.
+        """
         self._path = path
         self._log = log_
         self._syncing = syncing
@@ -163,11 +188,15 @@ class Compactor:
         self._clock = clock
         self._observer = observer
         self._before_first = before_first
+        self._held_bytes = held_bytes
         self._worker = worker
         self._disk = disk
         self._compacted_at = clock.monotonic()
         self._compacted_sequence = 0
         self._retry_at = 0.0
+        self._folding: _Folding | None = None
+        self._fast = False
+        """The last compaction left little room."""
         self._lock = asyncio.Lock()
         self._asked = asyncio.Event()
         self.status = CompactionStatus()
@@ -210,8 +239,24 @@ class Compactor:
     def pace(self) -> float:
         """Return how many seconds a commit has to wait, so that the log cannot outgrow the disk."""
         size = self._log.size()
-        behind = size.used_bytes / self._due_bytes(size.snapshot_bytes)
-        return min(max(behind - _PACED_FROM, 0.0) * _PACE_SECONDS, _PACE_SECONDS_MAX)
+        due = self._due_bytes(size.snapshot_bytes)
+        behind = size.used_bytes / due
+        pause = max(behind - _PACED_FROM, 0.0) * _PACE_SECONDS
+        if self._folding is not None:
+            ahead = (size.used_bytes - self._planned(self._folding, size.snapshot_bytes, due)) / due
+            pause = max(pause, ahead * _PACE_SECONDS_AHEAD)
+        return min(pause, _PACE_SECONDS_MAX)
+
+    def _planned(self, folding: "_Folding", snapshot_bytes: int, due: int) -> float:
+        """Return the bytes that the log may have by now, when a compaction is under way."""
+        # The snapshot in the making is as large as what was held at its beginning, or as the one before.
+        at_end = self._log_bytes_max(snapshot_bytes + max(folding.held_bytes, snapshot_bytes), due)
+        room = max(at_end - folding.log_bytes, _ROOM_LEAST * due)
+        return folding.log_bytes + room * (_ROOM_AT_ONCE + (1 - _ROOM_AT_ONCE) * self.status.progress)
+
+    def _log_bytes_max(self, snapshots_bytes: int, due: int) -> float:
+        """Return what the log may have beside two snapshots of that size."""
+        return max(_DISK_MAX * self._held_bytes() - snapshots_bytes, _LOG_LEAST * due)
 
     async def compact(self) -> bool:
         """Fold all that is in the log now; tell whether that went well. A failure is logged, counted and retried."""
@@ -229,7 +274,7 @@ class Compactor:
                 self.status.completed += 1
                 self.status.seconds = round(self._clock.monotonic() - started, 3)
             finally:
-                self.status.running = False
+                self.status.running, self._folding = False, None
             self._observer.compacted(result, self._clock.monotonic() - started)
             return result == "ok"
 
@@ -246,9 +291,11 @@ class Compactor:
         await asyncio.to_thread(self._before_first)
         sequence = self._log.size().last_sequence
         last = await self._with_the_log(self._log.close_segment)
-        base, folded_bytes = self._log.size().snapshot, self._log.size().used_bytes
+        size = self._log.size()
+        base = size.snapshot
         if last <= base:
             return
+        self._folding = folding = _Folding(size.used_bytes, self._held_bytes())
         try:
             made = await self._merge(base, last)
         except _WorkerRefusal as refusal:
@@ -259,13 +306,23 @@ class Compactor:
         await self._with_the_log(lambda: self._log.folded(last, int(made["file_bytes"])))
         self._compacted_at, self._compacted_sequence = self._clock.monotonic(), sequence
         log.info("snapshot %d: %d entries in %d bytes", last, made["entries"], made["file_bytes"])
+        self._folding = None
+        made_bytes = int(made["file_bytes"])
+        due = self._due_bytes(made_bytes)
+        log_bytes = folding.log_bytes + self._log.size().used_bytes + _FAST_ROOM * due
+        self._fast = log_bytes > self._log_bytes_max(size.snapshot_bytes + made_bytes, due)
         kept = base
-        if folded_bytes > _PACED_FROM * self._due_bytes(int(made["file_bytes"])):
+        if self._fast or folding.log_bytes > _PACED_FROM * due:
             kept = last
             await asyncio.to_thread(self._forget, base)
         if kept:
-            await asyncio.to_thread(retire, self._path, kept, self._disk, self._settings.spares_max)
-            await self._work(["spares"])
+            await self._retire(kept)
+            if not self._fast:
+                await self._work(["spares"])
+
+    async def _retire(self, number: int) -> None:
+        spares_max = 0 if self._fast or self.pace() else self._settings.spares_max
+        await asyncio.to_thread(retire, self._path, number, self._disk, spares_max)
 
     def _forget(self, base: int) -> None:
         """Remove the older generation's snapshot: with its log it would take more than its share of the disk."""
@@ -292,7 +349,7 @@ class Compactor:
         Raises:
             _WorkerRefusal: it failed.
         """
-        nice = 0 if self.pace() else self._settings.nice
+        nice = 0 if self._fast or self.pace() else self._settings.nice
         arguments = [*command, "--data-dir", str(self._path), "--nice", str(nice)]
         last: Mapping[str, Any] = {"error": "worker_failed", "detail": "the compaction process told nothing"}
         async for fields in self._worker(arguments):
@@ -300,7 +357,7 @@ class Compactor:
             if "done" in fields:
                 self.status.progress = round(fields["done"] / max(fields["total"], 1), 3)
             elif fields.get("alone"):
-                await asyncio.to_thread(retire, self._path, fields["alone"], self._disk, self._settings.spares_max)
+                await self._retire(fields["alone"])
         if "error" in last or _ON_THE_WAY & last.keys():
             raise _WorkerRefusal(str(last.get("error", "worker_failed")), str(last.get("detail", "it ended early")))
         return last

@@ -33,8 +33,9 @@ _SYNC_BYTES: Final = 8 << 20
 def retire(directory: Path, number: int, disk: Disk, spares_max: int) -> int:
     """Take the segments up to `number`, which its snapshot holds, out of the log; return how many there were.
 
-    So many of them that there are `spares_max` spares wait for `zero_spares`, the others are removed. A stop at any
-    call leaves segments that the snapshot holds too; the next call takes them.
+    So many of them that there are `spares_max` spares wait for `zero_spares`, the others are removed, and so are those
+    that wait already and are too many. A stop at any call leaves segments that the snapshot holds too; the next call
+    takes them.
 
     Raises:
         OSError: as the system says; some may be left.
@@ -49,7 +50,10 @@ def retire(directory: Path, number: int, disk: Disk, spares_max: int) -> int:
             spares += 1
         else:
             disk.unlink(path)
-    if folded:
+    surplus = [path for path in paths if _UNREADY.fullmatch(path.name)][: max(spares - spares_max, 0)]
+    for path in surplus:
+        disk.unlink(path)
+    if folded or surplus:
         disk.sync_dir(directory)
     return len(folded)
 

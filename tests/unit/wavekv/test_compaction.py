@@ -192,6 +192,16 @@ def test_memory_does_not_grow_with_the_entries(tmp_path: Path) -> None:
 # ---- segments that are folded in -----------------------------------------------------------------------------------
 
 
+def test_spares_that_wait_to_be_zeroed_go_when_fewer_are_wanted(directory: Path) -> None:
+    (directory / snapshot_name(3)).touch()
+    for name in ("00000001.spare", "00000002.spare.tmp", "00000003.spare.tmp"):
+        (directory / name).touch()
+    retire(directory, 3, HastyDisk(), spares_max=2)
+    assert sorted(path.name for path in directory.glob("*spare*")) == ["00000001.spare", "00000003.spare.tmp"]
+    retire(directory, 3, HastyDisk(), spares_max=0)
+    assert [path.name for path in directory.glob("*spare*")] == ["00000001.spare"], "the log may be taking that one"
+
+
 def test_folded_segments_become_zeroed_spares_and_the_rest_goes(directory: Path) -> None:
     merger(directory).merge(2, 3, 0)
     size = (directory / segment_name(1)).stat().st_size

@@ -23,6 +23,8 @@ class Log:
     def __init__(self) -> None:
         self.now = LogSize(1, 500, 4096, 20)
         self.last = 3
+        self.arrived = 0
+        """Bytes that are written while a compaction is under way."""
         self.steps: list[str] = []
 
     def append(self, ops: Sequence[Op], next_seq: int) -> None: ...
@@ -40,7 +42,7 @@ class Log:
 
     def folded(self, snapshot: int, snapshot_bytes: int) -> None:
         self.steps.append(f"folded {snapshot} {snapshot_bytes}")
-        self.now = self.now._replace(snapshot=snapshot, snapshot_bytes=snapshot_bytes, used_bytes=0)
+        self.now = self.now._replace(snapshot=snapshot, snapshot_bytes=snapshot_bytes, used_bytes=self.arrived)
 
 
 class Here:
@@ -71,12 +73,13 @@ class Bench:
     """A compactor over a directory of names, with a worker that answers from `answers`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.held = path, 0
         self.log, self.clock, self.observer = Log(), StillClock(), Compacted()
         self.answers: list[list[Mapping[str, Any]]] = []
         self.compactor = Compactor(
             path, self.log, Here(), SETTINGS, clock=self.clock, observer=self.observer,
-            before_first=lambda: self.log.steps.append("mark"), worker=self.work, disk=HastyDisk(),
+            before_first=lambda: self.log.steps.append("mark"), held_bytes=lambda: self.held,
+            worker=self.work, disk=HastyDisk(),
         )  # fmt: skip
 
     async def work(self, arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
@@ -167,6 +170,87 @@ async def test_an_older_generation_whose_log_outgrew_its_share_goes_at_once(benc
     assert await bench.compactor.compact()
     assert [file.name for file in bench.path.glob("*.snapshot")] == ["00000003.snapshot"]
     assert [file.name for file in bench.path.glob("*.wal")] == ["00000004.wal"]
+
+
+@pytest.mark.parametrize(
+    ("folded", "done", "used", "seconds"),
+    [
+        (1000, 0, 1100, 0.0),  # a tenth of what is left, 1000, may come before any progress
+        (1000, 0, 1300, 0.05),
+        (1000, 2, 1250, 0.0),
+        (1000, 2, 1750, 0.05),
+        (1000, 4, 2000, 0.015),  # by then only what paces without a compaction
+        (600, 4, 2000, 0.015),
+        (600, 2, 1370, 0.0024),
+        (600, 2, 1570, 0.05),
+        (3000, 4, 3500, 0.045),  # half of the size may come whatever is folded
+        (3000, 4, 3700, 0.05),
+        (1000, 2, 9000, 0.25),
+    ],
+)
+async def test_during_a_compaction_the_log_may_grow_as_far_as_that_is_done(
+    bench: Bench, folded: int, done: int, used: int, seconds: float
+) -> None:
+    (bench.path / snapshot_name(1)).touch()
+    bench.log.now = LogSize(1, folded, 4096, 20, 1, 900)
+    bench.answers = [[{"done": done, "total": 4}, MADE]]
+    paced: list[float] = []
+
+    async def work(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
+        async for line in bench.work(arguments):
+            yield line
+            if "done" in line:
+                bench.log.now = bench.log.now._replace(used_bytes=used)
+                paced.append(bench.compactor.pace())
+
+    bench.compactor._worker = work
+    assert await bench.compactor.compact()
+    assert paced == [pytest.approx(seconds)]
+
+
+async def test_after_fast_writers_neither_the_older_generation_nor_spares_are_kept(bench: Bench) -> None:
+    for number in (1, 2, 3, 4):
+        (bench.path / f"{number:08}.wal").touch()
+    (bench.path / snapshot_name(1)).touch()
+    bench.log.now, bench.log.arrived = LogSize(3, 1000, 4096, 20, 1, 900), 501
+    bench.answers = [[MADE]]
+    assert await bench.compactor.compact()
+    assert [file.name for file in bench.path.iterdir() if file.suffix != ".wal"] == ["00000003.snapshot"]
+    assert [file.name for file in bench.path.glob("*.wal")] == ["00000004.wal"]
+    assert bench.log.steps[-1] == "folded 3 800", "no spares are made"
+
+
+@pytest.mark.parametrize(
+    ("held", "made", "held_then", "seconds", "kept"), [(4000, 4000, 4000, 0.0125, 1), (5000, 5000, 5600, 0.007, 2)]
+)
+async def test_data_that_grows_is_given_the_room_that_it_takes(
+    bench: Bench, held: int, made: int, held_then: int, seconds: float, kept: int
+) -> None:
+    (bench.path / snapshot_name(1)).touch()
+    bench.log.now, bench.log.arrived, bench.held = LogSize(3, 1000, 4096, 20, 1, 4000), 900, held
+    bench.answers = [[{"done": 2, "total": 4}, MADE | {"file_bytes": made}]]
+    paced: list[float] = []
+
+    async def work(arguments: list[str]) -> AsyncIterator[Mapping[str, Any]]:
+        async for line in bench.work(arguments):
+            yield line
+            if "done" in line:
+                bench.held = held_then
+                bench.log.now = bench.log.now._replace(used_bytes=1600)
+                paced.append(bench.compactor.pace())
+
+    bench.compactor._worker = work
+    assert await bench.compactor.compact()
+    assert paced == [pytest.approx(seconds)]
+    assert len(list(bench.path.glob("*.snapshot"))) == kept
+
+
+async def test_after_slow_writers_the_older_generation_stays(bench: Bench) -> None:
+    (bench.path / snapshot_name(1)).touch()
+    bench.log.now, bench.log.arrived = LogSize(3, 1000, 4096, 20, 1, 900), 500
+    bench.answers = [[MADE]]
+    assert await bench.compactor.compact()
+    assert len(list(bench.path.glob("*.snapshot"))) == 2
 
 
 async def test_segments_up_to_the_base_go_once_it_is_the_oldest_that_counts(bench: Bench) -> None:
