@@ -1,5 +1,6 @@
 """The calendar of expiries and the order of keys, against models so plain that they cannot be wrong."""
 
+import random
 from unittest.mock import patch
 
 from hypothesis import given
@@ -99,3 +100,36 @@ def test_keys_put_in_order_later_are_always_those_put_in_order_at_once(
         assert not order.settle()
         order.insert("~")
         assert [*order][-1] == "~"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("extend", "extend", "insert", "remove", "ask")), st.integers(0, 99)), max_size=60
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_keys_that_come_many_at_a_time_are_always_those_put_in_order_at_once(
+    steps: list[tuple[str, int]], rng: random.Random
+) -> None:
+    small = {"BLOCK_MAX": 4, "GATHERED_MIN": 6, "GATHERED_MAX": 20, "_SORTED_IN_MIN": 2}
+    with patch.multiple(ordered, **small):
+        order, model = KeyOrder(), set[str]()
+        for step, number in steps:
+            key = f"{number:02}"
+            if step == "extend":
+                keys = sorted({f"{rng.randrange(1000):03}" for _ in range(number % 13)} - model)
+                order.extend(keys)
+                model.update(keys)
+            elif step == "insert" and key not in model:
+                order.insert(key)
+                model.add(key)
+            elif step == "remove" and model:
+                gone = rng.choice(sorted(model))
+                order.remove(gone)
+                model.remove(gone)
+            elif step == "ask":
+                assert list(order.behind(key, inclusive=False)) == sorted(held for held in model if held > key)
+            assert len(order) == len(model)
+            assert all(0 < len(block) <= 4 for block in order._blocks)
+            assert order._heads == [block[0] for block in order._blocks]
+        assert list(order) == sorted(model)

@@ -8,12 +8,14 @@ sequence; B-trees took ten times as long to fill and twice the memory (`bench/en
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 BLOCK_MAX = 512
 """Items in a block; a full one is parted in halves, or left full where the order only grows at its end."""
-_NEAR = 8
-"""Blocks among which the one of the next key is looked for before all are."""
+_SORTED_IN_MIN = 12
+"""So many keys go into a block one by one; sorting it looks at all it has, but in a row."""
+GATHERED_MIN, GATHERED_MAX, GATHERED_PART = 1 << 14, 1 << 16, 4
+"""Keys gathered before they go into blocks: a part of all, within bounds."""
 SORTED_AT_ONCE = 4096
 """Keys sorted in one slice, about two milliseconds."""
 
@@ -62,12 +64,16 @@ def _blocks(keys: Sequence[str]) -> list[list[str]]:
 class KeyOrder:
     """Distinct keys in ascending order."""
 
-    __slots__ = ("_blocks", "_changed", "_heads", "_length", "_sorting")
+    __slots__ = ("_blocks", "_changed", "_heads", "_late", "_late_count", "_length", "_merged", "_merging", "_sorting")
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
         """Take `keys`, which are ascending."""
         self._sorting: _Sorting | None = None
         self._changed: dict[str, bool] = {}
+        self._late: list[Sequence[str]] = []
+        self._late_count = 0
+        self._merging: list[str] = []
+        self._merged = 0
         self._blocks = _blocks(keys)
         self._heads = list(keys[::BLOCK_MAX])
         self._length = len(keys)
@@ -114,6 +120,7 @@ class KeyOrder:
 
     def __iter__(self) -> Iterator[str]:
         self._sorted()
+        self._flush()
         for block in self._blocks:
             yield from block
 
@@ -138,27 +145,65 @@ class KeyOrder:
             self._heads[at] = key
 
     def extend(self, keys: Sequence[str]) -> None:
-        """Add ascending keys that are not there: looking for the block of each begins at the one before it."""
+        """Add ascending keys that are not there.
+
+        They are gathered, and put into blocks some at each further call, or at once by who asks for the order: a block
+        takes many in the time that finding the place of one takes.
+        """
+        self._length += len(keys)
         if self._sorting is not None:
             self._changed.update(dict.fromkeys(keys, True))
-            self._length += len(keys)
-            return
-        if not self._blocks:
-            self._blocks, self._heads, self._length = _blocks(keys), list(keys[::BLOCK_MAX]), len(keys)
-            return
-        blocks, heads, at = self._blocks, self._heads, 0
-        for key in keys:
-            if at + 1 < len(heads) and heads[at + 1] <= key:
-                near = min(at + _NEAR, len(heads))
-                at = bisect_right(heads, key, at + 1, near) - 1
-                if at + 1 == near:
-                    at = bisect_right(heads, key, at) - 1
-            if len(blocks[at]) >= BLOCK_MAX:
-                self._part(at, key)
-                at += key >= heads[at + 1]
-            insort(blocks[at], key)
-            heads[at] = blocks[at][0]
-        self._length += len(keys)
+        elif not self._blocks:
+            self._blocks, self._heads = _blocks(keys), list(keys[::BLOCK_MAX])
+        else:
+            self._late.append(keys)
+            self._late_count += len(keys)
+            if self._merging:
+                self._merge(2 * len(keys))
+            elif self._late_count >= min(max(self._length // GATHERED_PART, GATHERED_MIN), GATHERED_MAX):
+                self._gather()
+
+    def _gather(self) -> None:
+        self._merging, self._merged = sorted(chain.from_iterable(self._late)), 0
+        self._late, self._late_count = [], 0
+
+    def _merge(self, count: int) -> None:
+        """Put about `count` of the least keys that are being merged into their blocks; there is a block."""
+        keys, start = self._merging, self._merged
+        stop = min(start + count, len(keys))
+        while start < stop:
+            at = max(bisect_right(self._heads, keys[start]) - 1, 0)
+            end = len(keys) if at + 1 == len(self._heads) else bisect_left(keys, self._heads[at + 1], start)
+            self._take(at, keys[start:end])
+            start = end
+        self._merged = start
+        if start == len(keys):
+            self._merging = []
+
+    def _flush(self) -> None:
+        """Put all that was gathered into blocks."""
+        while self._merging or self._late:
+            if not self._merging:
+                self._gather()
+            self._merge(len(self._merging))
+
+    def _take(self, at: int, keys: Sequence[str]) -> None:
+        """Put ascending keys into block `at`; parts of an overfull one leave room, but behind the greatest key."""
+        block = self._blocks[at]
+        size = len(block) + len(keys)
+        if size > BLOCK_MAX:
+            grows = at + 1 == len(self._blocks) and keys[0] > block[-1]
+            parts = -(-size // (BLOCK_MAX if grows else BLOCK_MAX // 4 * 3))
+            items, step = sorted((*block, *keys)), BLOCK_MAX if grows else -(-size // parts)
+            self._blocks[at : at + 1] = [items[begin : begin + step] for begin in range(0, size, step)]
+            self._heads[at : at + 1] = items[::step]
+        elif len(keys) > _SORTED_IN_MIN:
+            block += keys
+            block.sort()
+        else:
+            for key in keys:
+                insort(block, key)
+        self._heads[at] = self._blocks[at][0]
 
     def _part(self, at: int, key: str) -> None:
         """Make two blocks of the full block `at`, which `key` is to join."""
@@ -175,6 +220,8 @@ class KeyOrder:
             self._length -= 1
             self._changed[key] = False
             return
+        if self._late or self._merging:
+            self._flush()  # it may be among those
         at = bisect_right(self._heads, key) - 1
         block = self._blocks[at]
         place = bisect_left(block, key)
@@ -189,6 +236,7 @@ class KeyOrder:
     def behind(self, start: str, *, inclusive: bool) -> Iterator[str]:
         """Yield the keys from `start` on, ascending; the order must not change meanwhile."""
         self._sorted()
+        self._flush()
         at = max(bisect_right(self._heads, start) - 1, 0)
         find = bisect_left if inclusive else bisect_right
         skip = find(self._blocks[at], start) if self._blocks else 0

@@ -49,6 +49,15 @@ def empty_map() -> dict[str, bytes]:
     return cast("dict[str, bytes]", entries)
 
 
+def add_all(entries: dict[str, bytes], more: dict[str, bytes]) -> None:
+    """Put `more` into a map of `empty_map`; all at once while it is empty would make it a copy, one without hashes."""
+    if not entries:
+        for key, packed in more.items():
+            entries[key] = packed
+            break
+    entries.update(more)
+
+
 def pack(entry: Entry) -> bytes:
     """Return the packed form of `entry`, less its key."""
     _, value, timestamp, origin, seq, expires_at = entry

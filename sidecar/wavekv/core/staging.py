@@ -66,7 +66,7 @@ class Staging:
         books: list[Mapping[str, object]] = [self._store.packed, self._entries]
         books += [staged.entries for staged in self._blocks]
         known: set[str] = set()
-        for book in books:
+        for book in filter(None, books):
             known.update(filter(book.__contains__, block.entries))
         return block.parted([key not in known for key in block.entries]) if known else (block, [])
 

@@ -23,6 +23,7 @@ from wavekv.core.packed import (
     HAS_EXPIRY,
     HAS_VALUE,
     KIND_AT,
+    add_all,
     ascending,
     dot_of,
     expiry_of,
@@ -176,7 +177,7 @@ class Store:
                 self.standing.used(block.facts.seqs[end - 1])
         for stretch in block.stretches():
             self.context.add_range(*stretch)
-        self.packed.update(entries)
+        add_all(self.packed, entries)
         self._keys.extend(sorted(entries))
         self.size_bytes += block.size_bytes
         self.values += block.values

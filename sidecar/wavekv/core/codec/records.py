@@ -14,6 +14,7 @@ canonical encoding made and tried, which is all the original does. Turned down: 
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -68,9 +69,6 @@ HEADER_BYTES_MAX = 4 + len(MAGIC) + 5 + 5 + 9
 
 _pack_length = struct.Struct("<I").pack
 _pack_crc = struct.Struct("<BI").pack
-_pack_head = struct.Struct("<IBI").pack
-_pack_stamp = struct.Struct("<BIBIBQ").pack
-"""Origin, seq and timestamp where each is wide, as nearly all are."""
 _U16_MAX = 0xFFFF
 _BATCHABLE = frozenset((0, 1, 9))
 
@@ -153,13 +151,28 @@ def _block(sequence: int, block: Block) -> list[bytes]:
         if kind != HAS_VALUE or not _U16_MAX < seq <= U32_MAX:
             records.append(encode_record(number, storing(unpack(key, packed))))
             continue
-        name, value = key.encode(), packed[FACTS_BYTES:]
-        stamp = _pack_stamp(TAG_U32, origin, TAG_U32, seq, TAG_U64, timestamp << 1)
-        encoded = b"".join((b"\0", varint(len(name)), name, b"\1", varint(len(value)), value, stamp))
+        name = key.encode()
+        pack_op, head, middle, pack_record, size = _wide_set(len(name), len(packed) - FACTS_BYTES)
+        value, stamp = packed[FACTS_BYTES:], timestamp << 1
+        encoded = pack_op(head, name, middle, value, TAG_U32, origin, TAG_U32, seq, TAG_U64, stamp)
         checksum = crc32(encoded)
-        tail = _pack_crc(TAG_U32, checksum) if checksum > _U16_MAX else varint(checksum)
-        records.append(b"".join((_pack_head(5 + len(encoded) + len(tail), TAG_U32, number), encoded, tail)))
+        if checksum > _U16_MAX:
+            records.append(pack_record(size, TAG_U32, number, encoded, TAG_U32, checksum))
+        else:
+            records.append(encode_record(number, storing(unpack(key, packed))))
     return records
+
+
+@lru_cache(maxsize=4096)
+def _wide_set(key_bytes: int, value_bytes: int) -> tuple[Callable[..., bytes], bytes, bytes, Callable[..., bytes], int]:
+    """Return what packs a Set whose numbers are wide, as nearly all are, and its record, with what is the same in all.
+
+    That is what comes before the key and before the value, and the record's length field.
+    """
+    head, middle = b"\0" + varint(key_bytes), b"\1" + varint(value_bytes)
+    op = struct.Struct(f"<{len(head)}s{key_bytes}s{len(middle)}s{value_bytes}sBIBIBQ")
+    record = struct.Struct(f"<IBI{op.size}sBI")
+    return op.pack, head, middle, record.pack, record.size - 4
 
 
 def _entry(index: bytes, entry: Entry) -> bytes:
