@@ -38,34 +38,48 @@ class Block:
     """Entries of distinct keys and distinct dots, ascending by dot; at least one.
 
     Attributes:
-        entries: key → packed entry, in that order.
-        facts: the same by columns.
-        parts: its origins, ascending.
+        keys: their keys.
+        packed: the packed entry of each.
     """
 
     def __init__(self, keys: Sequence[str], packed: Sequence[bytes]) -> None:
-        """Take the packed entry of each key.
+        """Take what is known to be a block; what others sent is to be checked."""
+        self.keys = keys
+        self.packed = packed
+
+    def check(self) -> None:
+        """Look at all of it.
 
         Raises:
-            ValueError: they are no block; the text says why.
+            ValueError: it is no block; the text says why.
         """
-        self.entries = dict(zip(keys, packed, strict=True))
-        if not keys or len(self.entries) != len(keys):
-            raise ValueError("a key is given twice" if keys else "there is no entry")
+        packed = self.packed
+        if not packed or len(self.entries) != len(packed):
+            raise ValueError("a key is given twice" if packed else "there is no entry")
         if min(map(len, packed)) < FACTS_BYTES:
             raise ValueError("a packed entry is cut short")
-        self.facts: Facts = facts_of(packed)
         if self.facts.kinds.count(HAS_VALUE) != len(packed) and not all(map(well_formed, packed)):
             raise ValueError("a packed entry is not well-formed")
-        self.parts = _parts(self.facts)
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """The keys, as places count them."""
-        return list(self.entries)
+        if not self.parts:
+            raise ValueError("the entries do not ascend by dot")
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.keys)
+
+    @cached_property
+    def entries(self) -> dict[str, bytes]:
+        """Key → packed entry."""
+        return dict(zip(self.keys, self.packed, strict=True))
+
+    @cached_property
+    def facts(self) -> Facts:
+        """The entries by columns."""
+        return facts_of(self.packed)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The origins, ascending; none where dots do not ascend."""
+        return _parts(self.facts)
 
     @cached_property
     def values(self) -> int:
@@ -79,7 +93,7 @@ class Block:
         kinds = self.facts.kinds
         expiring = kinds.count(HAS_EXPIRY) + kinds.count(HAS_EXPIRY | HAS_VALUE)
         facts = FACTS_BYTES * len(kinds) + (EXPIRING_FACTS_BYTES - FACTS_BYTES) * expiring
-        return key_bytes("".join(self.entries)) + sum(map(len, self.entries.values())) - facts
+        return key_bytes("".join(self.keys)) + sum(map(len, self.packed)) - facts
 
     def special(self) -> Iterator[tuple[str, bytes]]:
         """Yield the entries that expire or are tombstones, with their keys."""
@@ -104,13 +118,13 @@ class Block:
 
     def unpacked(self) -> Iterator[Entry]:
         """Yield the entries one by one."""
-        return map(unpack, self.entries, self.entries.values())
+        return map(unpack, self.keys, self.packed)
 
     def parted(self, chosen: Sequence[bool]) -> tuple["Block | None", list[Entry]]:
         """Return the chosen ones as a block, None without any, and the others one by one."""
-        keys = list(compress(self.entries, chosen))
-        others = [unpack(*one) for one in compress(self.entries.items(), (not taken for taken in chosen))]
-        return (Block(keys, [self.entries[key] for key in keys]) if keys else None), others
+        keys, packed = list(compress(self.keys, chosen)), list(compress(self.packed, chosen))
+        others = [one for one, taken in zip(self.unpacked(), chosen, strict=True) if not taken]
+        return (Block(keys, packed) if keys else None), others
 
 
 def _parts(facts: Facts) -> list[Part]:
@@ -119,10 +133,9 @@ def _parts(facts: Facts) -> list[Part]:
     while begin < len(origins):
         origin = origins[begin]
         end = len(origins) if origins[-1] == origin else _end_of(origins, begin)
-        if parts and origin <= parts[-1].origin:
-            raise ValueError("the entries do not ascend by dot")
-        if origins[begin:end].count(origin) != end - begin or not ascending(seqs[begin:end]):
-            raise ValueError("the entries do not ascend by dot")
+        rises = not parts or origin > parts[-1].origin
+        if not rises or origins[begin:end].count(origin) != end - begin or not ascending(seqs[begin:end]):
+            return []
         parts.append(Part(origin, begin, end))
         begin = end
     return parts

@@ -80,7 +80,7 @@ def fits_whole(block: Block, limits: Limits, keys: int, size_bytes: int, now_ms:
     return (
         max(facts.timestamps) <= now_ms + limits.future_ms_max
         and max(map(len, block.keys)) <= limits.wire_key_bytes_max // UTF8_BYTES_MAX
-        and max(map(len, block.entries.values())) - FACTS_BYTES <= limits.wire_value_bytes_max
+        and max(map(len, block.packed)) - FACTS_BYTES <= limits.wire_value_bytes_max
         and keys + len(block) <= limits.entries_max
         and size_bytes + block.size_bytes <= limits.bytes_max
     )

@@ -96,7 +96,7 @@ def _entry_out(entry: Entry) -> dict[str, Any]:
 
 
 def _block_out(block: Block) -> dict[str, Any]:
-    return {"keys": block.keys, "packed": list(block.entries.values())}
+    return {"keys": block.keys, "packed": block.packed}
 
 
 def pack(message: Envelope) -> bytes:
@@ -361,10 +361,12 @@ def _block(raw: Any, name: str) -> Block:
         raise BadEnvelope(f"{name} has to have as many keys as packed entries")
     if set(map(type, keys)) - {str} or set(map(type, packed)) - {bytes}:
         raise BadEnvelope(f"{name} keys have to be strings, and packed entries bytes")
+    block = Block(keys, packed)
     try:
-        return Block(keys, packed)
+        block.check()
     except ValueError as error:
         raise BadEnvelope(f"{name} is none: {error}") from error
+    return block
 
 
 _READERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {

@@ -146,7 +146,14 @@ def _block(sequence: int, block: Block) -> list[bytes]:
     if not fixed or min(facts.timestamps) <= U32_MAX or min(facts.origins) <= _U16_MAX:
         return list(map(encode_record, count(sequence), map(storing, block.unpacked())))
     records: list[bytes] = []
-    rows = zip(block.entries.items(), facts.kinds, facts.origins, facts.seqs, facts.timestamps, strict=True)
+    rows = zip(
+        zip(block.keys, block.packed, strict=True),
+        facts.kinds,
+        facts.origins,
+        facts.seqs,
+        facts.timestamps,
+        strict=True,
+    )
     for number, ((key, packed), kind, origin, seq, timestamp) in enumerate(rows, start=sequence):
         if kind != HAS_VALUE or not _U16_MAX < seq <= U32_MAX:
             records.append(encode_record(number, storing(unpack(key, packed))))

@@ -51,7 +51,7 @@ def block(*entries: Entry) -> Block:
 )
 def test_what_is_no_block_is_refused_by_name(keys: tuple[str, ...], packed: tuple[bytes, ...], why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        Block(keys, packed)
+        Block(keys, packed).check()
 
 
 @pytest.mark.parametrize(
