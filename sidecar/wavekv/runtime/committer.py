@@ -147,9 +147,10 @@ class Committer:
             self._wake(None, error)
             self._wait_for_room(error)
         else:
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: WaveKVError) -> None:
+    def fail(self, error: WaveKVError) -> None:
+        """Take note that nobody knows what is on disk: who waits is told so, and the process has to stop."""
         assert isinstance(error, DiskFailed), error
         if not self.failed.done():
             self.failed.set_result(error)
@@ -179,7 +180,7 @@ class Committer:
         elif isinstance(error, DiskFull):
             self._loop.call_later(ROOM_SECONDS, self._look_for_room)
         else:
-            self._fail(error)
+            self.fail(error)
 
     def _wake(self, ticket: int | None, error: WaveKVError | None) -> None:
         """Resolve the waiters up to `ticket`, or fail all of them."""

@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from wavekv.config import CompactionSettings
 from wavekv.disk import OS_DISK, Disk
-from wavekv.errors import WaveKVError
+from wavekv.errors import DiskFailed, WaveKVError
 from wavekv.ports import Clock, Log, Observer
 from wavekv.runtime.committer import Syncing
 from wavekv.snapshot.files import snapshot_name, snapshots
@@ -200,6 +200,8 @@ class Compactor:
         self._lock = asyncio.Lock()
         self._asked = asyncio.Event()
         self.status = CompactionStatus()
+        self.on_disk_failed: Callable[[DiskFailed], None] | None = None
+        """Told when the log cannot go on; trying again does not help then."""
 
     async def run(self) -> None:
         """Compact whenever it is due or asked for, until cancelled."""
@@ -390,7 +392,12 @@ class Compactor:
             loop.call_soon_threadsafe(_settle, ended, error)
 
         self._syncing.run(lambda: results.append(work()), done)
-        await ended
+        try:
+            await ended
+        except DiskFailed as failed:
+            if self.on_disk_failed is not None:
+                self.on_disk_failed(failed)
+            raise
         return results[0]
 
 

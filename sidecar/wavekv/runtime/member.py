@@ -99,6 +99,7 @@ class Member:
         self.ephemeral.coverage.on_heard = self._canary.heard
         self._ahead_ms: int | None = None
         self.compactor = parts.compactor
+        self.compactor.on_disk_failed = self.persistent.committer.fail
         self.exporter = Exporter(parts.data_dir, parts.compactor)
         self._convergence = Convergence(parts.replica.store)
         self._drain = Drain(parts.replica)

@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.disk import HastyDisk, StillClock, SyncRecorder
 from wavekv.config import CompactionSettings
 from wavekv.core.ops import Op
-from wavekv.errors import DiskFull, WaveKVError
+from wavekv.errors import DiskFailed, DiskFull, WaveKVError
 from wavekv.ports import LogSize
 from wavekv.runtime.compactor import Compactor
 from wavekv.snapshot.files import snapshot_name
@@ -26,6 +26,7 @@ class Log:
         self.arrived = 0
         """Bytes that are written while a compaction is under way."""
         self.steps: list[str] = []
+        self.refusal: WaveKVError | None = None
 
     def append(self, ops: Sequence[Op], next_seq: int) -> None: ...
 
@@ -38,6 +39,8 @@ class Log:
 
     def close_segment(self) -> int:
         self.steps.append("close_segment")
+        if self.refusal is not None:
+            raise self.refusal
         return self.last
 
     def folded(self, snapshot: int, snapshot_bytes: int) -> None:
@@ -125,6 +128,18 @@ async def test_it_is_due_after_its_age_if_anything_was_written_since(bench: Benc
     assert not bench.compactor.due(), "the record since is as old as the snapshot"
     bench.log.now = bench.log.now._replace(last_sequence=21)
     assert bench.compactor.due()
+
+
+async def test_a_log_that_cannot_go_on_is_told_at_once_and_a_full_disk_is_not(bench: Bench) -> None:
+    told: list[DiskFailed] = []
+    bench.compactor.on_disk_failed = told.append
+    bench.log.refusal = DiskFull("no room")
+    assert not await bench.compactor.compact()
+    assert not told
+    bench.log.refusal = DiskFailed("cannot create the log")
+    assert not await bench.compactor.compact()
+    assert told == [bench.log.refusal]
+    assert bench.observer.results == ["disk_full", "disk_failed"]
 
 
 async def test_the_first_compaction_marks_the_directory_and_keeps_every_segment(bench: Bench) -> None:
