@@ -234,3 +234,17 @@ def test_a_member_without_writes_reads_on_from_a_volume_that_turned_read_only(
     answer = member.request("PUT", "/v1/kv/late", b"v")
     assert (answer.status, answer.json()["code"]) == (503, "disk_failed"), "not acknowledged"
     assert member.wait_exit() == 1
+
+
+@pytest.mark.parametrize("volume", ["ext4"], indirect=True)
+def test_a_member_without_writes_ends_once_a_compaction_finds_that_its_log_cannot_go_on(
+    volume: Path, member: MemberProcess
+) -> None:
+    member.extra_args = ("--compact-age", "2")
+    member.start().wait_ready()
+    member.put("a", b"1")
+    eventually(lambda: member.status()["compaction"]["completed"], 20, "a compaction")
+    member.put("b", b"2")
+    remounted(volume, "abort")
+    assert member.wait_exit() == 1
+    assert member.log.strip().splitlines()[-1].endswith("mount it writable, then start again [disk_failed]")
