@@ -53,3 +53,11 @@ def test_opens_range_is_right_about_the_count(ranges: list[tuple[int, int, int]]
     context.add(origin, seq)
     if not covered:
         assert opens == (context.range_count > before)
+
+
+@given(RANGES, ORIGINS, SEQS, SEQS)
+def test_what_is_touched_has_a_covered_dot(ranges: list[tuple[int, int, int]], origin: int, one: int, two: int) -> None:
+    first, last = min(one, two), max(one, two)
+    expected = any((origin, seq) in model(ranges) for seq in range(first, last + 1))
+    assert built(ranges).touches(origin, first, last) == expected
+    assert built(ranges).touches(origin, 0, last), "no write has sequence 0"

@@ -51,6 +51,16 @@ class Context:
         first = max(first, self.acks.get(origin, 0) + 1)
         return first > last or self._within(origin, first, last)
 
+    def touches(self, origin: int, first: int, last: int) -> bool:
+        """Tell whether any of the dots `first`…`last` of `origin` is covered; 0 always is."""
+        if first <= self.acks.get(origin, 0):
+            return True
+        ranges = self._dots.get(origin)
+        if not ranges:
+            return False
+        at = bisect_left(ranges, first, key=_LAST)
+        return at < len(ranges) and ranges[at][0] <= last
+
     def includes(self, other: "Context") -> bool:
         """Tell whether this context covers all that `other` covers (⊇)."""
         for origin, ack in other.acks.items():

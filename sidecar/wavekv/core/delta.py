@@ -120,9 +120,8 @@ def _uncovered(store: Store, theirs: Context, after: Dot) -> Iterator[_Stretch]:
         behind = max(theirs.acks.get(origin, 0), after[1] if origin == after[0] else 0)
         if store.greatest_seq(origin) <= behind:
             continue
-        above_ack = theirs.ranges_of(origin)
         for seqs, names in store.of_origin(origin, behind):
-            if not any(first <= seqs[-1] and last >= seqs[0] for first, last in above_ack):
+            if not theirs.touches(origin, seqs[0], seqs[-1]):
                 yield _Stretch(origin, seqs, names)
                 continue
             lacking = [not theirs.covers(origin, seq) for seq in seqs]

@@ -61,7 +61,7 @@ class Staging:
         There is none while any of its dots is covered, now or soon: some may be losers, or held under other keys (I1).
         """
         seqs = block.facts.seqs
-        if not all(self._untouched(origin, seqs[begin], seqs[end - 1]) for origin, begin, end in block.parts):
+        if any(self.covered.touches(origin, seqs[begin], seqs[end - 1]) for origin, begin, end in block.parts):
             return None, list(block.unpacked())
         books: list[Mapping[str, object]] = [self._store.packed, self._entries]
         books += [staged.entries for staged in self._blocks]
@@ -69,12 +69,6 @@ class Staging:
         for book in filter(None, books):
             known.update(filter(book.__contains__, block.entries))
         return block.parted([key not in known for key in block.entries]) if known else (block, [])
-
-    def _untouched(self, origin: int, first: int, last: int) -> bool:
-        """Tell whether not one of these dots will be covered; 0 always is."""
-        return self.covered.acks.get(origin, 0) < first and not any(
-            first <= end and begin <= last for begin, end in self.covered.ranges_of(origin)
-        )
 
     def keys_of(self, dot: Dot) -> tuple[str, ...]:
         """Return the keys that hold, or will hold, the entry of one dot."""
