@@ -82,19 +82,21 @@ class Checks:
             entry = write.entry
             if entry.stamp <= least:
                 return
-            if store.context.covers(*entry.dot) and not self._excused(key, held, entry):
+            if store.context.covers(*entry.dot) and not self._excused(key, held, write):
                 older = held is not None and held.value is None
                 shows = "holds nothing" if held is None else f"holds the older {held.etag}"
                 rule = "I1 older tombstone" if older else "I1 of a lost write" if write.lost_once else "I1 coverage"
                 self._violated(rule, f"{process.slot.id} covers {entry.etag} of {key} and {shows}")
                 return
 
-    def _excused(self, key: str, held: Entry | None, covered: Entry) -> bool:
-        """U5: a write below a collected delete; U1: an orphan that its delete's author never saw."""
+    def _excused(self, key: str, held: Entry | None, covered: Write) -> bool:
+        """U5: a write below a collected delete; U1: an orphan that its delete's author never saw; U3: a bare delete."""
         write = self._history.writes.get(held.dot) if held is not None else None
         if write is None:
             return False
-        return write.post or (write.orphan and self._history.collected.get(key, NEVER) >= covered.stamp)
+        orphan = write.orphan and self._history.collected.get(key, NEVER) >= covered.entry.stamp
+        deletes = self._history.by_key[key]
+        return write.post or orphan or any(one.bare and one.entry.stamp >= covered.entry.stamp for one in deletes)
 
     # ---- local writes: I2, I6, G8, U5 -------------------------------------------------------------------------------
 
@@ -198,15 +200,29 @@ class Checks:
 
     def forget(self) -> list[Write]:
         """Note which writes no member's volume covers any more; return those that this is news of."""
-        contexts = [slot.volume.context() for slot in self._member_slots()]
+        slots = self._member_slots()
+        contexts = [slot.volume.context() for slot in slots]
+        removed = [slot.volume.context() for slot in self._world.slots.values() if slot not in slots]
         news = []
         for write in self._history.writes.values():
             lost = not any(context.covers(*write.entry.dot) for context in contexts)
             if lost and not write.lost and write.durable:
                 news.append(write)
+                write.orphan |= any(context.covers(*write.entry.dot) for context in removed)
             write.lost = lost
+            write.bare = write.bare or (not lost and self._bare(write.entry, contexts))
             write.lost_once = write.lost_once or (lost and write.durable)
         return news
+
+    def _bare(self, delete: Entry, contexts: list[Context]) -> bool:
+        """Tell whether a collected delete is covered nowhere with all that it superseded: an older value may return.
+
+        A volume that was cut in the midst of its first repair has dropped the delete, and covers it alone.
+        """
+        if delete.value is not None or self._history.collected.get(delete.key, NEVER) < delete.stamp:
+            return False
+        below = [write.entry for write in self._history.by_key[delete.key] if write.entry.stamp <= delete.stamp]
+        return not any(all(context.covers(*entry.dot) for entry in below) for context in contexts)
 
     def left(self, slot: "Slot", before: Context) -> None:
         """Check G7: a drained member that is gone took nothing with it."""
@@ -256,10 +272,11 @@ class Checks:
         elif final == best.entry:
             return
         for write in writes:
-            if not (write.lost or write.orphan or write.post):
+            bare = best is not None and best.bare
+            if not (write.lost or write.orphan or write.post or bare):
                 continue
             outranks = best is None or write.entry.stamp > best.entry.stamp
-            if outranks or write.post or (write.orphan and best is not None and best.gone):
+            if outranks or write.post or bare or (write.orphan and best is not None and best.gone):
                 self._world.count("survivors that a fault excuses")
                 if (write.gone and absent) or final == write.entry:
                     return

@@ -18,7 +18,8 @@ class Write:
         acked: the client was told so.
         lost_once: it was lost after some fault, though a volume that was admitted again may have brought it back.
         lost: no member's volume covered it after a fault that may cost writes.
-        orphan: it was taken at a removed member, beside another process of the name, or a removal took the last copy.
+        orphan: it was taken at a removed member, beside another process of the name, or only removed volumes cover it.
+        bare: a collected delete; after a fault no member's volume covers it and all that it superseded (U3).
         post: it was stamped below a collected delete, or taken by a healing member below a greater stamp (U5).
     """
 
@@ -30,6 +31,7 @@ class Write:
     lost: bool = False
     lost_once: bool = False
     orphan: bool = False
+    bare: bool = False
     post: bool = False
 
     @property

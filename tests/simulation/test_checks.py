@@ -75,6 +75,21 @@ def test_a_deleted_value_that_is_back_is_told(world: World) -> None:
     world.checks.settled()
 
 
+def test_a_deleted_value_may_be_back_if_no_volume_covers_all_that_its_delete_superseded(world: World) -> None:
+    value, delete = written(world, "deleted")
+    world.checks.forget()
+    assert not delete.bare
+    everywhere(world, lambda _: Set(value.entry), "deleted")
+    assert violated(world) == "I1 coverage"
+    for slot in world.slots.values():
+        context = slot.volume.context()
+        context.acks.pop(value.entry.origin)
+        context.add_range(delete.entry.origin, delete.entry.seq, delete.entry.seq)
+    world.checks.forget()
+    assert delete.bare
+    world.checks.settled()
+
+
 def test_an_older_value_in_place_of_a_newer_one_is_told(world: World) -> None:
     newest = written(world, "rolled")[0].entry
     older = Entry("rolled", b"older", newest.timestamp - 1, 77, 1)
