@@ -36,6 +36,7 @@ TINY = replace(
     page_entries_max=2,
     changes_max=6,
     dots_max=4,
+    told_dots_max=1,
     push_keys_max=3,
     waiting_writes_max=4,
     journal_entries_max=4,

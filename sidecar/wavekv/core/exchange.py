@@ -49,6 +49,19 @@ def envelope(replica: Replica, now_ms: int, epoch_known: int | None = None, **fi
     return Envelope(**_greeting(replica, now_ms, epoch_known), **fields)  # type: ignore[arg-type]
 
 
+def _told(replica: Replica, *, needed: bool = False) -> tuple[dict[int, int], dict[int, Ranges]] | None:
+    """Return acks and dots of what this member covers; None: they are kept back, unless they are `needed`.
+
+    A volume that is being filled from one with many overwritten keys covers hundreds of thousands of single dots, until
+    it adopts. Nobody else needs to know, and reading them takes longer than all the rest of a message; a part of them
+    would pass for a whole report (R5).
+    """
+    context = replica.store.context
+    if not (replica.trusted or needed) and context.range_count > replica.limits.told_dots_max:
+        return None
+    return dict(context.acks), context.dots()
+
+
 class Round:
     """The requester's side of one exchange. Alternate `request` and `receive` until `done`."""
 
@@ -123,9 +136,9 @@ class Round:
     def _list(self, repair: Repair, now_ms: int) -> Envelope:
         assert self._last is not None
         self._listing = True
-        context = self._replica.store.context
+        acks, dots = _told(self._replica) or ({}, {})
         fields = repair.request(self._last.buckets)
-        return envelope(self._replica, now_ms, acks=dict(context.acks), dots=context.dots(), **fields)
+        return envelope(self._replica, now_ms, acks=acks, dots=dots, **fields)
 
     def receive(self, answer: Envelope, now_ms: int) -> int:
         """Merge an answer and adopt its context if every condition of R3 holds; return the ticket to wait for.
@@ -243,7 +256,8 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     found = delta_page(store, theirs, request.resume_from, replica.limits)
     block = found.block() if request.takes_block else None
     entries, cursor = () if block else found.entries(), found.cursor
-    acks, dots = dict(store.context.acks), store.context.dots()
+    told = _told(replica, needed=request.healing or request.name is None)
+    acks, dots = told or ({}, {})
     if cursor is not None:
         position = store.position if request.resume_from is None else request.page_pos
         page = Page(cursor, last=False)
@@ -269,7 +283,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
         block=block,
         acks=acks,
         dots=dots,
-        floor=store.floor if late is not None else None,
+        floor=store.floor if late is not None and told is not None else None,
         buckets=store.digest(),
         digest=store.crate_digest() if request.name is None else None,
     )
@@ -314,8 +328,8 @@ def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
 
 def report(replica: Replica, now_ms: int, epoch_known: int | None = None) -> Envelope:
     """Return this member's durable context, the answer to a push."""
-    context = replica.store.context
-    return envelope(replica, now_ms, epoch_known, acks=dict(context.acks), dots=context.dots(), push_only=True)
+    acks, dots = _told(replica) or ({}, {})
+    return envelope(replica, now_ms, epoch_known, acks=acks, dots=dots, push_only=True)
 
 
 def receipt(replica: Replica, now_ms: int, epoch_known: int | None = None) -> Envelope:

@@ -129,7 +129,8 @@ class Gossip:
         self.retry_now()
         while True:
             await asyncio.sleep(self._settings.interval_ms / 1000 * self._rng.uniform(0.75, 1.25))
-            self._start_some(self._due(), self._settings.fanout)
+            if not self.fetches:  # the others have nothing to say that it does not bring
+                self._start_some(self._due(), self._settings.fanout)
 
     def _due(self) -> list[Link]:
         now, healing = self._clock.monotonic(), self._replica.healing

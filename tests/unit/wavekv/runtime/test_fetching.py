@@ -50,7 +50,11 @@ def giver_of(index: int, names: tuple[str, ...] = NAMES) -> MemoryMember:
 
 
 def engine_of(
-    taker: MemoryMember, disk: Syncing, transport: DeadTransport, on_round: Callable[[Link], None] = lambda _: None
+    taker: MemoryMember,
+    disk: Syncing,
+    transport: DeadTransport,
+    on_round: Callable[[Link], None] = lambda _: None,
+    settings: GossipSettings = GossipSettings(),  # noqa: B008
 ) -> Engine:
     return Engine(
         taker.replica,
@@ -59,7 +63,7 @@ def engine_of(
         clock=FakeClock(),
         observer=Operations(),
         limits=PAGED,
-        settings=GossipSettings(),
+        settings=settings,
         rng=random.Random(1),
         on_round=on_round,
         keep_epoch=nothing,
@@ -111,4 +115,34 @@ async def test_one_page_is_fetched_while_the_one_before_it_is_written_and_no_mor
         await turns()
     assert transport.cursors[:4] == [None, (77, 2), (77, 4), (77, 6)]
     assert contents(taker) == contents(giver)
+    await engine.gossip.stop()
+
+
+async def test_nobody_else_is_asked_in_an_interval_while_pages_come() -> None:
+    names = ("m0", "m1", "m2")
+    asked: list[str] = []
+    go_on = asyncio.Event()
+    giver = giver_of(1, names)
+
+    class Slow(DeadTransport):
+        async def exchange(self, url: str, request: Envelope) -> Envelope:
+            asked.append(url)
+            if request.resume_from is not None:
+                await go_on.wait()
+            return answer_to(giver, request, 10_000)
+
+    taker = MemoryMember(0, names, PAGED)
+    engine = engine_of(taker, MemorySyncing(), Slow(), settings=GossipSettings(interval_ms=1, fanout=2))
+    engine.gossip.connect((PeerAddress("m1", "http://m1"),))
+    engine.gossip.start()
+    async with asyncio.timeout(10):
+        while len(asked) < 2:
+            await asyncio.sleep(0)
+        engine.gossip.connect((PeerAddress("m1", "http://m1"), PeerAddress("m2", "http://m2")))
+        for _ in range(2000):  # several intervals go by
+            await asyncio.sleep(0)
+        assert asked == ["http://m1", "http://m1"]
+        go_on.set()
+        while "http://m2" not in asked:
+            await asyncio.sleep(0)
     await engine.gossip.stop()
