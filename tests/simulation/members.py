@@ -16,7 +16,7 @@ from tests.simulation.volumes import records_of
 from wavekv.config import PeerAddress
 from wavekv.core import exchange
 from wavekv.core.collection import collect
-from wavekv.core.identity import Identity
+from wavekv.core.identity import Identity, process_number
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Clear, as_records
 from wavekv.core.replica import Replica
@@ -51,7 +51,7 @@ class Process:
         about = slot.volume.identity
         identity = Identity(
             slot.name, about.node_id, about.uuid,
-            max(self.now(), store.process.inc + 1),
+            process_number(self.now(), store.process.inc, world),
             about.node_id if recovered.first_process and store.process.inc == 0 else None,
         )  # fmt: skip
         self.replica = Replica(identity, store, self.admission.membership, world.limits, world)

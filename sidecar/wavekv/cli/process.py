@@ -21,7 +21,7 @@ import uvloop
 
 from wavekv.admin import AdminApi
 from wavekv.config import MemberSettings
-from wavekv.core.identity import Identity
+from wavekv.core.identity import Identity, process_number
 from wavekv.core.loading import loader_over
 from wavekv.core.membership import Membership
 from wavekv.core.replica import Replica
@@ -239,18 +239,19 @@ class _Process:
         # R7: an operator-given id may have been another volume's before this one.
         unused = self._settings.node_id is None or not membership.has_others()
         first = directory.first_process and store.process.inc == 0 and unused
+        rng = SystemRng()
         return Replica(
             Identity(
                 name=self._name(directory),
                 node_id=identity.node_id,
                 uuid=uuid.UUID(str(identity.uuid)).bytes,
-                inc=max(self._clock.now_ms(), store.process.inc + 1),
+                inc=process_number(self._clock.now_ms(), store.process.inc, rng),
                 first_origin=identity.node_id if first else None,
             ),
             store,
             membership,
             self._settings.limits,
-            SystemRng(),
+            rng,
         )
 
     def _compactor(

@@ -1,6 +1,9 @@
 """Who a process is, and where it gets its randomness from."""
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+SKIPPED_MAX: Final = 1 << 10
+"""Process numbers, as milliseconds about a second, that a start may skip."""
 
 
 class Rng(Protocol):
@@ -20,3 +23,13 @@ class Identity(NamedTuple):
     inc: int
     first_origin: int | None
     """The origin of a new directory's first process; None: draw one at the first write (R7)."""
+
+
+def process_number(now_ms: int, last: int, rng: Rng) -> int:
+    """Return the number of the process that starts at `now_ms` on a volume whose last one had `last`.
+
+    It is the time, so that a volume that was rolled back gets a greater one than it had (R8). Where the clock is behind
+    it only counts on; then a few are skipped at random: two processes that a rollback lets follow the same one would
+    pass for one, and what the first reported would be believed of the second.
+    """
+    return now_ms if now_ms > last else last + 1 + rng.random_u32() % SKIPPED_MAX
