@@ -87,7 +87,7 @@ class Limits:
     """Longest time to live: a hundred years."""
     watchers_max: int = 16_384
     """Watches open at once; the next one is answered 503."""
-    watch_waiting_max: int = 4096
+    watch_waiting_max: int = 16_384
     """Events that wait for one watcher to take them; over it the watcher is cut as a slow reader."""
     watch_waiting_bytes_max: int = 8 << 20
     """Key and value bytes of these events, one event more at most."""

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import compress
+from operator import attrgetter
 from typing import NamedTuple
 
 from wavekv.core.packed import (
@@ -32,6 +33,9 @@ class Part(NamedTuple):
     origin: int
     begin: int
     end: int
+
+
+_origin_of = attrgetter("origin")
 
 
 class Block:
@@ -109,12 +113,12 @@ class Block:
 
     def key_of(self, origin: int, seq: int) -> str | None:
         """Return the key of one dot, None if it is not in the block."""
-        for part in self.parts:
-            if part.origin == origin:
-                at = bisect_left(self.facts.seqs, seq, part.begin, part.end)
-                found = at < part.end and self.facts.seqs[at] == seq
-                return self.keys[at] if found else None
-        return None
+        place = bisect_left(self.parts, origin, key=_origin_of)
+        if place == len(self.parts) or self.parts[place].origin != origin:
+            return None
+        _, begin, end = self.parts[place]
+        at = bisect_left(self.facts.seqs, seq, begin, end)
+        return self.keys[at] if at < end and self.facts.seqs[at] == seq else None
 
     def unpacked(self) -> Iterator[Entry]:
         """Yield the entries one by one."""

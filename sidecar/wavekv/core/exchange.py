@@ -320,6 +320,8 @@ def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
         PeerError: the sender is refused; nothing is merged.
     """
     _check_sender(replica, message, now_ms)
+    if message.block is not None:
+        raise BadEnvelope("a push has its entries in entries, never in a block")
     merged = replica.merge(message.entries, now_ms, sender=sender_of(message), pushed=True)
     if message.dots and not merged.refused:
         merged.ticket = replica.cover(dict(message.dots))

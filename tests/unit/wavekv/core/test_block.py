@@ -7,8 +7,9 @@ from zlib import crc32
 import msgpack
 import pytest
 
-from tests.fakes.cluster import LIMITS, MemoryMember
+from tests.fakes.cluster import LIMITS, MemoryMember, cluster, wire
 from wavekv.config import Limits
+from wavekv.core import exchange
 from wavekv.core.block import Block
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope
 from wavekv.core.codec.records import encode_group, encode_op
@@ -199,3 +200,17 @@ def test_many_sequences_together_come_to_the_same_order(begins: list[int]) -> No
     found = [pair for seqs, names in order.stretches(0) for pair in zip(seqs, names, strict=True)]
     assert found == sorted(model.items())
     assert [order.get(seq) for seq in range(1300)] == [model.get(seq) for seq in range(1300)]
+
+
+def test_a_push_with_a_block_is_refused_and_nothing_of_it_is_covered() -> None:
+    sender, receiver = cluster(2)
+    message = exchange.push_message(sender.replica, (), {7: ((1, 1),)}, NOW)
+    with pytest.raises(BadEnvelope, match="never in a block"):
+        exchange.receive_push(receiver.replica, wire(replace(message, block=block(entry("k", 1)))), NOW)
+    receiver.commit()
+    assert not receiver.store.context.covers(7, 1)
+
+
+def test_a_watcher_may_fall_a_few_pages_behind() -> None:
+    limits = Limits()
+    assert limits.watch_waiting_max >= 3 * limits.page_entries_max, "a page is told in one turn"
