@@ -79,6 +79,7 @@ class Reports:
         """The newest process heard under our own name, if it is newer than this one (R8); 0: none is."""
         self._by_name: dict[str, Report] = {}
         self._uuids: dict[int, bytes] = {}
+        self._names: dict[int, str] = {}
         self.count = 0
         """Reports heard so far."""
         self.crates = False
@@ -132,8 +133,15 @@ class Reports:
         return True
 
     def hear(self, message: Envelope, now_ms: int) -> Report:
-        """Take the context in `message` as its sender's report."""
+        """Take the context in `message` as its sender's report.
+
+        What another name said from the same volume is forgotten: that name has another volume now, or none.
+        """
         name, inc = sender_of(message), message.inc or 0
+        before = self._names.pop(message.sender_id, name)
+        if before != name:
+            self._by_name.pop(before, None)
+        self._names[message.sender_id] = name
         self.crates |= message.name is None
         held = self._by_name.pop(name, None)
         if held is None or held.inc != inc or message.inc is None:
@@ -149,6 +157,7 @@ class Reports:
         self._uuids[message.sender_id] = message.sender_uuid
         _bound(self._by_name)
         _bound(self._uuids)
+        _bound(self._names)
         return held
 
     def of(self, name: str) -> Report | None:

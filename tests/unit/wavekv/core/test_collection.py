@@ -41,6 +41,21 @@ def test_a_delete_is_forgotten_by_each_member_once_it_has_heard_that_all_cover_i
         assert member.store.context.covers(1, 2)
 
 
+def test_one_volume_under_two_names_is_asked_under_the_last_one_alone() -> None:
+    a, b, _ = members = cluster(3)
+    agree(*members)
+    a.put("x", b"1", 100)
+    a.delete("x", 200)
+    sync(b, a)
+    sync(a, b)
+    report = exchange.report(b.replica, NOW)
+    exchange.hear_report(a.replica, wire(replace(report, name="m2", inc=9)), NOW)  # it came back as m2, c as m1
+    assert collect(a, NOW) == []
+    assert [(pin.name, pin.reason) for pin in pins(a)] == [("m1", "not heard")]
+    exchange.hear_report(a.replica, wire(report), NOW)
+    assert [pin.name for pin in pins(a)] == ["m2"]
+
+
 def test_what_is_forgotten_stays_forgotten_over_a_restart_and_new_writes_rank_above_it() -> None:
     a, b = cluster(2)
     a.put("x", b"1", 5000)
