@@ -79,7 +79,8 @@ class Reports:
         """The newest process heard under our own name, if it is newer than this one (R8); 0: none is."""
         self._by_name: dict[str, Report] = {}
         self._uuids: dict[int, bytes] = {}
-        self._names: dict[int, str] = {}
+        self._volumes: dict[str, tuple[int, int]] = {}
+        """Name → node id of the volume and number of the process that was heard last under it."""
         self.count = 0
         """Reports heard so far."""
         self.crates = False
@@ -135,13 +136,15 @@ class Reports:
     def hear(self, message: Envelope, now_ms: int) -> Report:
         """Take the context in `message` as its sender's report.
 
-        What another name said from the same volume is forgotten: that name has another volume now, or none.
+        When a process is first heard, what other names said from its volume is forgotten: they have another one now, or
+        none. Not at every message: clones of one volume may serve under two names for good.
         """
         name, inc = sender_of(message), message.inc or 0
-        before = self._names.pop(message.sender_id, name)
-        if before != name:
-            self._by_name.pop(before, None)
-        self._names[message.sender_id] = name
+        if self._volumes.pop(name, None) != (message.sender_id, inc):
+            for other, (node_id, _) in self._volumes.items():
+                if node_id == message.sender_id:
+                    self._by_name.pop(other, None)
+        self._volumes[name] = (message.sender_id, inc)
         self.crates |= message.name is None
         held = self._by_name.pop(name, None)
         if held is None or held.inc != inc or message.inc is None:
@@ -157,7 +160,7 @@ class Reports:
         self._uuids[message.sender_id] = message.sender_uuid
         _bound(self._by_name)
         _bound(self._uuids)
-        _bound(self._names)
+        _bound(self._volumes)
         return held
 
     def of(self, name: str) -> Report | None:

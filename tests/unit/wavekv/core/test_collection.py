@@ -52,8 +52,10 @@ def test_one_volume_under_two_names_is_asked_under_the_last_one_alone() -> None:
     exchange.hear_report(a.replica, wire(replace(report, name="m2", inc=9)), NOW)  # it came back as m2, c as m1
     assert collect(a, NOW) == []
     assert [(pin.name, pin.reason) for pin in pins(a)] == [("m1", "not heard")]
-    exchange.hear_report(a.replica, wire(report), NOW)
+    exchange.hear_report(a.replica, wire(replace(report, name="m1", inc=10)), NOW)
     assert [pin.name for pin in pins(a)] == ["m2"]
+    exchange.hear_report(a.replica, wire(replace(report, name="m2", inc=9)), NOW)
+    assert [entry.key for entry in collect(a, NOW)] == ["x"], "two clones that both go on are two members"
 
 
 def test_what_is_forgotten_stays_forgotten_over_a_restart_and_new_writes_rank_above_it() -> None:
