@@ -193,7 +193,7 @@ class Gossip:
     def durable(self, group: Group) -> None:
         """Queue the local writes of a group that just became visible."""
         replica = self._process.replica
-        mine = [entry for entry in group.stored() if entry.origin == replica.origin]
+        mine = [entry for entry in group.written() if entry.origin == replica.origin]
         if not mine or not self._world.gossiping or self._process.standing.superseded:
             return
         for link in self.links.values():

@@ -14,7 +14,7 @@ from wavekv.config import Limits
 from wavekv.core.block import Block
 from wavekv.core.context import Context
 from wavekv.core.packed import FACTS_BYTES, unpack
-from wavekv.core.store import Store
+from wavekv.core.store import Store, as_keys
 from wavekv.core.types import Dot, Entry, entry_bytes, key_bytes
 
 _OVERHEAD_BYTES = 11
@@ -66,7 +66,7 @@ class _Filling:
         if len(keys) == len(names):
             return self._take_keys(keys)
         taken = 0
-        while taken < len(names) and self._take_together(_as_keys(names[taken])):
+        while taken < len(names) and self._take_together(as_keys(names[taken])):
             taken += 1
         return taken
 
@@ -127,10 +127,6 @@ def _uncovered(store: Store, theirs: Context, after: Dot) -> Iterator[_Stretch]:
             lacking = [not theirs.covers(origin, seq) for seq in seqs]
             if any(lacking):
                 yield _Stretch(origin, list(compress(seqs, lacking)), list(compress(names, lacking)))
-
-
-def _as_keys(name: str | tuple[str, ...]) -> tuple[str, ...]:
-    return name if isinstance(name, tuple) else (name,)
 
 
 def changed_behind(store: Store, theirs: Context, cursor: Dot, position: int, limits: Limits) -> list[Entry] | None:

@@ -1,11 +1,11 @@
 """What the replica's steps return: a commit group, staged writes, what became of merged entries."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring, StoreBlock, record_count
+from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring, as_records, record_count
 from wavekv.core.types import Entry
 
 
@@ -27,18 +27,19 @@ class Group(NamedTuple):
 
     def stored(self) -> Iterator[Entry]:
         """Yield the entries that become visible, in order."""
-        for op in self.ops:
-            if isinstance(op, StoreBlock):
-                yield from op.block.unpacked()
-        yield from self.written()
+        return _entries(as_records(self.ops))
 
     def written(self) -> Iterator[Entry]:
         """Yield those that do not come in blocks, which hold nothing that this process wrote."""
-        for op in self.ops:
-            if isinstance(op, Set | SetExpiring):
-                yield op.entry
-            elif isinstance(op, Batch):
-                yield from (one.entry for one in op.ops if not isinstance(one, Clear))
+        return _entries(self.ops)
+
+
+def _entries(ops: Iterable[Op]) -> Iterator[Entry]:
+    for op in ops:
+        if isinstance(op, Set | SetExpiring):
+            yield op.entry
+        elif isinstance(op, Batch):
+            yield from (one.entry for one in op.ops if not isinstance(one, Clear))
 
 
 class Staged(NamedTuple):

@@ -281,7 +281,7 @@ class Store:
             order = self._dots[origin] = DotOrder()
         there = order.get(seq) if order and seq <= order.last else None
         # Only crate nodes give two keys one dot; both have to travel.
-        order.set(seq, key if there is None else (*_as_keys(there), key))
+        order.set(seq, key if there is None else (*as_keys(there), key))
         self._timed(key, packed)
 
     def _timed(self, key: str, packed: bytes) -> None:
@@ -297,7 +297,7 @@ class Store:
         order = self._dots[origin]
         there = order.get(seq)
         assert there is not None, "every held entry is in the order by dot"
-        left = tuple(other for other in _as_keys(there) if other != key)
+        left = tuple(other for other in as_keys(there) if other != key)
         if left:
             order.set(seq, left[0] if len(left) == 1 else left)
         else:
@@ -316,7 +316,7 @@ class Store:
         """Return the keys held under one dot: one, or none where it was superseded."""
         order = self._dots.get(origin)
         keys = order.get(seq) if order is not None else None
-        return () if keys is None else _as_keys(keys)
+        return () if keys is None else as_keys(keys)
 
     def greatest_seq(self, origin: int) -> int:
         """Return the greatest sequence of `origin` among held entries; it must have one."""
@@ -450,9 +450,10 @@ def _dot_order(seqs: "array[int]", places: "array[int]", keys: list[str]) -> Dot
         return DotOrder.over(seqs, places, keys)
     found: dict[int, str | tuple[str, ...]] = {}
     for seq, place in zip(seqs, places, strict=True):
-        found[seq] = (*_as_keys(found[seq]), keys[place]) if seq in found else keys[place]
+        found[seq] = (*as_keys(found[seq]), keys[place]) if seq in found else keys[place]
     return DotOrder(array("Q", found), list(found.values()))
 
 
-def _as_keys(stored: str | tuple[str, ...]) -> tuple[str, ...]:
+def as_keys(stored: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys of one dot."""
     return stored if isinstance(stored, tuple) else (stored,)
