@@ -43,6 +43,8 @@ class Limits:
     """Ranges of single dots above the acks; pushed entries that would add one more are refused."""
     told_dots_max: int = 4096
     """Ranges of single dots that a healing member tells; with more it tells only who heals as well what it covers."""
+    told_ranges_max: int = 65_536
+    """Ranges of single dots that a message may list; a member with more keeps what it covers to itself."""
     page_entries_max: int = 4096
     """Entries in one page of an exchange (the crate's page)."""
     page_bytes_max: int = 4 << 20
