@@ -9,7 +9,7 @@ bytes say (`message_reader`).
 
 import zlib
 from collections.abc import Callable, Mapping
-from operator import le, lt
+from operator import le, sub
 from typing import Any, Final
 
 import msgpack
@@ -62,6 +62,8 @@ _OWN_FIELDS: Final = (
     "listed_upto",
     "takes_block",
     "block",
+    "filter_acks",
+    "filter_dots",
 )
 _REQUIRED: Final = frozenset({"version", "sender_id", "sender_uuid"})
 
@@ -266,8 +268,9 @@ def _ranges(reader: MessageReader, name: str, most: int) -> Ranges:
         raw += (scalar(), scalar())
     reader.check_numbers(raw, 1, U64_MAX, name)
     firsts, lasts = raw[::2], raw[1::2]
-    if not (all(map(le, firsts, lasts)) and all(map(lt, lasts, firsts[1:]))):
-        raise BadEnvelope(f"{name} has to ascend: [first, last] behind the last before it")
+    gaps = map(sub, firsts[1:], lasts)
+    if not all(map(le, firsts, lasts)) or min(gaps, default=2) < 2:
+        raise BadEnvelope(f"{name} has to ascend without touching: [first, last], a gap, [first, last]")
     return tuple(zip(firsts, lasts, strict=True))
 
 
@@ -396,10 +399,11 @@ def _block(reader: MessageReader, name: str) -> Block:
     packed: list[bytes] | None = None
     for field in reader.fields(name, ("keys", "packed"), _BLOCK_FIELDS):
         count = reader.count(reader.array, reader.bounds.page, f"{name} {field}")
+        rule = f"{name} keys have to be strings, and packed entries bytes"
         if field == "keys":
-            keys = reader.scalars(count, str, f"{name} keys")
+            keys = reader.scalars(count, str, rule)
         else:
-            packed = reader.scalars(count, bytes, f"{name} packed")
+            packed = reader.scalars(count, bytes, rule)
     if keys is None or packed is None or len(keys) != len(packed):
         raise BadEnvelope(f"{name} has to have as many keys as packed entries")
     if max(map(len, packed), default=0) > reader.bounds.octets + PACKED_FACTS_MAX:
@@ -451,5 +455,7 @@ _READERS: Final[Mapping[str, Read]] = {
     "listed_upto": MessageReader.text,
     "takes_block": MessageReader.flag,
     "block": _block,
+    "filter_acks": _acks,
+    "filter_dots": _dots,
 }
 _FIELDS: Final = frozenset(_READERS)

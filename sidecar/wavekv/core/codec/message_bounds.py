@@ -52,7 +52,7 @@ class MessageBounds:
             page=page,
             entries=2 * page,
             origins=limits.origins_max,
-            ranges=limits.told_ranges_max,
+            ranges=max(limits.dots_max, _THEIRS.dots_max),
             octets=limits.wire_value_bytes_max,
             numbers=limits.wire_value_bytes_max,
             text=4 * limits.wire_key_bytes_max,

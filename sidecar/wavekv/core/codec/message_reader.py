@@ -91,15 +91,15 @@ class MessageReader:
             raise BadEnvelope(f"{what} has {count} items; a message has {most} at most")
         return count
 
-    def scalars(self, count: int, kind: type, what: str) -> list[Any]:
+    def scalars(self, count: int, kind: type, rule: str) -> list[Any]:
         """Read `count` values of exactly this type.
 
         Raises:
-            BadEnvelope: one is something else.
+            BadEnvelope: one is something else; the text is `rule`.
         """
         found = self.some(count)
         if set(map(type, found)) - {kind}:
-            raise BadEnvelope(f"{what} has an item that is no {kind.__name__}")
+            raise BadEnvelope(rule)
         return found
 
     def some(self, count: int) -> list[Any]:
@@ -260,11 +260,11 @@ class MessageReader:
         self._numbers -= count
         if self._numbers < 0:
             raise BadEnvelope(f"the message has more than {self.bounds.numbers} bytes as arrays of numbers")
-        found = bytearray()
+        found, rule = bytearray(), f"{name} has to be bytes or an array of numbers in 0 … 255"
         for begin in range(0, count, _NUMBERS_AT_ONCE):
-            items = self.scalars(min(_NUMBERS_AT_ONCE, count - begin), int, name)
+            items = self.scalars(min(_NUMBERS_AT_ONCE, count - begin), int, rule)
             try:
                 found += bytes(items)
             except ValueError:
-                raise BadEnvelope(f"{name} has to be bytes or an array of numbers in 0 … 255") from None
+                raise BadEnvelope(rule) from None
         return bytes(found)
