@@ -161,7 +161,7 @@ def test_a_block_is_merged_as_its_entries_are(
         assert together.replica._staging.held(entry.key) == singly.replica._staging.held(entry.key)
         assert together.replica.moves(entry.key) == singly.replica.moves(entry.key)
     assert sorted(together.replica.staged()) == sorted(singly.replica.staged())
-    assert together.replica._covered == singly.replica._covered
+    assert together.replica.covered == singly.replica.covered
     for member in (together, singly):
         member.commit()
         assert of_block.ticket <= together.replica.durable_ticket

@@ -209,7 +209,7 @@ class Process:
         receive = exchange.receive_request_in_slices if request else exchange.receive_push_in_slices
         slices = receive(self.replica, message, self.now())
         alone = len(message.entries) <= self.world.limits.merge_slice_entries  # nobody has a turn in between
-        limits, ranges = self.world.limits, self.replica._covered.range_count
+        limits, ranges = self.world.limits, self.replica.covered.range_count
         bound = limits.fill_ranges_max if request or not alone else max(ranges, limits.dots_max)
         self.in_turns(slices, partial(self._received, kind, message, reply, bound), partial(self._refused, reply))
 
@@ -246,7 +246,7 @@ class Process:
     def _received(self, kind: str, message: Envelope, reply: Reply, ranges_max: int, merged: Merged) -> None:
         for code, count in merged.refused.items():
             self.world.count(f"entries refused: {code}", count)
-        self.world.checks.within("ranges of dots after a message", self.replica._covered.range_count, ranges_max)
+        self.world.checks.within("ranges of dots after a message", self.replica.covered.range_count, ranges_max)
         pending = self.durable(merged.ticket)
         self.heard()
         self.step()

@@ -6,7 +6,7 @@ state and never one object per write; a plain set of dots was turned down for th
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from wavekv.core.messages import Ranges
@@ -114,6 +114,10 @@ class Context:
     def origin_count(self) -> int:
         """Return how many origins have anything covered."""
         return len(self.acks.keys() | self._dots.keys()) if self._dots else len(self.acks)
+
+    def ranged(self) -> Collection[int]:
+        """Return the origins that have ranges above their ack."""
+        return self._dots.keys()
 
     def knows(self, origin: int) -> bool:
         """Tell whether anything of `origin` is covered."""

@@ -20,6 +20,7 @@ forgot, and would claim to cover the delete.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from wavekv.core.block import Block
@@ -30,6 +31,7 @@ from wavekv.core.messages import Envelope, Page, Ranges
 from wavekv.core.repair import Repair, answer_list, suspected
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Report, sender_of
+from wavekv.core.scatter import UNCHECKED, scattered_in_slices
 from wavekv.core.steps import Merged, Slices, whole
 from wavekv.core.types import I64_MIN, Dot, Entry
 from wavekv.errors import BadEnvelope, DiskFull
@@ -278,6 +280,7 @@ def _merge(replica: Replica, message: Envelope, now_ms: int, *, pushed: bool = F
     """
     _check_sender(replica, message, now_ms)
     _check_size(replica, message)
+    yield from _check_origins(replica, message)
     sender, abandoned = sender_of(message), replica.abandoned
     merged = Merged(ticket=replica.last_ticket)
     entries: Sequence[Entry] = message.entries
@@ -302,6 +305,26 @@ def _check_size(replica: Replica, message: Envelope) -> None:
     most = bounds.page if message.push_only else bounds.entries
     if len(message.entries) > most:
         raise BadEnvelope(f"the message has {len(message.entries)} entries; it may have {most}")
+
+
+def _check_origins(replica: Replica, message: Envelope) -> Slices[None]:
+    """Refuse new origins that would make looking up those that are covered slow.
+
+    Raises:
+        BadEnvelope: they would.
+    """
+    covered = replica.covered
+    told, carried = len(message.acks) + len(message.dots), len(message.entries)
+    if message.block is not None:
+        carried += len(message.block.parts)
+    if covered.origin_count() + told + carried <= UNCHECKED:
+        return
+    named = [*message.acks, *message.dots, *(entry.origin for entry in message.entries)]
+    named += [part.origin for part in message.block.parts] if message.block is not None else []
+    new = [origin for origin, _ in groupby(sorted(origin for origin in named if not covered.knows(origin)))]
+    for known in (covered.acks, covered.ranged(), replica.store.origins()) if new else ():
+        if not (yield from scattered_in_slices([*known, *new])):
+            raise BadEnvelope("the message has origins chosen so that looking them up takes long")
 
 
 def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:

@@ -119,7 +119,8 @@ class Replica:
         return not self.healing and not self.store.process.healing
 
     @property
-    def _covered(self) -> Context:
+    def covered(self) -> Context:
+        """What will be covered once all that is staged is durable."""
         return self._staging.covered
 
     @property
@@ -295,7 +296,7 @@ class Replica:
     def _begin_origin(self) -> None:
         """R7: no process writes under an origin that an earlier one used."""
         origin = self.identity.first_origin
-        covered = self._covered
+        covered = self.covered
         while origin is None or origin == 0 or origin in covered.acks or covered.ranges_of(origin):
             origin = self._rng.random_u32() & U32_MAX
             origin = None if origin == self.identity.node_id else origin
@@ -330,7 +331,7 @@ class Replica:
             elif held is None and self._dot_of_another_key(entry):
                 self._stage_entry(entry, None)
                 self._note_stored(merged, entry, pushed)
-            elif self._covered.covers(entry.origin, entry.seq):
+            elif self.covered.covers(entry.origin, entry.seq):
                 if held is not None:
                     self._note_conflict(entry, held, sender, now_ms)
             elif held is None:
@@ -338,7 +339,7 @@ class Replica:
                 self._note_stored(merged, entry, pushed)
             else:
                 losers.add_range(entry.origin, entry.seq, entry.seq)
-                self._covered.add(entry.origin, entry.seq)
+                self.covered.add(entry.origin, entry.seq)
                 if entry.origin != held.origin:  # a process knows what it wrote before
                     self._losses.append((entry, held, now_ms))
         if covers := covering(losers):
@@ -352,7 +353,7 @@ class Replica:
         staging = self._staging
         fits = self.full is None and fits_whole(block, self.limits, staging.keys, staging.size_bytes, now_ms)
         fits = fits and all(part.origin != self._origin for part in block.parts)
-        fits = fits and block_fits(self._covered, block, self.limits)
+        fits = fits and block_fits(self.covered, block, self.limits)
         fresh, others = staging.fresh(block) if fits else (None, list(block.unpacked()))
         if fresh is None:
             return 0, others
@@ -389,7 +390,7 @@ class Replica:
             return "bad_sequence"
         if self._claims_mine(entry.origin, entry.seq):
             return "claimed_sequence"
-        if (code := dot_refusal(self._covered, entry, limits, pushed)) is not None:
+        if (code := dot_refusal(self.covered, entry, limits, pushed)) is not None:
             return code
         if self.full is not None and entry.value is not None:
             return self.full.code
@@ -402,7 +403,7 @@ class Replica:
 
     def cover(self, dots: Mapping[int, Ranges], pushed: Iterable[Dot], now_ms: int, *, sender: str = "") -> int:
         """Stage the ranges that a push of entries carried in full; return the ticket. Raises as `carried`."""
-        ops, claimed = carried(self._covered, dots, pushed, self.limits, self._claims_mine)
+        ops, claimed = carried(self.covered, dots, pushed, self.limits, self._claims_mine)
         self._refuse_context("claimed_sequence", claimed, sender, now_ms)
         return self._stage(*ops) if ops else self._ticket
 
@@ -418,11 +419,11 @@ class Replica:
 
         None: it is refused and counted, because it would grow past its bounds.
         """
-        code = growth_refusal(self._covered, theirs, self.limits)
+        code = growth_refusal(self.covered, theirs, self.limits)
         if code is not None:
             self._refuse_context(code, 1, sender, now_ms)
             return None
-        ops, claimed = adopted(self._covered, theirs, self._claims_mine)
+        ops, claimed = adopted(self.covered, theirs, self._claims_mine)
         self._refuse_context("claimed_sequence", claimed, sender, now_ms)
         if floor > self._staging.floor:
             self._staging.floor = floor
@@ -466,7 +467,7 @@ class Replica:
 
         Nobody could say then that it was old; adopting before it is compared would cover deletes whose values it shows.
         """
-        if self._compared or self._covered.includes(theirs):
+        if self._compared or self.covered.includes(theirs):
             return False
         self.healing, self.healed_with = True, set()
         self._stage(Process(self.identity.inc, self._origin, True))

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from wavekv.config import Limits
-from wavekv.core.codec.envelope import pack, unpack
+from wavekv.core.codec.envelope import pack
 from wavekv.core.messages import Envelope
 from wavekv.errors import (
     BadEnvelope,
@@ -32,6 +32,7 @@ from wavekv.errors import (
 )
 from wavekv.peers.tls import Role, check_role
 from wavekv.peers.transport import CONTENT_TYPE
+from wavekv.peers.wrapping import Wrapping
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class PeerService:
         self._tls = tls
         self._limits = limits
         self._merging = 0
+        self._wrapping = Wrapping(limits)
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None))
 
     async def start(self, listener: socket.socket) -> None:
@@ -87,6 +89,7 @@ class PeerService:
     async def stop(self) -> None:
         """Close the listener and end open requests."""
         await self._runner.cleanup()
+        self._wrapping.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -113,7 +116,7 @@ class PeerService:
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST only")
         self._check_sender(request, "member")
-        return await self._merge(request, _sync(store) if parts[2] == "sync2" else _push(store))
+        return await self._merge(request, store.receive_request if parts[2] == "sync2" else store.receive_push)
 
     async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._tls is None:
@@ -125,13 +128,16 @@ class PeerService:
         if self._tls is not None:
             check_role(request.get_extra_info("peercert"), self._cluster_id, (role,))
 
-    async def _merge(self, request: web.BaseRequest, receive: Callable[[Envelope], Awaitable[bytes]]) -> web.Response:
+    async def _merge(
+        self, request: web.BaseRequest, receive: Callable[[Envelope], Awaitable[Envelope | None]]
+    ) -> web.Response:
         if self._merging >= REQUESTS_MAX:
             raise TooManyWaiting(f"{self._merging} messages are being merged; try again")
         self._merging += 1
         try:
-            message = unpack(await self._body(request), self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
-            return _packed(await receive(message))
+            message = await self._wrapping.unwrapped(await self._body(request))
+            answer = await receive(message)
+            return _packed(_EMPTY if answer is None else await self._wrapping.wrapped(answer))
         finally:
             self._merging -= 1
 
@@ -156,21 +162,6 @@ class PeerService:
         except (aiohttp.ClientError, web.RequestPayloadError, ConnectionError) as error:
             raise BadEnvelope(f"the message was cut short after {size} bytes") from error
         return b"".join(chunks)
-
-
-def _sync(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
-    async def receive(message: Envelope) -> bytes:
-        return pack(await store.receive_request(message))
-
-    return receive
-
-
-def _push(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
-    async def receive(message: Envelope) -> bytes:
-        report = await store.receive_push(message)
-        return _EMPTY if report is None else pack(report)
-
-    return receive
 
 
 def _packed(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -19,6 +19,7 @@ from wavekv.core.block import Block
 from wavekv.core.codec.message_bounds import PACKED_FACTS_MAX, UUID_BYTES_MAX, MessageBounds
 from wavekv.core.codec.message_reader import MALFORMED, MessageReader
 from wavekv.core.messages import Envelope, Listed, Page, Ranges
+from wavekv.core.scatter import UNCHECKED, scattered
 from wavekv.core.types import I64_MAX, I64_MIN, U32_MAX, U64_MAX, Dot, Entry
 from wavekv.errors import BadEnvelope, EnvelopeTooLarge
 
@@ -240,6 +241,8 @@ def _acks(reader: MessageReader, name: str) -> dict[int, int]:
     origins, acks = numbers[::2], numbers[1::2]
     reader.check_numbers(origins, 0, U32_MAX, f"{name} origins")
     reader.check_numbers(acks, 0, U64_MAX, f"{name} sequences")
+    if not scattered(origins):
+        raise BadEnvelope(f"the origins of {name} are chosen so that looking them up takes long")
     found = dict(zip(origins, acks, strict=True))
     if len(found) != count:
         raise BadEnvelope(f"{name} has an origin twice")
@@ -254,6 +257,8 @@ def _dots(reader: MessageReader, name: str) -> dict[int, Ranges]:
         origin = reader.number(0, U32_MAX, f"{name} origin")
         found[origin] = ranges = _ranges(reader, name, left)
         left -= len(ranges)
+        if len(found) % UNCHECKED == 0 and not scattered(found):
+            raise BadEnvelope(f"the origins of {name} are chosen so that looking them up takes long")
     if len(found) != count:
         raise BadEnvelope(f"{name} has an origin twice")
     return found
