@@ -64,7 +64,11 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity.name, identity.uuid, identity.inc)
+        self.reports = Reports(identity.name, identity.uuid, identity.inc, crates=membership.has_crates)
+        self.claim_wanted = False
+        """A peer refuses an older process of this name, and asks for what it can show to it."""
+        self.claim: bytes | None = None
+        """What it can show: this process's number, signed. It goes out with every message from then on."""
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
@@ -81,6 +85,7 @@ class Replica:
         self._in_flight: Group | None = None
         self._ops: list[Op] = []
         self._heeded = membership.admission()
+        self._heeded_restarts = membership.restarts
         self._compared = store.process.inc == 0 or membership.has_others()
         """This volume is new, or was compared with another one since the process started, or is going to be."""
         self._reset_staged()
@@ -485,6 +490,8 @@ class Replica:
         One that an epoch leaves alone has nobody to heal from, and is done.
         """
         admission = self.membership.admission()
+        if self.membership.restarts != self._heeded_restarts:  # the numbers begin anew
+            self._heeded, self._heeded_restarts = 0, self.membership.restarts
         if admission > self._heeded:
             self._heeded = admission
             if self.membership.must_heal():
