@@ -13,7 +13,7 @@ import secrets
 import signal
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,11 +41,11 @@ from wavekv.peers.tls import Certificates
 from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
-from wavekv.runtime.admission import open_admission
+from wavekv.runtime.admission import Admission, open_admission
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
-from wavekv.runtime.epoch_file import EpochFile, read_document
+from wavekv.runtime.epoch_file import EpochDocument, EpochFile, read_document
 from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
 from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
@@ -135,6 +135,7 @@ class _Process:
     async def _start(self, stack: AsyncExitStack) -> Member:
         settings = self._settings
         document = read_document(settings.membership) if settings.membership else None
+        given = Certificates(settings.tls) if settings.tls else None
         health = HealthServer(self._current_phase, self._metrics)
         await health.start(open_tcp(settings.metrics_listen, "--metrics-listen"))
         stack.push_async_callback(health.stop)
@@ -161,20 +162,9 @@ class _Process:
 
         discovery = self._discovery()
         names = Names(directory.identity.cluster_id, [peer.name for peer in settings.peers if peer.crate])
-        security = await asyncio.to_thread(self._security, directory)
-        admission = open_admission(
-            self._name(directory),
-            directory.identity.cluster_id,
-            EpochFile(directory.path),
-            document,
-            settings.peers,
-            founds=settings.bootstrap,
-            damaged=recovery.damage == "corruption" or directory.lost_something,
-            discovery=discovery,
-            verifier=security.epochs if security else None,
-        )
-        if security is not None:
-            security.epochs.membership = admission.membership
+        security = await asyncio.to_thread(self._security, directory, given)
+        damaged = recovery.damage == "corruption" or directory.lost_something
+        admission = self._admission(directory, document, discovery, security, damaged=damaged)
         settle(directory)
         replica = self._replica(directory, store, admission.membership)
         parts = Parts(
@@ -267,6 +257,31 @@ class _Process:
             rng,
         )
 
+    def _admission(
+        self,
+        directory: DataDirectory,
+        document: EpochDocument | None,
+        discovery: Discovery | None,
+        security: "_Security | None",
+        *,
+        damaged: bool,
+    ) -> Admission:
+        epochs = security.epochs if security else None
+        admission = open_admission(
+            self._name(directory),
+            directory.identity.cluster_id,
+            EpochFile(directory.path),
+            document,
+            self._settings.peers,
+            founds=self._settings.bootstrap,
+            damaged=damaged,
+            discovery=discovery,
+            verifier=epochs,
+        )
+        if epochs is not None:
+            epochs.membership = admission.membership
+        return admission
+
     def _compactor(
         self, directory: DataDirectory, replica: Replica, syncing_log: SegmentedLog, syncer: Syncer
     ) -> Compactor:
@@ -292,7 +307,7 @@ class _Process:
             return None
         return Discovery(settings.discover_dns, settings.discovery, self._clock, secure=settings.secure)
 
-    def _security(self, directory: DataDirectory) -> "_Security | None":
+    def _security(self, directory: DataDirectory, given: Certificates | None) -> "_Security | None":
         """Return what makes the peer plane safe, None for a plain one; blocks."""
         settings, cluster_id = self._settings, directory.identity.cluster_id
         if not settings.secure:
@@ -304,9 +319,7 @@ class _Process:
             enrolment = Enrolment(directory.path, self._name(directory), cluster_id, settings.enrolment)
         files = enrolment.files if enrolment is not None else settings.tls
         assert files is not None, "a secure member has a certificate or makes one"
-        certificates = Certificates(files)
-        if enrolment is not None:
-            enrolment.on_taken = certificates.refresh
+        certificates = given or Certificates(files)
         claims = SignedClaims(files, cluster_id, self._name(directory))
         return _Security(certificates, SignedEpochs(files.ca, cluster_id, self._clock), claims, enrolment)
 
@@ -343,6 +356,8 @@ class _Process:
                 guard=refuse_foreign,
                 epochs=security.epochs if security else None,
             )
+            if security is not None and security.enrolment is not None:
+                security.enrolment.on_taken = security.taken(member, asyncio.get_running_loop())
             await service.start(open_tcp(settings.peer_listen, "--peer-listen"))
             stack.push_async_callback(service.stop)
         if settings.insecure_peers:
@@ -378,6 +393,15 @@ class _Security:
     epochs: SignedEpochs
     claims: SignedClaims
     enrolment: Enrolment | None
+
+    def taken(self, member: Member, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        """Return what to do, in another thread, when a certificate was handed in: show it, and ask all peers anew."""
+
+        def use() -> None:
+            self.certificates.refresh()
+            loop.call_soon_threadsafe(member.ask_anew)
+
+        return use
 
 
 def _tell_conversion(converted: Conversion | None) -> None:

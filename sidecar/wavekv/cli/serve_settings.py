@@ -109,7 +109,7 @@ def _tls(flags: ServeFlags) -> tuple[TlsFiles | None, EnrolmentFiles | None]:
     given = {"--tls-cert": flags.tls_cert, "--tls-key": flags.tls_key, "--tls-ca": flags.tls_ca}
     missing = [name for name, path in given.items() if path is None]
     if flags.insecure_peers and (len(missing) < len(given) or flags.enrol_token is not None):
-        raise UsageError("--insecure-peers and the flags of TLS exclude each other; drop one")
+        raise UsageError("--insecure-peers and the --tls flags, --enrol-token too, exclude each other; drop one")
     if flags.tls_cert is not None and flags.tls_key is not None and flags.tls_ca is not None:
         if flags.enrol_token is not None:
             raise UsageError("--enrol-token is for a member that makes its own key; drop it, or --tls-cert")

@@ -43,7 +43,7 @@ def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[st
         "epoch": epoch.number if epoch else None,
         "members": epoch.members if epoch and news else None,
         "epoch_doc": epoch.signed if epoch and news else None,
-        "claim": replica.claim,
+        "claim": replica.reports.own_claim,
     }
 
 
@@ -155,7 +155,7 @@ class Round:
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
         self._first = self._first or answer
-        replica.claim_wanted |= answer.rival
+        replica.reports.claim_wanted |= answer.rival
         self._complete &= not merged.refused and answer.inc == self._first.inc
         self._report = replica.reports.hear(answer, now_ms)
         if self._all_received:

@@ -87,6 +87,10 @@ class Reports:
         self._own_inc = own_inc
         self.superseded_by = 0
         """The newest process heard under our own name, if it is newer than this one (R8); 0: none is."""
+        self.claim_wanted = False
+        """A peer refuses an older process of our name, and asks for what it can show to it."""
+        self.own_claim: bytes | None = None
+        """What it can show: this process's number, signed. It goes out with every message from then on."""
         self._by_name: dict[str, Report] = {}
         self._uuids: dict[int, bytes] = {}
         self._volumes: dict[str, tuple[int, int]] = {}

@@ -266,7 +266,8 @@ class Gossip:
         return True
 
     def _claim_if_wanted(self) -> None:
-        if self._replica.claim_wanted and self._replica.claim is None and not self._claiming:
+        reports = self._replica.reports
+        if reports.claim_wanted and reports.own_claim is None and not self._claiming:
             self._claiming = True
             self._spawn(self._claim())
 
@@ -317,7 +318,7 @@ class Gossip:
     async def _claim(self) -> None:
         """Sign, once, what an older process of our name is to be shown."""
         try:
-            self._replica.claim = await self._claims.make(self._replica.identity.inc)
+            self._replica.reports.own_claim = await self._claims.make(self._replica.identity.inc)
         finally:
             self._claiming = False
 

@@ -201,6 +201,12 @@ class Member:
             self.persistent.gossip.ask(status.waiting_for)
             await asyncio.sleep(_DRAIN_SECONDS)
 
+    def ask_anew(self) -> None:
+        """Let no peer wait for the end of its pause: what kept this member from them may be over."""
+        for engine in self._engines:
+            engine.gossip.forgive()
+            engine.gossip.retry_now()
+
     def _discovered(self) -> None:
         """Other peers are there than before, or under another name."""
         self._admission.look_around()
