@@ -70,7 +70,7 @@ async def test_the_empty_key_of_an_original_node_is_listed_and_can_be_deleted_bu
     status, answer = await asker.batch(put(""))
     assert (status, answer["code"]) == (400, "invalid_key")
     async with asker.client.get(f"{asker.prefix}/kv") as listing:
-        assert [item["key"] for item in (await listing.json())["items"]] == [""]
+        assert [item["key"] for item in (await listing.json())["entries"]] == [""]
     status, answer = await asker.batch({"op": "delete", "key": ""})
     assert (status, answer["results"][0]["deleted"]) == (200, True)
     assert asker.store.get("") is None
