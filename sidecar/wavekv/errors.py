@@ -432,7 +432,7 @@ class Corruption(StorageError):
     exit_code = 4
 
 
-class UnusableFile(StorageError):
+class UnusableFile(DirectoryUnusable):
     """A name of the data directory that is no regular file of a size that its kind may have; it is left untouched."""
 
     code = "unusable_file"

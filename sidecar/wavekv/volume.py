@@ -21,8 +21,9 @@ from wavekv.errors import UnusableFile
 
 _SAFE: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """O_NONBLOCK: opening a FIFO that nobody else has open would wait for ever; regular files do not know it."""
+_LINK: Final = f"a symbolic link ({os.strerror(errno.ELOOP)})"
 _KINDS: Final = (
-    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISLNK, _LINK),
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -48,7 +49,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
         descriptor = os.open(path, flags | _SAFE, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise NotRegular(errno.ELOOP, "it is a symbolic link", str(path)) from error
+            raise NotRegular(errno.ELOOP, f"it is {_LINK}", str(path)) from error
         raise
     try:
         _require_regular(os.fstat(descriptor), path)
@@ -66,7 +67,10 @@ def _require_regular(facts: os.stat_result, path: Path) -> None:
 
 def unusable(path: Path, what: str) -> UnusableFile:
     """Return the error for a file that is not read as it is."""
-    return UnusableFile(f"{path} cannot be used: {what}; restore it from a copy, or move it away if it is not yours")
+    return UnusableFile(
+        f"{path} cannot be used: {what}; nobody but the member may make files or links in its directory: restore it from "
+        "a copy, or move away what is not the member's"
+    )
 
 
 def open_file(path: Path, *, named: bool = False) -> BinaryIO:
