@@ -181,6 +181,49 @@ class CompactionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeLimits:
+    """What is read from a data directory, which a stranger may have made; over any of it a start is refused."""
+
+    document_bytes_max: int = 64 << 10
+    """A document of the directory (identity, conversion, quarantine, state of an import): ours have some hundred bytes,
+    and paths of a thousand crate files fit."""
+    membership_bytes_max: int = 1 << 20
+    """A membership document, as one that is pushed: a thousand members with the longest names."""
+    segment_bytes_max: int = 512 << 20
+    """One segment, which is read at once. Ours have 16 MiB and one commit group more, far below this even when groups
+    gather behind a disk that hangs."""
+    crate_file_bytes_max: int = 4 << 30
+    """A log or snapshot of the original system, which is read at once: four times the default of `bytes_max`."""
+    crate_entries_max: int = ENTRIES_MOST
+    """Entries in a snapshot of the original system, or in the log it keeps of one peer."""
+    crate_peers_max: int = 65_536
+    """Nodes that such a snapshot speaks of."""
+    crate_value_bytes_max: int = 64 << 20
+    """A value in it that is written as an array of numbers, each of which is read for itself."""
+    snapshot_entries_bytes_max: int = 8 << 20
+    """A snapshot's block of entries. Ours have 1 MiB and the longest value more."""
+    snapshot_block_entries_max: int = 262_144
+    """Entries, dots or expiries in one block. Ours have 65 536 at most."""
+    snapshot_tail_bytes_max: int = 64 << 20
+    """A snapshot's last block: two million ranges of coverage fit, a hundred times what a cluster comes to."""
+    snapshot_tail_numbers_max: int = 6_000_000
+    """Numbers in it."""
+    coverage_max: int = 2_000_000
+    """Origins and ranges of coverage in a log, as many as the last block of a snapshot holds."""
+    batch_operations_max: int = 65_536
+    """Operations in one record. A batch of a client has 1000."""
+    names_max: int = 65_536
+    """Names in the directory. Ours are some dozen; a thousand segments are 16 GiB of log."""
+    held_ratio_max: int = 2
+    """How many times `entries_max` and `bytes_max` a directory may come to before a start is refused. One that was
+    filled under twice the present limits still starts; for more, start with the limits it was filled under."""
+
+
+VOLUME_LIMITS = VolumeLimits()
+"""What every reader of a data directory goes by; no flag changes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class GossipSettings:
     """Exchange and push."""
 

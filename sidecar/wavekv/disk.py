@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from wavekv.errors import DirectoryUnusable, DiskFailed, DiskFull, WaveKVError
+from wavekv.volume import NotRegular, open_regular, unusable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -59,8 +60,8 @@ class OsDisk:
     """The operating system's files."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Make the system call `open`."""
-        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+        """Make the system call `open`; whatever is no regular file is refused."""
+        return open_regular(path, flags)
 
     def close(self, descriptor: int) -> None:
         """Make the system call `close`."""
@@ -110,6 +111,8 @@ def is_full(error: OSError) -> bool:
 def disk_error(error: OSError, action: str) -> WaveKVError:
     """Return our error for `error`, met while doing `action` ("write FILE")."""
     reason = f"cannot {action}: {error.strerror or error}"
+    if isinstance(error, NotRegular):
+        return unusable(Path(error.filename), str(error.strerror))
     if is_full(error):
         return DiskFull(f"{reason}; free some room on the volume")
     if error.errno == errno.EROFS:

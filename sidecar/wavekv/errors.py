@@ -463,6 +463,20 @@ class Corruption(StorageError):
     exit_code = 4
 
 
+class UnusableFile(DirectoryUnusable):
+    """A name of the data directory that is no regular file of a size that its kind may have; it is left untouched."""
+
+    code = "unusable_file"
+    exit_code = 4
+
+
+class VolumeTooLarge(StorageError):
+    """The volume holds far more than the limits of this member allow; nothing of it was changed."""
+
+    code = "volume_too_large"
+    exit_code = 4
+
+
 class SnapshotDamaged(StorageError):
     """A snapshot whose checksums or counts do not hold."""
 

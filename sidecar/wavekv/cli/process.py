@@ -51,6 +51,7 @@ from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
+from wavekv.snapshot.bounds import held_bounds
 from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
@@ -202,7 +203,12 @@ class _Process:
         changes_max = self._settings.limits.changes_max
         with unpaused_by_collections():
             loader, recovery = await asyncio.to_thread(
-                recover, directory, partial(loader_over, changes_max), OS_DISK, report
+                recover,
+                directory,
+                partial(loader_over, changes_max),
+                OS_DISK,
+                report,
+                held_bounds(self._settings.limits),
             )
             store = await asyncio.to_thread(loader.store)
         seconds = self._clock.monotonic() - started
