@@ -25,9 +25,9 @@ from wavekv.core.session import dots_of, token_of
 from wavekv.core.types import Entry
 from wavekv.errors import InvalidKey, KeyNotFound, WaveKVError
 from wavekv.http_api.expiry import expiry_headers
-from wavekv.http_api.guard import is_local
 from wavekv.http_api.target import key_from
 from wavekv.ports import Clock, KeyValues, Observer
+from wavekv.web_guard import SAFE_HEADERS, is_local
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ _HELD_BYTES_MAX: Final = 1 << 16
 """Bytes held back behind a PUT before the kernel is asked to hold the rest."""
 
 _REASONS: Final = {200: "OK", 201: "Created"}
+_SAFE: Final = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS.items())
 
 
 class Framing(NamedTuple):
@@ -297,6 +298,6 @@ def _response(status: int, headers: str, body: bytes) -> bytes:
     reason = _REASONS.get(status) or web.Response(status=status).reason
     head = (
         f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: {len(body)}\r\n"
-        f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+        f"Date: {rfc822_formatted_time()}\r\n{_SAFE}Server: {SERVER_SOFTWARE}\r\n\r\n"
     )
     return head.encode() + body

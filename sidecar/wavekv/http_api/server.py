@@ -31,13 +31,13 @@ from wavekv.http_api.calls import Call, Shared
 from wavekv.http_api.conditions import with_etag
 from wavekv.http_api.document import JSON
 from wavekv.http_api.fast import SESSION, FastConnection, FastPath, refused_bytes
-from wavekv.http_api.guard import refuse_foreign
 from wavekv.http_api.options import refuse_lacking_headers, refuse_unknown
 from wavekv.http_api.routes import Operation
 from wavekv.http_api.streams import EventStream, Streams
 from wavekv.http_api.waiting import await_session, seconds_from
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.runtime.listening import BACKLOG, remove_unix
+from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class HttpApi:
         answer: web.Response | EventStream
         try:
             if cast("_Connection", request.protocol).guarded:
-                refuse_foreign(request.headers)
+                refuse_foreign(request.headers, request.raw_path)
             wanted = target.split_target(request.raw_path)
             found = self._route(wanted.path)
             operation = found.methods.get(request.method)
