@@ -259,11 +259,21 @@ class TooManyWatchers(UnavailableError):
     code = "too_many_watchers"
 
 
-class DiskFull(UnavailableError):
-    """Nothing of the refused write is on disk; reads go on, and writes do again once room returns."""
+class NotWritten(UnavailableError):
+    """Nothing of the refused write is on disk, and later ones may succeed."""
+
+
+class DiskFull(NotWritten):
+    """The volume is full; reads go on, and writes do again once room returns."""
 
     code = "disk_full"
     status = 507
+
+
+class OutOfDescriptors(NotWritten):
+    """The process, or the machine, has as many files and connections open as it may; the disk is fine."""
+
+    code = "out_of_descriptors"
 
 
 class LimitReached(UnavailableError):
