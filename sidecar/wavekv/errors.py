@@ -69,6 +69,13 @@ class InvalidBody(RequestError):
     code = "invalid_body"
 
 
+class RequestTooSlow(RequestError):
+    """The rest of a head or a body did not come in time; nothing of the request was done."""
+
+    code = "request_too_slow"
+    status = 408
+
+
 class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
     status = 415
