@@ -162,13 +162,17 @@ def disk_error(error: OSError, action: str) -> WaveKVError:
         return DiskFull(f"{reason}; free some room on the volume")
     if lacks_descriptors(error):
         return out_of_descriptors(reason)
+    remedy = _remedy(error)
+    return DirectoryUnusable(f"{reason}; {remedy}") if remedy else DiskFailed(f"{reason}; {advice(error)}")
+
+
+def _remedy(error: OSError) -> str | None:
+    """Return what to do about a directory that cannot be used as it is; None: it is the disk."""
     if error.errno == errno.EROFS:
-        return DirectoryUnusable(f"{reason}; {advice(error)}")
+        return advice(error)
     if error.errno in _REFUSED:
-        return DirectoryUnusable(f"{reason}; the directory must be writable for user {os.geteuid()}")
-    if error.errno in _TAMPERED:
-        return DirectoryUnusable(f"{reason}; nobody but the member may make files or links in its directory")
-    return DiskFailed(f"{reason}; {advice(error)}")
+        return f"the directory must be writable for user {os.geteuid()}"
+    return "nobody but the member may make files or links in its directory" if error.errno in _TAMPERED else None
 
 
 def out_of_descriptors(reason: str) -> OutOfDescriptors:
