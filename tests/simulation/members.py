@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from tests.fakes.documents import FakeVerifier
 from tests.simulation.gossip import Gossip
 from tests.simulation.slots import Crashed, Pending, Slot
 from tests.simulation.standing import RETRY_MS, Standing
@@ -23,7 +24,7 @@ from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged, Slices
 from wavekv.core.types import Dot, Stamp
-from wavekv.errors import DiskFull, NotAMember, PeerError, PeerUnreachable, Superseded
+from wavekv.errors import DiskFull, NotAMember, NotWritten, PeerError, PeerUnreachable, Superseded
 from wavekv.runtime.admission import open_admission
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Process:
         peers = tuple(PeerAddress(name, name) for name in world.names if name != slot.name) if static else ()
         self.admission = open_admission(
             slot.name, world.cluster_id, slot.volume, world.keeper.boot_document(), peers,
-            founds=False, damaged=recovered.damaged,
+            founds=False, damaged=recovered.damaged, verifier=FakeVerifier(),
         )  # fmt: skip
         about = slot.volume.identity
         identity = Identity(
@@ -214,7 +215,7 @@ class Process:
         self.in_turns(slices, partial(self._received, kind, message, reply, bound), partial(self._refused, reply))
 
     def in_turns(
-        self, slices: Slices[T], done: Callable[[T], None], refused: Callable[[PeerError | DiskFull], None]
+        self, slices: Slices[T], done: Callable[[T], None], refused: Callable[[PeerError | NotWritten], None]
     ) -> None:
         """Do a slice, the next ones later; call `done` in the turn of the last one."""
         if not self.alive:
@@ -223,7 +224,7 @@ class Process:
             next(slices)
         except StopIteration as ended:
             done(ended.value)
-        except (PeerError, DiskFull) as refusal:
+        except (PeerError, NotWritten) as refusal:
             refused(refusal)
         else:
             self.world.count("slices with others in between")
@@ -231,8 +232,8 @@ class Process:
             self.step()
             self.world.after(self.world.rng.randint(0, 2), self.in_turns, slices, done, refused)
 
-    def _refused(self, reply: Reply, refusal: PeerError | DiskFull) -> None:
-        if isinstance(refusal, DiskFull):
+    def _refused(self, reply: Reply, refusal: PeerError | NotWritten) -> None:
+        if isinstance(refusal, NotWritten):
             self.standing.keep_epoch(partial(reply, PeerError("it could not be stored")))
             return
         if isinstance(refusal, Superseded):

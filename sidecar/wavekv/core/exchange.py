@@ -34,13 +34,14 @@ from wavekv.core.reports import Report, sender_of
 from wavekv.core.scatter import UNCHECKED, scattered_in_slices
 from wavekv.core.steps import Merged, Slices, whole
 from wavekv.core.types import I64_MIN, Dot, Entry
-from wavekv.errors import BadEnvelope, DiskFull
+from wavekv.errors import BadEnvelope, NotWritten
 
 
 def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[str, object]:
     """Return what every message of this member carries; the names of an epoch only for who may not know it."""
     identity, membership = replica.identity, replica.membership
     epoch = membership.epoch
+    news = epoch is not None and (epoch_known or 0) < epoch.number
     return {
         "sender_id": identity.node_id,
         "sender_uuid": identity.uuid,
@@ -50,7 +51,9 @@ def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[st
         "now_ms": now_ms,
         "cluster_id": membership.cluster_id,
         "epoch": epoch.number if epoch else None,
-        "members": epoch.members if epoch and (epoch_known or 0) < epoch.number else None,
+        "members": epoch.members if epoch and news else None,
+        "epoch_doc": epoch.signed if epoch and news else None,
+        "claim": replica.reports.own_claim,
     }
 
 
@@ -183,7 +186,7 @@ class Round:
 
         Raises:
             PeerError: the answer is refused; the round is over.
-            DiskFull: what was merged of it is lost.
+            NotWritten: what was merged of it is lost.
         """
         replica = self._replica
         self._check_round(answer)
@@ -191,6 +194,7 @@ class Round:
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
         self._first = self._first or answer
+        replica.reports.claim_wanted |= answer.rival
         self._complete &= not merged.refused and answer.inc == self._first.inc
         self._report = replica.reports.hear(answer, now_ms)
         if self._all_received:
@@ -276,7 +280,7 @@ def _merge(replica: Replica, message: Envelope, now_ms: int, *, pushed: bool = F
 
     Raises:
         PeerError: the sender is refused, before or after.
-        DiskFull: what was merged of it is lost.
+        NotWritten: what was merged of it is lost.
     """
     _check_sender(replica, message, now_ms)
     _check_size(replica, message)
@@ -292,7 +296,7 @@ def _merge(replica: Replica, message: Envelope, now_ms: int, *, pushed: bool = F
         if begin:
             yield
             if replica.abandoned != abandoned:
-                raise DiskFull("the disk was full while a message was merged; what was merged of it is lost")
+                raise NotWritten("the log took no more while a message was merged; what was merged of it is lost")
         merged.add(replica.merge(entries[begin : begin + size], now_ms, sender=sender, pushed=pushed))
     if len(entries) > size:
         _check_sender(replica, message, now_ms)
@@ -337,7 +341,7 @@ def receive_request_in_slices(replica: Replica, request: Envelope, now_ms: int) 
 
     Raises:
         PeerError: the sender is refused; nothing is adopted.
-        DiskFull: what was merged of it is lost.
+        NotWritten: what was merged of it is lost.
     """
     merged = yield from _merge(replica, request, now_ms)
     replica.reports.hear(request, now_ms)
@@ -362,6 +366,8 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     entries, cursor = () if block else found.entries(), found.cursor
     told = _told(replica, needed=request.healing or request.name is None)
     acks, dots = told or ({}, {})
+    heard = replica.reports.of(sender_of(request))
+    rival = heard is not None and heard.claim_wanted
     if cursor is not None:
         position = store.position if request.resume_from is None else request.page_pos
         page = Page(cursor, last=False)
@@ -375,6 +381,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
             acks=acks,
             dots=dots,
             page_pos=position,
+            rival=rival,
         )
     late: list[Entry] | None = []
     if request.resume_from is not None and request.page_pos is not None:
@@ -389,6 +396,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
         dots=dots,
         floor=store.floor if late is not None and told is not None else None,
         buckets=store.digest(),
+        rival=rival,
         digest=store.crate_digest() if request.name is None else None,
     )
 
@@ -428,7 +436,7 @@ def receive_push_in_slices(replica: Replica, message: Envelope, now_ms: int) -> 
 
     Raises:
         PeerError: the sender is refused; nothing more is merged.
-        DiskFull: what was merged of it is lost.
+        NotWritten: what was merged of it is lost.
     """
     if message.block is not None:
         raise BadEnvelope("a push has its entries in entries, never in a block")

@@ -1,8 +1,8 @@
 """Wraps and unwraps the bodies of messages: small ones at once, large ones on a thread of their own.
 
 Inflating and decoding the largest message takes some tens of milliseconds, packing a page not much less; the loop goes
-on meanwhile. The server has one such thread, and so has whoever asks: messages wait for each other, not the loop for them,
-and one of them at a time is held inflated.
+on meanwhile. The server has one such thread, and so has whoever asks: messages wait for each other, not the loop for
+them, and one of them at a time is held inflated.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.steps import Group, Slices
-from wavekv.errors import DiskFailed, DiskFull, RequestError, Stopping, WaveKVError
+from wavekv.errors import DiskFailed, DiskFull, NotWritten, RequestError, Stopping, WaveKVError
 
 log = logging.getLogger(__name__)
 
@@ -138,10 +138,11 @@ class Committer:
     def _synced(self, group: Group, error: WaveKVError | None) -> None:
         if error is None:
             self._show(group, self._replica.advance_in_slices(group))
-        elif isinstance(error, DiskFull):
+        elif isinstance(error, NotWritten):
             self._replica.abandon()
             self._wake(None, error)
-            self._wait_for_room(error)
+            if isinstance(error, DiskFull):
+                self._wait_for_room(error)
         else:
             self.fail(error)
 
@@ -185,7 +186,7 @@ class Committer:
         if error is None:
             self._replica.full = None
             log.info("the disk has room again: values are taken")
-        elif isinstance(error, DiskFull):
+        elif isinstance(error, NotWritten):
             self._loop.call_later(ROOM_SECONDS, self._look_for_room)
         else:
             self.fail(error)

@@ -26,6 +26,10 @@ from wavekv.errors import BadEnvelope, EnvelopeTooLarge
 BOUNDS: Final = MessageBounds.of(Limits())
 """Bounds of a message under default settings."""
 VERSION_MAX: Final = 1
+EPOCH_DOC_BYTES_MAX: Final = 1 << 20
+"""Longest signed membership document in a message; a thousand members with the longest names fit."""
+CLAIM_BYTES_MAX: Final = 16 << 10
+"""Longest claim: a signature and a chain of certificates."""
 _HASH_BYTES = 32
 _GZIP = 16 + zlib.MAX_WBITS
 _SAMPLE_BYTES: Final = 16 << 10
@@ -65,6 +69,9 @@ _OWN_FIELDS: Final = (
     "block",
     "filter_acks",
     "filter_dots",
+    "epoch_doc",
+    "rival",
+    "claim",
 )
 _REQUIRED: Final = frozenset({"version", "sender_id", "sender_uuid"})
 
@@ -399,6 +406,10 @@ def _listed(reader: MessageReader, name: str) -> tuple[Listed, ...]:
     return tuple([_new_tuple(Listed, one) for one in zip(keys, timestamps, origins, seqs, strict=True)])
 
 
+def _document(bytes_max: int) -> Read:
+    return lambda reader, name: reader.octets(name, bytes_max)
+
+
 def _block(reader: MessageReader, name: str) -> Block:
     keys: list[str] | None = None
     packed: list[bytes] | None = None
@@ -462,5 +473,8 @@ _READERS: Final[Mapping[str, Read]] = {
     "block": _block,
     "filter_acks": _acks,
     "filter_dots": _dots,
+    "epoch_doc": _document(EPOCH_DOC_BYTES_MAX),
+    "rival": MessageReader.flag,
+    "claim": _document(CLAIM_BYTES_MAX),
 }
 _FIELDS: Final = frozenset(_READERS)
