@@ -7,8 +7,8 @@ what no member would.
 import asyncio
 import contextlib
 import http.client
+import http.server
 import json
-import socket
 import ssl
 import threading
 import time
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from aiohttp import web
 
 from tests.integration.member_process import Answer, Cluster, MemberProcess, eventually
 from tests.integration.test_peer_plane import client_context
@@ -36,45 +35,43 @@ class HostileMember:
     """A server at m2's address with m2's certificate; `reply` says what it answers to every message."""
 
     def __init__(self, member: MemberProcess, leaf: Leaf, authority: Authority) -> None:
-        self.member = member
         self.leaf = leaf
         self.authority = authority
         self.heard: list[Envelope] = []
         self.reply: Reply = lambda _: (503, b"", "text/plain")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._ready = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", member.peer), self._handler())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(leaf.cert, leaf.key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._server.shutdown()
         self._thread.join(10)
-        self._loop.close()
+        self._server.server_close()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        hostile = self
 
-    async def _serve(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.leaf.cert, self.leaf.key)
-        self._runner = web.ServerRunner(web.Server(self._answer))
-        await self._runner.setup()
-        listener = socket.create_server(("127.0.0.1", self.member.peer))
-        await web.SockSite(self._runner, listener, ssl_context=context).start()
-        self._ready.set()
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                message = unpack(body, 1 << 24, 1 << 27)
+                hostile.heard.append(message)
+                status, answer, kind = hostile.reply(message)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
-        message = unpack(await request.read(), 1 << 24, 1 << 27)
-        self.heard.append(message)
-        status, body, kind = self.reply(message)
-        return web.Response(status=status, body=body, content_type=kind)
+            def log_message(self, *_: object) -> None: ...
+
+        return Handler
 
     def say(self, target: MemberProcess, message: Envelope, verb: str = "sync2") -> Answer:
         """Send a message to a member, with m2's certificate."""
