@@ -8,18 +8,18 @@ staged writes made durable before the log is cut.
 import asyncio
 import logging
 import random
-import resource
 import secrets
 import signal
 import time
 import uuid
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 import uvloop
 
 from wavekv.admin import AdminApi
+from wavekv.cli.planes import planes_of
 from wavekv.config import MemberSettings
 from wavekv.core.identity import Identity, process_number
 from wavekv.core.loading import loader_over
@@ -37,6 +37,7 @@ from wavekv.resp import RespServer
 from wavekv.runtime.admission import open_admission
 from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
+from wavekv.runtime.descriptors import raise_limit
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
 from wavekv.runtime.epoch_file import EpochFile, read_document
@@ -79,24 +80,18 @@ def run_member(settings: MemberSettings) -> int:
     Raises:
         WaveKVError: it cannot start, or its disk failed.
     """
-    _raise_descriptor_limit()
-    return uvloop.run(_Process(settings).run())
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many connections as the system lets this process have: a watcher each takes one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return uvloop.run(_Process(settings, raise_limit()).run())
 
 
 class _Process:
-    def __init__(self, settings: MemberSettings) -> None:
+    def __init__(self, settings: MemberSettings, descriptors: int) -> None:
         self._settings = settings
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._budgets = budgets_of(settings.limits)
+        self._planes = planes_of(settings, self._budgets, descriptors, self._clock.monotonic)
+        planes = (self._planes.http, self._planes.peer, self._planes.metrics)
+        self._metrics.bind_planes(planes, (*self._budgets, self._planes.metrics.budget))
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -130,7 +125,7 @@ class _Process:
         settings = self._settings
         document = read_document(settings.membership) if settings.membership else None
         certificates = Certificates(settings.tls) if settings.tls else None
-        health = HealthServer(self._current_phase, self._metrics)
+        health = HealthServer(self._current_phase, self._metrics, self._planes.metrics)
         await health.start(open_tcp(settings.metrics_listen, "--metrics-listen"))
         stack.push_async_callback(health.stop)
 
@@ -183,6 +178,7 @@ class _Process:
             data_dir=directory.path,
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
+            watch_budget=self._budgets.watch,
         )
         member = Member(parts)
         stack.push_async_callback(member.stop)
@@ -286,7 +282,8 @@ class _Process:
     ) -> HttpTransport:
         tls = certificates.client if certificates else None
         server_name = discovery.server_name if discovery else lambda _: None
-        return HttpTransport(tls, self._settings.limits, self._settings.gossip, store, server_name)
+        settings, most = self._settings, self._planes.transport_connections_max
+        return HttpTransport(tls, settings.limits, settings.gossip, store, server_name, connections_max=most)
 
     async def _open_planes(
         self, stack: AsyncExitStack, member: Member, directory: DataDirectory, certificates: Certificates | None
@@ -296,18 +293,33 @@ class _Process:
             server_tls = certificates.server if certificates else None
             admin = AdminApi(member)
             stores = {"persistent": member.persistent, "ephemeral": member.ephemeral}
-            service = PeerService(stores, directory.identity.cluster_id, server_tls, settings.limits, admin.handle)
+            service = PeerService(
+                stores,
+                directory.identity.cluster_id,
+                server_tls,
+                settings.limits,
+                admin.handle,
+                connections=self._planes.peer,
+            )
             await service.start(open_tcp(settings.peer_listen, "--peer-listen"))
             stack.push_async_callback(service.stop)
         if certificates is not None:
             watching = asyncio.get_running_loop().create_task(certificates.watch())
             stack.callback(watching.cancel)
         values = member.persistent.values
-        http = HttpApi(values, member.ephemeral.values, settings.limits, self._metrics, self._clock)
+        http = HttpApi(
+            values,
+            member.ephemeral.values,
+            self._planes.limits,
+            self._metrics,
+            self._clock,
+            connections=self._planes.http,
+            watch_budget=self._budgets.watch,
+        )
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(values, settings.limits, self._metrics, self._clock)
+        resp = RespServer(values, self._planes.limits, self._metrics, self._clock)
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 

@@ -41,6 +41,8 @@ class HttpTransport:
         settings: GossipSettings,
         store: Literal["persistent", "ephemeral"] = "persistent",
         server_name: Callable[[str], str | None] = lambda _: None,
+        *,
+        connections_max: int = 100,
     ) -> None:
         """Ask in `store`; `server_name` returns whose certificate to expect at a peer's URL, None: as the URL says."""
         self._tls = tls
@@ -51,7 +53,7 @@ class HttpTransport:
             total=settings.request_timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         )
         resolved_seconds = max(1, settings.resolved_ms_max // 1000)
-        connector = aiohttp.TCPConnector(limit_per_host=4, ttl_dns_cache=resolved_seconds)
+        connector = aiohttp.TCPConnector(limit=connections_max, limit_per_host=4, ttl_dns_cache=resolved_seconds)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:

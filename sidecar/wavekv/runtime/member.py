@@ -17,6 +17,7 @@ from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed, Superseded
 from wavekv.ports import Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.canary import HIDDEN, Canary
 from wavekv.runtime.clocks import ahead_ms
 from wavekv.runtime.committer import Done, FindRoom, Syncing
@@ -59,6 +60,7 @@ class Parts:
     data_dir: Path
     recovered: Recovered
     rng: random.Random
+    watch_budget: ByteBudget | None = None
 
 
 class Member:
@@ -151,6 +153,7 @@ class Member:
             pace=pace,
             token_suffix=token_suffix,
             hidden=hidden,
+            watch_budget=parts.watch_budget,
         )
 
     def _find_room(self, done: Done) -> None:
