@@ -180,6 +180,8 @@ PEER_PLANE = PlaneSettings(2048, 256)
 """The peer plane: a member of the largest cluster is asked by all others within a minute, for two stores each."""
 METRICS_PLANE = PlaneSettings(128, 32, evicted_ms_idle=0, head_ms_max=5000, idle_ms_max=120_000)
 """Probes and metrics: the kubelet's address, and one or two Prometheus servers; nobody else keeps these out."""
+METRICS_HELD_BYTES_MAX = 8 << 20
+"""Bytes of scrapes that clients have not taken; one has some hundred KiB at a thousand peers."""
 
 
 ENTRIES_MOST = 10_000_000
