@@ -58,7 +58,6 @@ from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
-from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -365,7 +364,6 @@ class _Process:
                 tls=security.certificates.server if security else None,
                 limits=settings.limits,
                 admin=admin.handle,
-                guard=refuse_foreign,
                 epochs=security.epochs if security else None,
                 connections=self._planes.peer,
             )

@@ -18,7 +18,6 @@ from typing import Protocol
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDictProxy
 
 from wavekv.config import PEER_PLANE, Limits
 from wavekv.core.codec.envelope import pack
@@ -31,7 +30,6 @@ from wavekv.errors import (
     TooManyWaiting,
     UnknownRoute,
     UnknownStore,
-    UnsupportedMediaType,
     WaveKVError,
     WrongRole,
 )
@@ -42,6 +40,7 @@ from wavekv.peers.wrapping import Wrapping
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
 from wavekv.web_connections import BoundedServer, refusal, refuse_cut_body
+from wavekv.web_guard import refuse_foreign, refuse_form
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +72,6 @@ class Receiver(Protocol):
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-Guard = Callable[[CIMultiDictProxy[str]], None]
-"""Refuses, by its headers, a request that a page of another host may have made."""
-
-
 class PeerService:
     """The HTTP server of the peer plane."""
 
@@ -88,11 +83,10 @@ class PeerService:
         tls: ssl.SSLContext | None,
         limits: Limits,
         admin: Handler,
-        guard: Guard,
         epochs: SignedEpochs | None = None,
         connections: Connections | None = None,
     ) -> None:
-        """Serve `stores`; who speaks is checked by `names` where there is `tls`, else `guard` keeps web pages out.
+        """Serve `stores`; who speaks is checked by `names` where there is `tls`; without it, web pages are kept out.
 
         `epochs` reads signed epochs in messages; None: nobody does. `connections` is the book of the plane, by default
         one of its own.
@@ -100,7 +94,6 @@ class PeerService:
         self._stores = stores
         self._admin_handler = admin
         self._names = names
-        self._guard = guard
         self._epochs = epochs
         self._tls = tls
         self._limits = limits
@@ -152,9 +145,8 @@ class PeerService:
         """Return which member sent the request; None without TLS, where nobody knows and no web page may."""
         if self._tls is not None:
             return self._names.shown(request.get_extra_info("peercert"), "member")
-        self._guard(request.headers)
-        if request.content_type != CONTENT_TYPE:
-            raise UnsupportedMediaType(f"a message between members has the content type {CONTENT_TYPE}")
+        refuse_foreign(request.headers, request.raw_path)
+        refuse_form(request.headers, CONTENT_TYPE)
         return None
 
     async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
