@@ -162,11 +162,14 @@ def _publications(document: Document, body: Mapping[str, Any], views: Mapping[st
             yield Publish(name, body, override)
 
 
-def _shared_secret(cluster: Cluster, seen: Observed) -> Iterable[Remove]:
-    """Remove the certificate that members of earlier versions shared, once no pod mounts it."""
+def _shared_secret(cluster: Cluster, seen: Observed) -> Iterable[Action]:
+    """Empty the Secret of the certificate that members of earlier versions shared, once no pod mounts it.
+
+    It goes with the resource. Deleting it would take a right over all Secrets that nothing else needs.
+    """
     name = names.shared_tls_secret(cluster.name)
     live = seen.child("Secret", name)
-    if live is None:
+    if live is None or not live.get("data"):
         return
     specs = [pod.get("spec") or {} for pod in seen.pods.values()]
     live_set = seen.child("StatefulSet", cluster.name)
@@ -174,7 +177,7 @@ def _shared_secret(cluster: Cluster, seen: Observed) -> Iterable[Remove]:
         specs.append(live_set["spec"]["template"]["spec"])
     mounted = (volume.get("secret") or {} for spec in specs for volume in spec.get("volumes") or ())
     if all(volume.get("secretName") != name for volume in mounted):
-        yield Remove("Secret", name, live["metadata"]["uid"])
+        yield from _applied(children.secret(cluster, name, {}), live)
 
 
 def _services(cluster: Cluster, seen: Observed) -> Iterable[Action]:

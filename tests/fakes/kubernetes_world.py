@@ -290,7 +290,8 @@ class World:
     def _make(self, kind: str, name: str, body: Manifest) -> None:
         live = self.view.get(kind, (NAMESPACE, name))
         if live is None:
-            metadata = {"name": name, "namespace": NAMESPACE, "uid": str(uuid.uuid4()), "labels": names.labels(CLUSTER)}
+            uid, labels = str(uuid.uuid4()), names.labels(CLUSTER)
+            metadata: Manifest = {"name": name, "namespace": NAMESPACE, "uid": uid, "labels": labels}
             if kind == "Pod":
                 uid = self.child("StatefulSet", CLUSTER)["metadata"]["uid"]
                 metadata["ownerReferences"] = [{"kind": "StatefulSet", "name": CLUSTER, "uid": uid, "controller": True}]
@@ -327,7 +328,7 @@ class World:
     def _write(self, manifest: Manifest, live: Manifest | None) -> Manifest:
         self.writes.append(f"{manifest['kind']} {manifest['metadata']['name']}")
         kept = {} if live is None else {key: value for key, value in live.items() if key == "status"}
-        old = {"uid": str(uuid.uuid4()), "generation": 0} if live is None else live["metadata"]
+        old: Manifest = {"uid": str(uuid.uuid4()), "generation": 0} if live is None else live["metadata"]
         merged = {**copy.deepcopy(manifest), **kept}
         merged["metadata"] |= {"uid": old["uid"], "generation": old.get("generation", 0) + 1}
         self.edit(merged)

@@ -20,7 +20,7 @@ def document(world: World) -> dict[str, Any]:
     return decoded
 
 
-async def settled(**spec: object) -> World:
+async def settled(**spec: Any) -> World:
     world = World(**spec)
     await world.settle()
     world.cover_all()

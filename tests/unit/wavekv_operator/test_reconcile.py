@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def document(world: World) -> dict[str, object]:
     return decoded
 
 
-async def settled(**spec: object) -> World:
+async def settled(**spec: Any) -> World:
     world = World(**spec)
     await world.settle()
     world.cover_all()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from wavekv_operator.settings import Settings
 CLUSTER_ID = names.cluster_id(*KEY)
 
 
-async def settled(**spec: object) -> World:
+async def settled(**spec: Any) -> World:
     world = World(**spec)
     await world.settle()
     return world

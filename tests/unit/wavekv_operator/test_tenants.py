@@ -234,13 +234,13 @@ def test_owning_takes_the_controllers_uid_and_nothing_less() -> None:
     assert own_children(cluster, [("Service", theirs("Service", "other"))]) == {}
 
 
-async def test_the_shared_certificate_of_earlier_versions_goes_once_nothing_mounts_it_and_only_if_it_is_ours() -> None:
+async def test_the_shared_certificate_of_earlier_versions_is_emptied_once_nothing_mounts_it_if_it_is_ours() -> None:
     name = names.shared_tls_secret(CLUSTER)
     world = World()
     await world.settle()
     world.edit(theirs("Secret", name, labels=names.labels(CLUSTER)))
     await world.settle()
-    assert f"-Secret {name}" not in world.writes
+    assert not made(world, "Secret", name)
 
     owner = [names.owner_reference(world.resource)]
     world.view.drop("Secret", world.child("Secret", name))
@@ -249,8 +249,9 @@ async def test_the_shared_certificate_of_earlier_versions_goes_once_nothing_moun
     spec = {"volumes": [{"name": "wavekv-tls", "secret": {"secretName": name}}]}
     world.edit({**pod, "metadata": dict(pod["metadata"]), "spec": spec})
     await world.settle()
-    assert f"-Secret {name}" not in world.writes
+    assert not made(world, "Secret", name)
 
     world.edit({**pod, "metadata": dict(pod["metadata"]), "spec": {}})
     await world.settle()
-    assert f"-Secret {name}" in world.writes
+    assert world.child("Secret", name)["data"] == {}
+    assert world.writes.count(f"Secret {name}") == 1
