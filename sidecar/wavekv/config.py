@@ -256,6 +256,8 @@ class PeerAddress:
     name: str
     url: str
     contact: bool = False
+    crate: bool = False
+    """A node of the original system, which sends no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,20 @@ class TlsFiles:
     ca: Path
     poll_ms: int = 2000
     """How often the files are looked at; changed ones are used for new connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentFiles:
+    """What a member is given that makes its own key: the authorities to trust, and what proves who it is."""
+
+    ca: Path
+    """The authorities that sign members and operator, PEM."""
+    token: Path | None = None
+    """Read anew whenever an operator asks; None: the operator has to know this member otherwise."""
+    token_bytes_max: int = 16 << 10
+    """What is read of the token; a projected one has about a thousand bytes."""
+    certificate_bytes_max: int = 64 << 10
+    """A certificate and its chain that an operator hands in; one has about 700 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,12 +308,19 @@ class MemberSettings:
     discover_dns: Address | None = None
     """Name that resolves to the addresses of all members, and the port of their peer planes."""
     tls: TlsFiles | None = None
+    """Certificate and key given by flags; None with `enrolment`: the member makes its own."""
+    enrolment: EnrolmentFiles | None = None
     insecure_peers: bool = False
     limits: Limits = field(default_factory=Limits)
     wal: WalSettings = field(default_factory=WalSettings)
     compaction: CompactionSettings = field(default_factory=CompactionSettings)
     gossip: GossipSettings = field(default_factory=GossipSettings)
     discovery: DiscoverySettings = field(default_factory=DiscoverySettings)
+
+    @property
+    def secure(self) -> bool:
+        """Tell whether the peer plane speaks TLS."""
+        return self.tls is not None or self.enrolment is not None
 
 
 def parse_address(text: str) -> Address:
