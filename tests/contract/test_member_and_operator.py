@@ -62,10 +62,16 @@ def test_files_of_the_pod_are_where_the_flags_say() -> None:
     spec = pod_template(cluster(), "wavekv:1", None)["spec"]
     mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
     flags = parsed()
-    assert flags.tls_cert is not None
+    assert flags.tls_ca is not None
+    assert flags.enrol_token is not None
+    assert (flags.tls_cert, flags.tls_key) == (None, None), "the member makes its key itself"
     assert flags.membership is not None
     assert flags.socket is not None
-    assert Path(mounts[names.TLS_VOLUME]) == flags.tls_cert.parent
+    assert Path(mounts[names.TLS_VOLUME]) == flags.tls_ca.parent == flags.enrol_token.parent
+    (trusted,) = [volume for volume in spec["volumes"] if volume["name"] == names.TLS_VOLUME]
+    config_map, token = trusted["projected"]["sources"]
+    assert config_map["configMap"]["items"][0]["path"] == flags.tls_ca.name
+    assert token["serviceAccountToken"]["path"] == flags.enrol_token.name
     assert Path(mounts[names.MEMBERSHIP_VOLUME]) == flags.membership.parent
     assert Path(mounts[names.SOCKET_VOLUME]) == flags.socket.parent
     assert Path(mounts[names.DATA_VOLUME]) in flags.data_dir.parents
