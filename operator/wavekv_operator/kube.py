@@ -147,7 +147,7 @@ class Kube:
         while True:
             options: dict[str, Any] = {"limit": _PAGE_OBJECTS, "field_selector": field, "_continue": token}
             page = await self._request("get", kind, path, header_params=dict(_METADATA_ONLY), **options)
-            found += page["items"]
+            found += page.get("items") or ()  # null where there are none
             token = page["metadata"].get("continue")
             if not token:
                 return found
@@ -157,7 +157,8 @@ class Kube:
         path, token, found = _RESOURCES[kind].path(namespace=namespace), None, list[Manifest]()
         while True:
             page = await self._request("get", kind, path, limit=_PAGE_OBJECTS, label_selector=selector, _continue=token)
-            found += page["items"]
+            typed = {"apiVersion": page.get("apiVersion"), "kind": kind}  # which the items of a list do not say
+            found += [{**typed, **item} for item in page.get("items") or ()]
             token = page["metadata"].get("continue")
             if not token:
                 return found

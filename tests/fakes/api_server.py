@@ -1,10 +1,10 @@
 """A Kubernetes API server of one process: discovery, lists, watches, server-side apply, deletes, events.
 
 It keeps what it is given, as JSON, in memory. Apply merges nothing: the body replaces spec and metadata, which is all
-the operator's tests need. What an apply says of the object it means is taken as Kubernetes 1.34 takes it: an old version
-makes an object or is answered 409; a uid is that of the object, else 409 where there is none and 422 for another.
-`tokens` are what a TokenReview knows. `deaf` names kinds whose watches say nothing any more; `refusals` are answered before
-anything else.
+the operator's tests need. What an apply says of the object it means is taken as Kubernetes 1.34 takes it: an old
+version makes an object or is answered 409; a uid is that of the object, else 409 where there is none and 422 for
+another; a list of no metadata has null for items. `tokens` are what a TokenReview knows. `deaf` names kinds whose
+watches say nothing any more; `refusals` are answered before anything else.
 """
 
 import asyncio
@@ -160,6 +160,7 @@ class ApiServer:
             items = [manifest for manifest in self.objects[plural].values() if wanted(manifest)]
             if "as=PartialObjectMetadataList" in request.headers["Accept"]:
                 items = [{"kind": "PartialObjectMetadata", "metadata": manifest["metadata"]} for manifest in items]
+                return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items or None})
             return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
         queue: asyncio.Queue[Manifest] = asyncio.Queue()
         since = int(request.query.get("resourceVersion") or 0)
