@@ -35,8 +35,8 @@ def own_children(cluster: Cluster, found: Iterable[tuple[str, Manifest]]) -> dic
             name = manifest["metadata"]["name"]
             if is_owned(manifest, cluster.uid):
                 children[kind, name] = manifest
-            elif name in child_names(cluster.name)[kind]:
-                raise ChildNotOurs(kind, name)
+            elif name in child_names(cluster.name)[kind] and name != names.shared_tls_secret(cluster.name):
+                raise ChildNotOurs(kind, name)  # but of what is no longer made, nothing is in the way
     live_set = children.get(("StatefulSet", cluster.name))
     for kind, manifest in listed:
         name = manifest["metadata"]["name"]
@@ -53,7 +53,7 @@ def child_names(cluster: str) -> Mapping[str, tuple[str, ...]]:
         "StatefulSet": (cluster,),
         "Service": (cluster, names.peers_service(cluster)),
         "ConfigMap": (names.membership(cluster), names.authorities(cluster)),
-        "Secret": (names.ca_secret(cluster), names.operator_tls_secret(cluster)),
+        "Secret": (names.ca_secret(cluster), names.operator_tls_secret(cluster), names.shared_tls_secret(cluster)),
         "PodDisruptionBudget": (cluster,),
     }
 

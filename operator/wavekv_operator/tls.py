@@ -13,6 +13,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -25,6 +26,8 @@ from wavekv_operator import names
 _BACKDATED = timedelta(minutes=5)
 """Clocks of nodes differ: a certificate is good from a little before it was issued."""
 _OVERLAP = timedelta(days=1)
+_JUDGED_MAX = 4096
+"""Certificates of which it is remembered whether their authority signed them: a few large clusters' worth."""
 _NEXT_CERT = "next.crt"
 _NEXT_KEY = "next.key"
 _PREVIOUS_CERT = "previous.crt"
@@ -182,12 +185,18 @@ def leaf(
 
 def is_good(certificate: x509.Certificate, signer: Authority, sans: x509.SubjectAlternativeName, now: datetime) -> bool:
     """Tell whether a leaf is of this signer, for exactly these names, and not yet to be issued anew."""
+    return not _is_aged(certificate, now) and _is_issued(certificate, signer.certificate, sans)
+
+
+@lru_cache(maxsize=_JUDGED_MAX)
+def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate, sans: x509.SubjectAlternativeName) -> bool:
+    """Tell whether `issuer` signed a leaf for these names: asked at every pass, and always answered the same."""
     try:
-        certificate.verify_directly_issued_by(signer.certificate)
+        certificate.verify_directly_issued_by(issuer)
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension):
         return False
-    return held == sans and not _is_aged(certificate, now)
+    return held == sans
 
 
 def _is_aged(certificate: x509.Certificate, now: datetime) -> bool:

@@ -129,7 +129,7 @@ class World:
         """What members were told, in order, with the size the set had then."""
         self.starts_members = True
         self.unlabelled: dict[tuple[str, str], Manifest] = {}
-        """Objects that the API has and the watches do not bring, by kind and name."""
+        """Objects that the API has and the view has not, most of them without the label, by kind and name."""
         self.reviews: list[tuple[str, str]] = []
         """Tokens that the API was asked about, with their audiences."""
         self._versions = itertools.count(1)
@@ -158,7 +158,10 @@ class World:
     def edit(self, manifest: Manifest) -> None:
         """Put a version of an object into the API."""
         manifest["metadata"]["resourceVersion"] = str(next(self._versions))
-        self.view.put(manifest["kind"], manifest)
+        if self.view.wants(manifest["kind"], manifest):
+            self.view.put(manifest["kind"], manifest)
+        else:  # the API has it all the same
+            self.unlabelled[manifest["kind"], manifest["metadata"]["name"]] = manifest
 
     def change_spec(self, **fields: Any) -> None:
         """Edit the spec, as `kubectl edit` would."""

@@ -9,13 +9,18 @@ import pytest
 from tests.fakes.kubernetes_world import CLUSTER, KEY, NAMESPACE, World
 from wavekv_operator import names
 from wavekv_operator.errors import ChildNotOurs
-from wavekv_operator.ownership import child_names, own_children
+from wavekv_operator.ownership import OWNED_KINDS, child_names, own_children
 from wavekv_operator.spec import Manifest, read_cluster
 
 PORTS = [{"name": "http", "containerPort": 8080}]
 TEMPLATE = {"spec": {"containers": [{"name": "app", "image": "app:1", "ports": PORTS}]}}
 """With a named port, so that there is a Service of the cluster's name."""
-CHILDREN = [(kind, name) for kind, listed in child_names(CLUSTER).items() for name in listed]
+CHILDREN = [
+    (kind, name)
+    for kind, listed in child_names(CLUSTER).items()
+    for name in listed
+    if name != names.shared_tls_secret(CLUSTER)
+]
 
 
 def theirs(kind: str, name: str, **metadata: Any) -> Manifest:
@@ -131,9 +136,21 @@ async def test_children_of_a_resource_that_is_gone_are_waited_for_until_they_are
     await world.one_pass()
     assert world.condition("Accepted") == ("False", "ChildNotOurs")
 
-    world.view.drop("StatefulSet", world.child("StatefulSet", CLUSTER))
+    del world.unlabelled["StatefulSet", CLUSTER]
     await world.settle()
     assert world.condition("Ready")[0] == "True"
+
+
+async def test_what_tenants_label_as_ours_is_held_for_children_of_resources_there_are_alone() -> None:
+    world = World()
+    await world.settle()
+    held = sum(1 for kind in OWNED_KINDS for _ in world.view.all(kind))
+    for kind in OWNED_KINDS:
+        for count in range(50):
+            world.view.put(kind, theirs(kind, f"demo-{count}", labels=names.labels(CLUSTER)))
+            world.view.put(kind, theirs(kind, f"other{count}-ca", labels=names.labels(f"other{count}")))
+    assert sum(1 for kind in OWNED_KINDS for _ in world.view.all(kind)) == held
+    assert held <= sum(len(listed) for listed in child_names(CLUSTER).values())
 
 
 @pytest.mark.parametrize("kind", ["Secret", "ConfigMap"])
