@@ -69,6 +69,13 @@ class InvalidBody(RequestError):
     code = "invalid_body"
 
 
+class RequestTooSlow(RequestError):
+    """The rest of a head or a body did not come in time; nothing of the request was done."""
+
+    code = "request_too_slow"
+    status = 408
+
+
 class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
     status = 415
@@ -245,6 +252,12 @@ class DurabilityTimeout(UnavailableError):
         self.session = session
 
 
+class TooManyBytes(UnavailableError):
+    """What the clients of a plane hold, or wait to be answered with, reached the plane's budget of memory (G9)."""
+
+    code = "memory_budget"
+
+
 class TooManyConnections(UnavailableError):
     code = "too_many_connections"
 
@@ -253,11 +266,21 @@ class TooManyWatchers(UnavailableError):
     code = "too_many_watchers"
 
 
-class DiskFull(UnavailableError):
-    """Nothing of the refused write is on disk; reads go on, and writes do again once room returns."""
+class NotWritten(UnavailableError):
+    """Nothing of the refused write is on disk, and later ones may succeed."""
+
+
+class DiskFull(NotWritten):
+    """The volume is full; reads go on, and writes do again once room returns."""
 
     code = "disk_full"
     status = 507
+
+
+class OutOfDescriptors(NotWritten):
+    """The process, or the machine, has as many files and connections open as it may; the disk is fine."""
+
+    code = "out_of_descriptors"
 
 
 class LimitReached(UnavailableError):
@@ -460,6 +483,20 @@ class BadHeader(StorageError):
 
 class Corruption(StorageError):
     code = "corruption"
+    exit_code = 4
+
+
+class UnusableFile(DirectoryUnusable):
+    """A name of the data directory that is no regular file of a size that its kind may have; it is left untouched."""
+
+    code = "unusable_file"
+    exit_code = 4
+
+
+class VolumeTooLarge(StorageError):
+    """The volume holds far more than the limits of this member allow; nothing of it was changed."""
+
+    code = "volume_too_large"
     exit_code = 4
 
 

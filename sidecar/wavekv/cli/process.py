@@ -31,7 +31,6 @@ from wavekv.core.store import Store
 from wavekv.disk import OS_DISK
 from wavekv.errors import UsageError
 from wavekv.http_api import HttpApi
-from wavekv.http_api.guard import refuse_foreign
 from wavekv.metrics import HealthServer, Metrics
 from wavekv.peers.enrolment import Enrolment
 from wavekv.peers.identity import Names
@@ -42,6 +41,7 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import Admission, open_admission
+from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
@@ -51,11 +51,13 @@ from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
+from wavekv.snapshot.bounds import held_bounds
 from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
+from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,7 @@ class _Process:
         self._settings = settings
         self._clock = SystemClock()
         self._metrics = Metrics()
+        self._budgets = budgets_of(settings.limits)
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -202,7 +205,12 @@ class _Process:
         changes_max = self._settings.limits.changes_max
         with unpaused_by_collections():
             loader, recovery = await asyncio.to_thread(
-                recover, directory, partial(loader_over, changes_max), OS_DISK, report
+                recover,
+                directory,
+                partial(loader_over, changes_max),
+                OS_DISK,
+                report,
+                held_bounds(self._settings.limits),
             )
             store = await asyncio.to_thread(loader.store)
         seconds = self._clock.monotonic() - started

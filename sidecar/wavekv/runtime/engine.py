@@ -17,7 +17,7 @@ from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged
-from wavekv.errors import DiskFull, Superseded, WaveKVError
+from wavekv.errors import NotWritten, Superseded, WaveKVError
 from wavekv.ports import Claims, Clock, Observer, Transport
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
@@ -147,7 +147,7 @@ class Engine:
         count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
         try:
             await self.committer.durable(self.replica.last_ticket)
-        except DiskFull:  # they are collected when there is room again
+        except NotWritten:  # they are collected when there is room again
             return False
         return count == _COLLECTED_PER_STEP_MAX
 

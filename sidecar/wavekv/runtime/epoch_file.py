@@ -14,16 +14,18 @@ believed as they are: the one is mounted, the other shows its certificate.
 """
 
 import json
+import os
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wavekv.config import PeerAddress
+from wavekv.config import VOLUME_LIMITS, PeerAddress
 from wavekv.core.codec.envelope import EPOCH_DOC_BYTES_MAX
 from wavekv.core.membership import EPOCH_MAX, MEMBERS_MAX, Epoch, Overridden, fits
 from wavekv.disk import OS_DISK, disk_error, replace_file
 from wavekv.errors import UsageError
+from wavekv.volume import parse_json, read_file
 
 _NAME = "MEMBERSHIP"
 
@@ -62,13 +64,14 @@ def read_document(path: Path) -> EpochDocument:
 
     Raises:
         UsageError: it is missing, no JSON, or a field is not what it has to be.
+        UnusableFile: it is no regular file, or too long.
     """
-    return parse_document(_read_json(path), str(path))
+    return parse_document(_read_json(path, named=True), str(path))
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, *, named: bool = False) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_file(path, VOLUME_LIMITS.membership_bytes_max, named=named))
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the membership {path}: {error}") from error
 
@@ -168,7 +171,7 @@ class EpochFile:
         Raises:
             UsageError: the file is damaged; `--membership` with a newer epoch replaces it once it is removed.
         """
-        if not self._path.exists():
+        if not os.path.lexists(self._path):
             return None
         raw = _read_json(self._path)
         document = parse_document(raw, str(self._path))
