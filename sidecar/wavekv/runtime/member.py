@@ -325,6 +325,11 @@ class Member:
         await self.persistent.committer.durable(self._replica.last_ticket)
         return document.epoch.number
 
+    def signed_membership(self) -> bytes | None:
+        """Return the document in force with the authority's signature, None where it has none."""
+        epoch = self._replica.membership.epoch
+        return None if epoch is None else epoch.signed
+
     async def drain(self) -> DrainStatus:
         """Refuse local writes from now on, and show whether the others hold all; returns once the mark is durable.
 
