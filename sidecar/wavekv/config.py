@@ -107,6 +107,15 @@ class Limits:
     ahead_ms_max: int = 150_000
     """A member whose clock is further ahead of its peers' median takes no writes: half of `future_ms_max`, so that it
     stops before its peers refuse what it wrote."""
+    http_held_bytes_max: int = 128 << 20
+    """Bytes that requests and answers of the HTTP data plane hold at a time, bodies that are read and answers that
+    clients have not taken: 128 of the longest values. Over it 503 `memory_budget`."""
+    resp_held_bytes_max: int = 64 << 20
+    """The same for commands and replies of the Redis plane."""
+    watch_held_bytes_max: int = 64 << 20
+    """Bytes of events that wait for all watchers together to take them; over it the slowest is cut."""
+    peer_held_bytes_max: int = 128 << 20
+    """Bytes of bodies of the peer plane in progress at a time, as they came: eight of the longest. Over it 503."""
     journal_entries_max: int = 10_000
     """Losers of concurrent writes remembered for `explain`, the newest."""
 

@@ -245,6 +245,12 @@ class DurabilityTimeout(UnavailableError):
         self.session = session
 
 
+class TooManyBytes(UnavailableError):
+    """What the clients of a plane hold, or wait to be answered with, reached the plane's budget of memory (G9)."""
+
+    code = "memory_budget"
+
+
 class TooManyConnections(UnavailableError):
     code = "too_many_connections"
 

@@ -35,6 +35,7 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import open_admission
+from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
@@ -95,6 +96,7 @@ class _Process:
         self._settings = settings
         self._clock = SystemClock()
         self._metrics = Metrics()
+        self._budgets = budgets_of(settings.limits)
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
