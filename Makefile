@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop images manifests e2e clean
+.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop soak images manifests e2e clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ bench-replication: $(INSTALLED) ## Measure how members keep up with each other (
 
 kill-loop: $(INSTALLED) ## Kill a member under load 200 times and check every acknowledged write (options in ARGS).
 	@$(BIN)/python -m bench.kill_loop $(ARGS)
+
+soak: $(INSTALLED) ## Run three members among honest and hostile clients: make soak ARGS="--minutes 60".
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 e2e: $(INSTALLED) ## Run the tests that need a Kubernetes cluster (docs/end-to-end.md; pytest options in ARGS).
 	@$(BIN)/python -m pytest -v -m e2e tests/e2e $(ARGS)

@@ -132,6 +132,60 @@ class Limits:
     """Losers of concurrent writes remembered for `explain`, the newest."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """Connections of one plane of HTTP: how many there may be, and how long one may owe us or the kernel something."""
+
+    connections_max: int
+    """Open connections. The next one takes the place of the longest idle one of the address that has most, or is
+    refused. Lower where the process may open fewer files (`DescriptorSettings`)."""
+    per_address_max: int
+    """The same for one remote address (all of loopback is one, and so is an IPv6 /64)."""
+    evicted_ms_idle: int = 1000
+    """Least time that a connection has been idle before it gives way: a pool in use is left alone."""
+    handshakes_max: int = 32
+    """TLS handshakes in progress; each costs about a millisecond of the loop. The next one ends the oldest."""
+    handshake_ms_least: int = 250
+    """Time that one has at least before it is ended in favour of another; meanwhile nobody is accepted."""
+    handshake_ms_max: int = 5000
+    """Until a handshake is done."""
+    first_byte_ms_max: int = 10_000
+    """Until the first byte of the first request."""
+    head_ms_max: int = 10_000
+    """From the first byte of a request to the end of its headers; over it 408."""
+    head_bytes_max: int = 64 << 10
+    """Request line and headers that came in several pieces, all together."""
+    body_ms_grace: int = 10_000
+    """A body, or an answer that is not taken, may take so long and a second for each `bytes_per_second_min` of it."""
+    bytes_per_second_min: int = 64 << 10
+    """A client slower than this is cut: 408 for a body, no word for an answer that it does not read."""
+    idle_ms_max: int = 75_000
+    """Between two requests."""
+    free_bytes: int = 16 << 10
+    """Bytes of one connection that are not counted in the budget of its plane: what a small request needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorSettings:
+    """How the files that the process may open are shared out: RLIMIT_NOFILE, which a start raises to the hard limit."""
+
+    files_reserved: int = 96
+    """For the log, snapshots, the compaction process, certificates, DNS and the interpreter."""
+    peers_reserved: int = 200
+    """For connections to other members, up to an eighth of all."""
+    metrics_least: int = 16
+    """Kept for probes and metrics, however few there are."""
+
+
+HTTP_PLANE = PlaneSettings(20_480, 20_480, first_byte_ms_max=60_000, idle_ms_max=3_630_000)
+"""The data plane: clients of this machine, whose pools open connections ahead and keep them long. As many connections
+as `Limits.http_connections_max`."""
+PEER_PLANE = PlaneSettings(2048, 256)
+"""The peer plane: a member of the largest cluster is asked by all others within a minute, for two stores each."""
+METRICS_PLANE = PlaneSettings(128, 32, evicted_ms_idle=0, head_ms_max=5000, idle_ms_max=120_000)
+"""Probes and metrics: the kubelet's address, and one or two Prometheus servers; nobody else keeps these out."""
+
+
 ENTRIES_MOST = 10_000_000
 """Most that `entries_max` may be set to: some gigabytes of memory for the smallest entries, and a replay of minutes."""
 BYTES_LEAST = 1 << 20
@@ -199,6 +253,49 @@ class CompactionSettings:
     """Segments folded in that are kept as zeroed spares; the rest is removed."""
     reports_max: int = 100
     """Lines that tell how far it got, one for each further share of the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeLimits:
+    """What is read from a data directory, which a stranger may have made; over any of it a start is refused."""
+
+    document_bytes_max: int = 64 << 10
+    """A document of the directory (identity, conversion, quarantine, state of an import): ours have some hundred bytes,
+    and paths of a thousand crate files fit."""
+    membership_bytes_max: int = 1 << 20
+    """A membership document, as one that is pushed: a thousand members with the longest names."""
+    segment_bytes_max: int = 512 << 20
+    """One segment, which is read at once. Ours have 16 MiB and one commit group more, far below this even when groups
+    gather behind a disk that hangs."""
+    crate_file_bytes_max: int = 4 << 30
+    """A log or snapshot of the original system, which is read at once: four times the default of `bytes_max`."""
+    crate_entries_max: int = ENTRIES_MOST
+    """Entries in a snapshot of the original system, or in the log it keeps of one peer."""
+    crate_peers_max: int = 65_536
+    """Nodes that such a snapshot speaks of."""
+    crate_value_bytes_max: int = 64 << 20
+    """A value in it that is written as an array of numbers, each of which is read for itself."""
+    snapshot_entries_bytes_max: int = 8 << 20
+    """A snapshot's block of entries. Ours have 1 MiB and the longest value more."""
+    snapshot_block_entries_max: int = 262_144
+    """Entries, dots or expiries in one block. Ours have 65 536 at most."""
+    snapshot_tail_bytes_max: int = 64 << 20
+    """A snapshot's last block: two million ranges of coverage fit, a hundred times what a cluster comes to."""
+    snapshot_tail_numbers_max: int = 6_000_000
+    """Numbers in it."""
+    coverage_max: int = 2_000_000
+    """Origins and ranges of coverage in a log, as many as the last block of a snapshot holds."""
+    batch_operations_max: int = 65_536
+    """Operations in one record. A batch of a client has 1000."""
+    names_max: int = 65_536
+    """Names in the directory. Ours are some dozen; a thousand segments are 16 GiB of log."""
+    held_ratio_max: int = 2
+    """How many times `entries_max` and `bytes_max` a directory may come to before a start is refused. One that was
+    filled under twice the present limits still starts; for more, start with the limits it was filled under."""
+
+
+VOLUME_LIMITS = VolumeLimits()
+"""What every reader of a data directory goes by; no flag changes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +374,8 @@ class PeerAddress:
     name: str
     url: str
     contact: bool = False
+    crate: bool = False
+    """A node of the original system, which sends no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +387,20 @@ class TlsFiles:
     ca: Path
     poll_ms: int = 2000
     """How often the files are looked at; changed ones are used for new connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentFiles:
+    """What a member is given that makes its own key: the authorities to trust, and what proves who it is."""
+
+    ca: Path
+    """The authorities that sign members and operator, PEM."""
+    token: Path | None = None
+    """Read anew whenever an operator asks; None: the operator has to know this member otherwise."""
+    token_bytes_max: int = 16 << 10
+    """What is read of the token; a projected one has about a thousand bytes."""
+    certificate_bytes_max: int = 64 << 10
+    """A certificate and its chain that an operator hands in; one has about 700 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,12 +426,23 @@ class MemberSettings:
     discover_dns: Address | None = None
     """Name that resolves to the addresses of all members, and the port of their peer planes."""
     tls: TlsFiles | None = None
+    """Certificate and key given by flags; None with `enrolment`: the member makes its own."""
+    enrolment: EnrolmentFiles | None = None
     insecure_peers: bool = False
     limits: Limits = field(default_factory=Limits)
     wal: WalSettings = field(default_factory=WalSettings)
     compaction: CompactionSettings = field(default_factory=CompactionSettings)
     gossip: GossipSettings = field(default_factory=GossipSettings)
     discovery: DiscoverySettings = field(default_factory=DiscoverySettings)
+    http_plane: PlaneSettings = HTTP_PLANE
+    peer_plane: PlaneSettings = PEER_PLANE
+    metrics_plane: PlaneSettings = METRICS_PLANE
+    descriptors: DescriptorSettings = field(default_factory=DescriptorSettings)
+
+    @property
+    def secure(self) -> bool:
+        """Tell whether the peer plane speaks TLS."""
+        return self.tls is not None or self.enrolment is not None
 
 
 def parse_address(text: str) -> Address:

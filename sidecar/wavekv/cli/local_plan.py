@@ -14,7 +14,9 @@ from uuid import UUID, uuid4
 
 from wavekv.cli.engine_settings import EngineFlags, engine_arguments
 from wavekv.cli.export import whole_file
+from wavekv.config import VOLUME_LIMITS
 from wavekv.errors import DirectoryUnusable, PortTaken, UsageError
+from wavekv.volume import parse_json, read_file
 
 HOST = "127.0.0.1"
 PORTS_APART = 10
@@ -111,7 +113,7 @@ def cluster_id_of(data_dir: Path) -> str:
     path = data_dir / "cluster.json"
     try:
         (data_dir / "logs").mkdir(parents=True, exist_ok=True)
-        return str(UUID(json.loads(path.read_bytes())["cluster_id"]))
+        return str(UUID(parse_json(read_file(path, VOLUME_LIMITS.document_bytes_max, named=True))["cluster_id"]))
     except FileNotFoundError:
         cluster_id = str(uuid4())
         with whole_file(path) as output:
