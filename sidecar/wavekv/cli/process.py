@@ -58,7 +58,6 @@ from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
-from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
