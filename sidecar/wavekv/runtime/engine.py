@@ -19,6 +19,7 @@ from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged, Slices
 from wavekv.errors import NotWritten, Superseded, WaveKVError
 from wavekv.ports import Claims, Clock, Observer, Transport
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
@@ -71,11 +72,12 @@ class Engine:
         token_suffix: str = "",
         hidden: str | None = None,
         claims: Claims | None = None,
+        watch_budget: ByteBudget | None = None,
     ) -> None:
         """Put a store to work.
 
         `token_suffix` tells its watches' tokens from those of the member's other store; keys that begin with `hidden`
-        are the members' own.
+        are the members' own; `watch_budget` is shared by the watches of both stores.
         """
         self.replica = replica
         self._clock = clock
@@ -85,8 +87,8 @@ class Engine:
         self._superseded: Superseded | None = None
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
-        log_name = identity.uuid.hex() + token_suffix
-        self.watches = WatchHub(replica.store, clock, limits, log_name, identity.inc, hidden=hidden)
+        node = identity.uuid.hex() + token_suffix
+        self.watches = WatchHub(replica.store, clock, limits, node, identity.inc, hidden=hidden, budget=watch_budget)
         self.gossip = Gossip(
             replica,
             self.committer,

@@ -185,7 +185,7 @@ def test_the_names_of_staged_dots_have_seeded_hashes() -> None:
 
 def test_reports_are_bounded_together_and_the_one_heard_longest_ago_goes() -> None:
     a, b = pair()
-    reports = Reports("m0", b"", 1, items_max=10)
+    reports = Reports(a.replica.identity, items_max=10)
     said = exchange.report(b.replica, NOW)
     for name in ("m1", "m2", "m3"):
         reports.hear(replace(said, name=name, sender_id=int(name[1]), acks=dict.fromkeys(range(4), 1)), NOW)
