@@ -40,7 +40,7 @@ class Limits:
     origins_max: int = 65_536
     """Origins in a context and in a message: a thousand members that started 65 times each. A context that would add
     more is not adopted, an entry of a further one is refused."""
-    dots_max: int = 16_384
+    dots_max: int = 8192
     """Ranges of single dots above the acks in a context, and in a message; pushed entries that would add one more are
     refused, and a context that would is not adopted. Looking at all of them takes some milliseconds."""
     fill_ranges_max: int = 1_048_576

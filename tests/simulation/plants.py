@@ -118,18 +118,6 @@ def adopts_before_all_is_merged() -> list[Change]:
     return [(exchange, "receive_request_in_slices", receive_request)]
 
 
-def lost_slices_unseen() -> list[Change]:
-    """R3: a message is adopted although a part of what was merged of it was lost to a full disk meanwhile."""
-    original = Replica.abandon
-
-    def abandon(self: Replica) -> None:
-        count = self.abandoned
-        original(self)
-        self.abandoned = count
-
-    return [(Replica, "abandon", abandon)]
-
-
 def late_changes_left_out() -> list[Change]:
     """R3c: the last page says nothing of what changed behind the cursor."""
     return [(exchange, "changed_behind", lambda *_: [])]

@@ -51,13 +51,13 @@ def growth_refusal(covered: Context, theirs: Context, limits: Limits) -> str | N
     if theirs.acks.keys() <= covered.acks.keys() and not theirs.range_count:
         return None
     known, ranges = covered.origin_count(), covered.range_count
-    fits = known + theirs.origin_count() <= limits.origins_max and ranges + theirs.range_count <= limits.dots_max
-    if fits:
+    if known + theirs.origin_count() > limits.origins_max:
+        new = sum(not covered.knows(origin) for origin in theirs.origins())
+        if known + new > max(known, limits.origins_max):
+            return "too_many_origins"
+    if ranges + theirs.range_count <= limits.dots_max:
         return None
-    both = covered.joined(theirs)
-    if both.origin_count() > max(known, limits.origins_max):
-        return "too_many_origins"
-    return "too_many_dots" if both.range_count > max(ranges, limits.dots_max) else None
+    return "too_many_dots" if covered.joined(theirs).range_count > max(ranges, limits.dots_max) else None
 
 
 def covering(dots: Context) -> list[Op]:
@@ -71,18 +71,19 @@ def adopted(covered: Context, theirs: Context, claims: Claims) -> tuple[list[Op]
     ops: list[Op] = []
     claimed = 0
     mine = covered.acks
-    for origin, ack in sorted(item for item in theirs.acks.items() if item[1] > mine.get(item[0], 0)):
+    for origin, ack in [item for item in theirs.acks.items() if item[1] > mine.get(item[0], 0)]:
         if claims(origin, ack):
             claimed += 1
         else:
             covered.add_range(origin, 1, ack)
             ops.append(UpdateLocalAck(origin, ack))
-    for origin, first, last in theirs.ranges():
-        if claims(origin, last):
+    for origin, ranges in theirs.dots().items():
+        new = [found for found in ranges if not covered.covers_range(origin, *found)]
+        if new and claims(origin, new[-1][1]):
             claimed += 1
-        elif not covered.covers_range(origin, first, last):
-            covered.add_range(origin, first, last)
-            ops.append(Cover(origin, first, last))
+        elif new:
+            covered.add_ranges(origin, new)
+            ops += [Cover(origin, *found) for found in new]
     return ops, claimed
 
 

@@ -115,6 +115,10 @@ class Context:
         """Return how many origins have anything covered."""
         return len(self.acks.keys() | self._dots.keys()) if self._dots else len(self.acks)
 
+    def origins(self) -> Collection[int]:
+        """Return the origins that have anything covered."""
+        return self.acks.keys() | self._dots.keys() if self._dots else self.acks.keys()
+
     def ranged(self) -> Collection[int]:
         """Return the origins that have ranges above their ack."""
         return self._dots.keys()
@@ -145,6 +149,9 @@ class Context:
         """Cover the dots `first`…`last` of `origin`."""
         ack = self.acks.get(origin, 0)
         if last <= ack:
+            return
+        if first <= ack + 1 and origin not in self._dots:
+            self.acks[origin] = last
             return
         first = max(first, ack + 1)
         ranges = self._dots.setdefault(origin, [])

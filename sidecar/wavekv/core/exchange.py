@@ -19,22 +19,19 @@ A healing member adopts only after it has compared lists (`repair`): until then 
 forgot, and would claim to cover the delete.
 """
 
-from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from wavekv.core.block import Block
-from wavekv.core.codec.message_bounds import MessageBounds
 from wavekv.core.context import Context
 from wavekv.core.delta import changed_behind, delta_page, lacks_any
+from wavekv.core.merging import check_sender, merge, turn
 from wavekv.core.messages import Envelope, Page, Ranges
 from wavekv.core.repair import Repair, answer_list, suspected
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Report, sender_of
-from wavekv.core.scatter import UNCHECKED, scattered_in_slices
 from wavekv.core.steps import Merged, Slices, whole
 from wavekv.core.types import I64_MIN, Dot, Entry
-from wavekv.errors import BadEnvelope, NotWritten
+from wavekv.errors import BadEnvelope
 
 
 def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[str, object]:
@@ -97,6 +94,10 @@ def _filter(request: Envelope) -> Context:
     if request.filter_acks or request.filter_dots:
         return Context.told(request.filter_acks, request.filter_dots)
     return Context.told(request.acks, request.dots)
+
+
+_MANY = 2048
+"""Origins in a message whose report is taken in one turn, and adopted in another."""
 
 
 class Round:
@@ -198,7 +199,7 @@ class Round:
         """
         replica = self._replica
         self._check_round(answer)
-        merged = yield from _merge(replica, answer, now_ms)
+        merged = yield from merge(replica, answer, now_ms)
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
         self._first = self._first or answer
@@ -283,62 +284,6 @@ def _sane_floor(replica: Replica, message: Envelope, now_ms: int) -> bool:
     return True
 
 
-def _merge(replica: Replica, message: Envelope, now_ms: int, *, pushed: bool = False) -> Slices[Merged]:
-    """Merge what `message` carries, a slice at a time.
-
-    Raises:
-        PeerError: the sender is refused, before or after.
-        NotWritten: what was merged of it is lost.
-    """
-    _check_sender(replica, message, now_ms)
-    _check_size(replica, message)
-    yield from _check_origins(replica, message)
-    sender, abandoned = sender_of(message), replica.abandoned
-    merged = Merged(ticket=replica.last_ticket)
-    entries: Sequence[Entry] = message.entries
-    if message.block is not None:
-        merged.stored, others = replica.take_block(message.block, now_ms)
-        entries = (*others, *entries)
-    size = replica.limits.merge_slice_entries
-    for begin in range(0, max(1, len(entries)), size):
-        if begin:
-            yield
-            if replica.abandoned != abandoned:
-                raise NotWritten("the log took no more while a message was merged; what was merged of it is lost")
-        merged.add(replica.merge(entries[begin : begin + size], now_ms, sender=sender, pushed=pushed))
-    if len(entries) > size:
-        _check_sender(replica, message, now_ms)
-    return merged
-
-
-def _check_size(replica: Replica, message: Envelope) -> None:
-    """Refuse more than a page, which the decoder leaves room for in all."""
-    bounds = MessageBounds.of(replica.limits)
-    most = bounds.page if message.push_only else bounds.entries
-    if len(message.entries) > most:
-        raise BadEnvelope(f"the message has {len(message.entries)} entries; it may have {most}")
-
-
-def _check_origins(replica: Replica, message: Envelope) -> Slices[None]:
-    """Refuse new origins that would make looking up those that are covered slow.
-
-    Raises:
-        BadEnvelope: they would.
-    """
-    covered = replica.covered
-    told, carried = len(message.acks) + len(message.dots), len(message.entries)
-    if message.block is not None:
-        carried += len(message.block.parts)
-    if covered.origin_count() + told + carried <= UNCHECKED:
-        return
-    named = [*message.acks, *message.dots, *(entry.origin for entry in message.entries)]
-    named += [part.origin for part in message.block.parts] if message.block is not None else []
-    new = [origin for origin, _ in groupby(sorted(origin for origin in named if not covered.knows(origin)))]
-    for known in (covered.acks, covered.ranged(), replica.store.origins()) if new else ():
-        if not (yield from scattered_in_slices([*known, *new])):
-            raise BadEnvelope("the message has origins chosen so that looking them up takes long")
-
-
 def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
     """Do all of `receive_request_in_slices` in one turn."""
     return whole(receive_request_in_slices(replica, request, now_ms))
@@ -351,8 +296,10 @@ def receive_request_in_slices(replica: Replica, request: Envelope, now_ms: int) 
         PeerError: the sender is refused; nothing is adopted.
         NotWritten: what was merged of it is lost.
     """
-    merged = yield from _merge(replica, request, now_ms)
+    merged = yield from merge(replica, request, now_ms)
     replica.reports.hear(request, now_ms)
+    if len(request.acks) + len(request.dots) > _MANY:
+        yield from turn(replica, request, now_ms, replica.abandoned)
     last_page = request.page is None and request.resume_from is None and not request.push_only
     fits = _sane_floor(replica, request, now_ms) and request.since in (0, replica.identity.inc)
     if last_page and fits and not merged.refused and not replica.healing:
@@ -448,7 +395,7 @@ def receive_push_in_slices(replica: Replica, message: Envelope, now_ms: int) -> 
     """
     if message.block is not None:
         raise BadEnvelope("a push has its entries in entries, never in a block")
-    merged = yield from _merge(replica, message, now_ms, pushed=True)
+    merged = yield from merge(replica, message, now_ms, pushed=True)
     if message.dots and not merged.refused:
         dots = (entry.dot for entry in message.entries)
         merged.ticket = replica.cover(message.dots, dots, now_ms, sender=sender_of(message))
@@ -476,15 +423,6 @@ def hear_report(replica: Replica, message: Envelope, now_ms: int) -> str:
     Raises:
         PeerError: the sender is refused.
     """
-    _check_sender(replica, message, now_ms)
+    check_sender(replica, message, now_ms)
     replica.reports.hear(message, now_ms)
     return sender_of(message)
-
-
-def _check_sender(replica: Replica, message: Envelope, now_ms: int) -> None:
-    if message.sender_id == 0:
-        raise BadEnvelope("sender_id is 0; a node id is 1 … 4294967295")
-    replica.membership.admit(message)
-    replica.heed_admission()
-    governed = replica.membership.epoch is not None
-    replica.reports.check(message, now_ms + replica.limits.future_ms_max, governed=governed)

@@ -5,7 +5,7 @@ Indexes 0–8 are the original system's and never change. 9–13 are WaveKV's. N
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wavekv.core.block import Block
 from wavekv.core.types import Entry
@@ -108,6 +108,9 @@ class StoreBlock(NamedTuple):
 
     block: Block
 
+
+KEYED: Final = (Set, SetExpiring, Clear, Batch, StoreBlock)
+"""Those that change what keys hold; the others say what is covered, and of the process."""
 
 Op = (
     Set

@@ -24,6 +24,7 @@ from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
 from wavekv.core.ops import (
+    KEYED,
     Batch,
     Clear,
     Floor,
@@ -60,8 +61,7 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        crates, items_max = membership.has_crates, limits.reported_items_max
-        self.reports = Reports(identity, items_max=items_max, crates=crates)
+        self.reports = Reports(identity, limits, crates=membership.has_crates)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
@@ -92,6 +92,7 @@ class Replica:
         self._staging = Staging(self.store)
         self._origin = process.origin if process.inc == self.identity.inc else 0
         self._next_seq = self.store.next_seq if self._origin else 1
+        self._watched_from = min(self.limits.dots_max, self.limits.fill_ranges_max, self.limits.origins_max)
         self._waiting = self._waiting_bytes = 0
         self._out_writes = self._out_bytes = 0
         self._losses: list[tuple[Entry, Entry, int]] = []
@@ -145,13 +146,20 @@ class Replica:
         whole(self.advance_in_slices(group))
 
     def advance_in_slices(self, group: Group) -> Slices[None]:
-        """Show `group`, which is durable now, a slice at a time; other steps may come in between, no other group."""
+        """Show `group`, which is durable now, a slice at a time; other steps may come in between, no other group.
+
+        Never between two operations that say what is covered: a part of an adopted context would pass for a whole one
+        in a report (R5).
+        """
         assert group is self._in_flight, "groups become durable in the order they were handed out"
         self.store.apply(SetNextSeq(group.next_seq))  # the record that begins every group
-        for at, op in enumerate(group.ops, start=1):
-            self.store.apply(op)
-            if at % self.limits.merge_slice_entries == 0 and at < len(group.ops):
+        left = self.limits.merge_slice_entries
+        for op in group.ops:
+            if left <= 0 and isinstance(op, KEYED):
+                left = self.limits.merge_slice_entries
                 yield
+            self.store.apply(op)
+            left -= 1
         self._in_flight = None
         self._staging.settle(group)
         self._waiting -= self._out_writes
@@ -324,20 +332,21 @@ class Replica:
                 merged.refused[code] += 1
                 self.last_refusal = Refusal(code, entry.key, entry.timestamp, sender, now_ms)
             elif held is not None and beats(entry, held):
-                self._note_conflict(entry, held, sender, now_ms)
+                if entry.seq == held.seq and entry.stamp == held.stamp:
+                    self._note("stamp_conflict", 1, sender, now_ms, entry)
                 if self._unknown_to(sender, held):
                     self._losses.append((held, entry, now_ms))
                 self._stage_entry(entry, held)
-                self._note_stored(merged, entry, pushed)
-            elif held is None and self._dot_of_another_key(entry):
+                merged.store(entry, pushed)
+            elif held is None and self._staging.holds_elsewhere(entry):
                 self._stage_entry(entry, None)
-                self._note_stored(merged, entry, pushed)
+                merged.store(entry, pushed)
             elif self.covered.covers(entry.origin, entry.seq):
-                if held is not None:
-                    self._note_conflict(entry, held, sender, now_ms)
+                if held is not None and entry.seq == held.seq and entry.stamp == held.stamp and entry != held:
+                    self._note("stamp_conflict", 1, sender, now_ms, entry)
             elif held is None:
                 self._stage_entry(entry, None)
-                self._note_stored(merged, entry, pushed)
+                merged.store(entry, pushed)
             else:
                 losers.add_range(entry.origin, entry.seq, entry.seq)
                 self.covered.add(entry.origin, entry.seq)
@@ -362,27 +371,10 @@ class Replica:
         self._stage(StoreBlock(fresh))
         return len(fresh), others
 
-    def _note_conflict(self, entry: Entry, held: Entry, sender: str, now_ms: int) -> None:
-        """Count two contents under one stamp, which only crate nodes may make; `beats` decides for all alike."""
-        if entry.seq == held.seq and entry.stamp == held.stamp and entry != held:
-            self.refused["stamp_conflict"] += 1
-            self.last_refusal = Refusal("stamp_conflict", entry.key, entry.timestamp, sender, now_ms)
-
-    @staticmethod
-    def _note_stored(merged: Merged, entry: Entry, pushed: bool) -> None:
-        merged.stored += 1
-        if pushed:
-            merged.news.append(entry)
-
     def _unknown_to(self, sender: str, held: Entry) -> bool:
         """A write of this process that the sender has not reported: who overwrote it cannot have seen it."""
         report = self.reports.of(sender)
         return held.origin == self._origin and (report is None or not report.context.covers(*held.dot))
-
-    def _dot_of_another_key(self, entry: Entry) -> bool:
-        """Only crate nodes give two keys one dot; that one key covers it says nothing of the other."""
-        keys = self._staging.keys_of(entry.dot)
-        return bool(keys) and entry.key not in keys
 
     def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool) -> str | None:
         """Return the code of why `entry` cannot be merged, None if it can."""
@@ -391,8 +383,11 @@ class Replica:
             return "bad_sequence"
         if self._claims_mine(entry.origin, entry.seq):
             return "claimed_sequence"
-        if (code := dot_refusal(self.covered, entry, limits, pushed)) is not None:
-            return code
+        covered = self._staging.covered
+        if covered.range_count + len(covered.acks) >= self._watched_from:
+            code = dot_refusal(covered, entry, limits, pushed)
+            if code is not None:
+                return code
         if self.full is not None and entry.value is not None:
             return self.full.code
         keys, size = self._staging.keys, self._staging.size_bytes
@@ -405,13 +400,15 @@ class Replica:
     def cover(self, dots: Mapping[int, Ranges], pushed: Iterable[Dot], now_ms: int, *, sender: str = "") -> int:
         """Stage the ranges that a push of entries carried in full; return the ticket. Raises as `carried`."""
         ops, claimed = carried(self.covered, dots, pushed, self.limits, self._claims_mine)
-        self._refuse_context("claimed_sequence", claimed, sender, now_ms)
+        self._note("claimed_sequence", claimed, sender, now_ms)
         return self._stage(*ops) if ops else self._ticket
 
-    def _refuse_context(self, code: str, count: int, sender: str, now_ms: int) -> None:
+    def _note(self, code: str, count: int, sender: str, now_ms: int, entry: Entry | None = None) -> None:
+        """Count what `sender` said of an entry, or of what it covers, and was not taken or not needed."""
         if count:
+            key, timestamp = ("", now_ms) if entry is None else (entry.key, entry.timestamp)
             self.refused[code] += count
-            self.last_refusal = Refusal(code, "", now_ms, sender, now_ms)
+            self.last_refusal = Refusal(code, key, timestamp, sender, now_ms)
 
     # ---- R3: adoption, and the end of healing; R9: its beginning ---------------------------------------------------
 
@@ -422,10 +419,10 @@ class Replica:
         """
         code = growth_refusal(self.covered, theirs, self.limits)
         if code is not None:
-            self._refuse_context(code, 1, sender, now_ms)
+            self._note(code, 1, sender, now_ms)
             return None
         ops, claimed = adopted(self.covered, theirs, self._claims_mine)
-        self._refuse_context("claimed_sequence", claimed, sender, now_ms)
+        self._note("claimed_sequence", claimed, sender, now_ms)
         if floor > self._staging.floor:
             self._staging.floor = floor
             ops.append(Floor(floor))

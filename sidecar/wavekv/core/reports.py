@@ -9,6 +9,7 @@ from binascii import b2a_base64
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from wavekv.config import Limits
 from wavekv.core.context import Context
 from wavekv.core.identity import Identity
 from wavekv.core.messages import Envelope
@@ -68,13 +69,18 @@ class Report:
         if (seen is not None and seen.context is self.context) or mine.includes(self.context):
             self.included = Included(self.context, self.clock_ms)
 
-    def join(self, message: Envelope) -> None:
-        """Cover what `message` covers, too; a context that `included` keeps stays as it was."""
+    def join(self, message: Envelope, items_max: int) -> None:
+        """Cover what `message` covers, too; a context that `included` keeps stays as it was.
+
+        One that would grow beyond `items_max` begins anew with `message`: it is made of what no process covered.
+        """
         if not (message.acks or message.dots):
             return  # a receipt has no context; a copy for each would cost a large cluster much
         if self.included is not None and self.included.context is self.context:
             self.context = self.context.copy()
         self.context.join(message.acks, message.dots)
+        if len(self.context.acks) + self.context.range_count > items_max:
+            self.context = Context.told(message.acks, message.dots)
 
 
 def sender_of(message: Envelope) -> str:
@@ -90,7 +96,7 @@ def _bound(book: dict[Any, Any]) -> None:
 class Reports:
     """The last report of each sender."""
 
-    def __init__(self, identity: Identity, *, items_max: int, crates: bool = False) -> None:
+    def __init__(self, identity: Identity, limits: Limits, *, crates: bool = False) -> None:
         self._own_name = identity.name
         self._own_node_id = identity.node_id
         self._own_uuid = identity.uuid
@@ -104,7 +110,8 @@ class Reports:
         self._by_name: dict[str, Report] = {}
         self._items = 0
         """Origins and ranges in all of them."""
-        self._items_max = items_max
+        self._items_max = limits.reported_items_max
+        self._context_max = limits.origins_max + limits.dots_max
         self._uuids: dict[int, bytes] = {}
         self._volumes: dict[str, tuple[int, int]] = {}
         """Name → node id of the volume and number of the process that was heard last under it."""
@@ -185,7 +192,7 @@ class Reports:
             before = 0 if held is None else held.counted
             held = Report(inc, Context.told(message.acks, message.dots), now_ms, counted=before)
         else:
-            held.join(message)
+            held.join(message, self._context_max)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
         held.buckets, held.epoch = message.buckets, message.epoch
         held.takes_block |= message.takes_block

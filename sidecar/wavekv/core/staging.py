@@ -80,6 +80,14 @@ class Staging:
         staged = self._dots.get(_name(*dot)) or next(filter(None, (block.key_of(*dot) for block in self._blocks)), None)
         return stored or (() if staged is None else (staged,))
 
+    def holds_elsewhere(self, entry: Entry) -> bool:
+        """Tell whether the dot of `entry` is, or will be, held under other keys alone.
+
+        Only crate nodes give two keys one dot; that one key covers it says nothing of the other.
+        """
+        keys = self.keys_of(entry.dot)
+        return bool(keys) and entry.key not in keys
+
     def note(self, entry: Entry, held: Entry | None) -> None:
         """Count with `entry` in the place of `held`."""
         self.keys += held is None

@@ -46,13 +46,15 @@ class Standing:
 
     def apply(self, op: Op) -> None:
         """Fold one operation that stores or clears nothing; what a crate node knew of its peers is not kept."""
+        if type(op) is UpdateLocalAck:  # these two first: an adopted context has thousands
+            self.context.add_range(op.peer, 1, op.ack)
+            return
+        if type(op) is Cover:
+            self.context.add_range(*op)
+            return
         match op:
             case SetNextSeq(seq):
                 self.next_seq = max(self.next_seq, seq)
-            case UpdateLocalAck(origin, ack):
-                self.context.add_range(origin, 1, ack)
-            case Cover(origin, first, last):
-                self.context.add_range(origin, first, last)
             case Floor(timestamp):
                 self.floor = max(self.floor, timestamp)
             case Process(_, origin, _):

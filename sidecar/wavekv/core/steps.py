@@ -96,6 +96,12 @@ class Merged:
     """Of a push, what won: worth telling others."""
     refused: Counter[str] = field(default_factory=Counter)
 
+    def store(self, entry: Entry, pushed: bool) -> None:
+        """Count an entry that won."""
+        self.stored += 1
+        if pushed:
+            self.news.append(entry)
+
     def add(self, more: "Merged") -> None:
         """Count what became of further entries, too."""
         self.ticket = more.ticket

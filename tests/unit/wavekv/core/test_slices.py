@@ -10,7 +10,7 @@ from wavekv.core.membership import Epoch
 from wavekv.core.messages import Envelope
 from wavekv.core.reports import Reports
 from wavekv.core.steps import Slices
-from wavekv.core.types import Entry
+from wavekv.core.types import I64_MIN, Entry
 from wavekv.errors import BadEnvelope, NotAMember, NotWritten, StaleProcess
 
 NOW = 10_000
@@ -183,9 +183,34 @@ def test_the_names_of_staged_dots_have_seeded_hashes() -> None:
     assert {type(name) for name in a.replica._staging._dots} == {bytes}
 
 
+def test_a_report_that_grows_beyond_what_a_context_may_have_begins_anew() -> None:
+    a, b = pair()
+    reports = Reports(a.replica.identity, replace(LIMITS, origins_max=4, dots_max=2))
+    said = exchange.report(b.replica, NOW)
+    for first, known in ((0, 3), (3, 6), (6, 3), (9, 6)):
+        reports.hear(replace(said, acks=dict.fromkeys(range(first, first + 3), 1)), NOW)
+        report = reports.of("m1")
+        assert report is not None
+        assert len(report.context.acks) == known
+
+
+def test_who_covers_is_never_shown_a_part_of_an_adopted_context() -> None:
+    a, _ = cluster(2, replace(LIMITS, merge_slice_entries=1), healing=False)
+    a.replica.merge(theirs(2), NOW)
+    a.replica.adopt(type(a.store.context)(dict.fromkeys(range(100, 110), 1), {77: ((5, 6),)}), 50)
+    a.replica.merge([Entry("late", b"v", 100, 77, 9)], NOW)
+    group = a.replica.ready()
+    assert group is not None
+    seen = []
+    for _ in a.replica.advance_in_slices(group):
+        context = a.store.context
+        seen.append((len(context.acks), context.range_count, a.store.floor))
+    assert seen == [(1, 0, I64_MIN), (11, 1, 50)]
+
+
 def test_reports_are_bounded_together_and_the_one_heard_longest_ago_goes() -> None:
     a, b = pair()
-    reports = Reports(a.replica.identity, items_max=10)
+    reports = Reports(a.replica.identity, replace(LIMITS, reported_items_max=10))
     said = exchange.report(b.replica, NOW)
     for name in ("m1", "m2", "m3"):
         reports.hear(replace(said, name=name, sender_id=int(name[1]), acks=dict.fromkeys(range(4), 1)), NOW)
