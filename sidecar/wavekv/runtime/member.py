@@ -17,6 +17,7 @@ from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed, Superseded
 from wavekv.ports import Claims, Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.canary import HIDDEN, Canary
 from wavekv.runtime.clocks import ahead_ms
 from wavekv.runtime.committer import Done, FindRoom, Syncing
@@ -60,6 +61,7 @@ class Parts:
     recovered: Recovered
     rng: random.Random
     claims: Claims | None = None
+    watch_budget: ByteBudget | None = None
 
 
 class Member:
@@ -153,6 +155,7 @@ class Member:
             token_suffix=token_suffix,
             hidden=hidden,
             claims=parts.claims,
+            watch_budget=parts.watch_budget,
         )
 
     def _find_room(self, done: Done) -> None:
