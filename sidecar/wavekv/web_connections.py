@@ -176,13 +176,15 @@ class BoundedHandler(web.RequestHandler):
             return answer, reset
         self._answered(request)
         if self._paused and not self.streaming:
-            self.note_unread()
+            self.note_unread(request.writer.output_size)
             try:
                 await self._drain_helper()
             except ConnectionError:
                 return answer, True
         elif not answer.keep_alive and self._unsent():
-            self.note_unread()  # what is left is sent before it closes, if the client takes it
+            self.note_unread(
+                request.writer.output_size
+            )  # what is left is sent before it closes, if the client takes it
         return answer, False
 
     def handle_error(
@@ -244,12 +246,15 @@ class BoundedHandler(web.RequestHandler):
             return True
         return self._connections.hold(slot, received, slot.unsent)
 
-    def note_unread(self) -> None:
-        """The client has not taken what was written: count it, and give it time."""
+    def note_unread(self, answer_bytes: int) -> None:
+        """The client has not taken all of an answer: count it, and give it time.
+
+        The whole answer counts: its memory is one piece, and is given back when the last byte of it has gone.
+        """
         self._unsent_first = self._unsent()
         grace = self._connections.settings.body_ms_grace / 1000
         self._connections.owe(self.slot, "unread", grace)
-        if not self._connections.hold(self.slot, self.slot.received, self._unsent_first):
+        if not self._connections.hold(self.slot, self.slot.received, max(self._unsent_first, answer_bytes)):
             self._connections.closed["memory_budget"] += 1
             self._link.abort()
 
