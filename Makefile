@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop images manifests e2e clean
+.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop soak images manifests e2e clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ bench-replication: $(INSTALLED) ## Measure how members keep up with each other (
 kill-loop: $(INSTALLED) ## Kill a member under load 200 times and check every acknowledged write (options in ARGS).
 	@$(BIN)/python -m bench.kill_loop $(ARGS)
 
+soak: $(INSTALLED) ## Run three members among honest and hostile clients: make soak ARGS="--minutes 60".
+	@$(BIN)/python -m bench.soak $(ARGS)
+
 e2e: $(INSTALLED) ## Run the tests that need a Kubernetes cluster (docs/end-to-end.md; pytest options in ARGS).
 	@$(BIN)/python -m pytest -v -m e2e tests/e2e $(ARGS)
 
@@ -70,10 +73,12 @@ manifests: $(INSTALLED) ## Write manifests/ and the chart's CRD anew, from the c
 	@cp manifests/crd.yaml charts/wavekv-operator/files/crd.yaml
 	@{ printf '%s\n' "# The whole installation, for all namespaces; rendered from the chart by make manifests. Give your registry:" \
 		"#   sed 's|REGISTRY/|registry.example.org/team/|' manifests/install.yaml | kubectl apply -f -" \
+		"# It lets the operator read and change every Secret of the cluster; the chart's watchNamespaces narrows that." \
 		"apiVersion: v1" "kind: Namespace" "metadata:" "  name: wavekv-system" \
 		"  labels:" "    pod-security.kubernetes.io/enforce: restricted" && \
 	.ci/helm template wavekv-operator charts/wavekv-operator --namespace wavekv-system --kube-version 1.29.0 \
-		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar; \
+		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar \
+		--set watchAllNamespaces=true; \
 	} > manifests/install.yaml
 
 lock: ## Compile requirements.lock and what each image takes from it (needs uv).

@@ -52,7 +52,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         kube = await Kube.connect(metrics)
         stack.push_async_callback(kube.close)
         members = MemberClient(
-            metrics, timeout_seconds=settings.member_timeout_seconds, requests_max=settings.member_requests_max
+            metrics,
+            timeout_seconds=settings.member_timeout_seconds,
+            requests_max=settings.member_requests_max,
+            answer_bytes_max=settings.member_answer_bytes_max,
         )
         stack.push_async_callback(members.close)
         reconciler = Reconciler(kube, members, view, settings, lambda: datetime.now(UTC))

@@ -34,6 +34,11 @@ class Settings:
     """One request to a member."""
     member_requests_max: int = 32
     """Members asked at once."""
+    member_answer_bytes_max: int = 2 << 20
+    """Longest answer of a member; in a cluster of a thousand it has under one MiB. A hostile member costs this and what
+    it decodes to, once for each request that waits."""
+    enrolments_max: int = 64
+    """Certificates given in one pass over a cluster, those first whose member has none; each asks the API once."""
     workers_max: int = 8
     """Clusters worked on at once."""
     drain_patience_seconds: float = 30.0

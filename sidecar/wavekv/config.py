@@ -37,10 +37,15 @@ class Limits:
     """Local writes staged and not yet durable; the next one is answered 429."""
     waiting_bytes_max: int = 64 << 20
     """Value bytes of local writes staged and not yet durable, one value or batch more at most; over it 429."""
-    origins_max: int = 262_144
-    """Origins in a context; those of further ones are not adopted. Far below what a message may list."""
-    dots_max: int = 65_536
-    """Ranges of single dots above the acks; pushed entries that would add one more are refused."""
+    origins_max: int = 65_536
+    """Origins in a context and in a message: a thousand members that started 65 times each. A context that would add
+    more is not adopted, an entry of a further one is refused."""
+    dots_max: int = 16_384
+    """Ranges of single dots above the acks in a context, and in a message; pushed entries that would add one more are
+    refused, and a context that would is not adopted. Looking at all of them takes some milliseconds."""
+    fill_ranges_max: int = 1_048_576
+    """The same while pages of an exchange come in, of whose entries each may be a range until the last page closes
+    them: as many as entries. Over it they are refused."""
     told_dots_max: int = 4096
     """Ranges of single dots that a healing member tells; with more it tells only who heals as well what it covers."""
     page_entries_max: int = 4096
@@ -49,8 +54,11 @@ class Limits:
     """Bytes in one page, counted as len(key) + len(value) + 32 an entry (the crate's count)."""
     wire_bytes_max: int = 16 << 20
     """A message of the peer plane, compressed (the crate's limit)."""
-    inflated_bytes_max: int = 128 << 20
-    """The same message inflated; checked while inflating, never after."""
+    inflated_bytes_max: int = 16 << 20
+    """The same message inflated; checked while inflating, never after. The largest honest one has a page, as much that
+    changed meanwhile, and a context: 10 MiB (docs/message-bounds.md)."""
+    merge_slice_entries: int = 256
+    """Entries of other members merged, and operations shown, in one turn of the loop: some 2 ms."""
     push_keys_max: int = 4096
     """Keys queued for one peer's push; over it the queue is dropped and the exchange brings them."""
     changes_max: int = 65_536
@@ -71,6 +79,16 @@ class Limits:
     """Open connections of the Redis plane; the next one gets an error and is closed."""
     resp_pending_max: int = 1024
     """Commands of one Redis connection whose reply waits for the disk; reading stops there until some have gone."""
+    resp_pending_bytes_max: int = 2 << 20
+    """Bytes of such commands, and of replies that wait behind them; the longest command fits. One more at most."""
+    resp_stuck_ms_max: int = 30_000
+    """Longest time that a client may take to send the rest of a command, or not take a reply; then it is cut."""
+    resp_pressed_ms_max: int = 2000
+    """The same while less than an eighth of `resp_held_bytes_max` is left: those that hold it make room for others."""
+    resp_idle_ms_min: int = 60_000
+    """With all connections taken, one that sent nothing for this long is closed for a new one."""
+    resp_config_patterns_max: int = 16
+    """Patterns in one CONFIG GET, of at most 32 bytes each: no name of a setting is longer."""
     resp_arguments_max: int = 65_536
     """Arguments of one Redis command."""
     resp_keys_max: int = 10_000
@@ -116,6 +134,8 @@ class Limits:
     """Bytes of events that wait for all watchers together to take them; over it the slowest is cut."""
     peer_held_bytes_max: int = 128 << 20
     """Bytes of bodies of the peer plane in progress at a time, as they came: eight of the longest. Over it 503."""
+    turn_ms_max: int = 20
+    """A turn of the loop that takes longer is reported with what ran: everybody else waited for as long."""
     journal_entries_max: int = 10_000
     """Losers of concurrent writes remembered for `explain`, the newest."""
 
@@ -246,6 +266,49 @@ class CompactionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeLimits:
+    """What is read from a data directory, which a stranger may have made; over any of it a start is refused."""
+
+    document_bytes_max: int = 64 << 10
+    """A document of the directory (identity, conversion, quarantine, state of an import): ours have some hundred bytes,
+    and paths of a thousand crate files fit."""
+    membership_bytes_max: int = 1 << 20
+    """A membership document, as one that is pushed: a thousand members with the longest names."""
+    segment_bytes_max: int = 512 << 20
+    """One segment, which is read at once. Ours have 16 MiB and one commit group more, far below this even when groups
+    gather behind a disk that hangs."""
+    crate_file_bytes_max: int = 4 << 30
+    """A log or snapshot of the original system, which is read at once: four times the default of `bytes_max`."""
+    crate_entries_max: int = ENTRIES_MOST
+    """Entries in a snapshot of the original system, or in the log it keeps of one peer."""
+    crate_peers_max: int = 65_536
+    """Nodes that such a snapshot speaks of."""
+    crate_value_bytes_max: int = 64 << 20
+    """A value in it that is written as an array of numbers, each of which is read for itself."""
+    snapshot_entries_bytes_max: int = 8 << 20
+    """A snapshot's block of entries. Ours have 1 MiB and the longest value more."""
+    snapshot_block_entries_max: int = 262_144
+    """Entries, dots or expiries in one block. Ours have 65 536 at most."""
+    snapshot_tail_bytes_max: int = 64 << 20
+    """A snapshot's last block: two million ranges of coverage fit, a hundred times what a cluster comes to."""
+    snapshot_tail_numbers_max: int = 6_000_000
+    """Numbers in it."""
+    coverage_max: int = 2_000_000
+    """Origins and ranges of coverage in a log, as many as the last block of a snapshot holds."""
+    batch_operations_max: int = 65_536
+    """Operations in one record. A batch of a client has 1000."""
+    names_max: int = 65_536
+    """Names in the directory. Ours are some dozen; a thousand segments are 16 GiB of log."""
+    held_ratio_max: int = 2
+    """How many times `entries_max` and `bytes_max` a directory may come to before a start is refused. One that was
+    filled under twice the present limits still starts; for more, start with the limits it was filled under."""
+
+
+VOLUME_LIMITS = VolumeLimits()
+"""What every reader of a data directory goes by; no flag changes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class GossipSettings:
     """Exchange and push."""
 
@@ -321,6 +384,8 @@ class PeerAddress:
     name: str
     url: str
     contact: bool = False
+    crate: bool = False
+    """A node of the original system, which sends no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +397,20 @@ class TlsFiles:
     ca: Path
     poll_ms: int = 2000
     """How often the files are looked at; changed ones are used for new connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentFiles:
+    """What a member is given that makes its own key: the authorities to trust, and what proves who it is."""
+
+    ca: Path
+    """The authorities that sign members and operator, PEM."""
+    token: Path | None = None
+    """Read anew whenever an operator asks; None: the operator has to know this member otherwise."""
+    token_bytes_max: int = 16 << 10
+    """What is read of the token; a projected one has about a thousand bytes."""
+    certificate_bytes_max: int = 64 << 10
+    """A certificate and its chain that an operator hands in; one has about 700 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +436,8 @@ class MemberSettings:
     discover_dns: Address | None = None
     """Name that resolves to the addresses of all members, and the port of their peer planes."""
     tls: TlsFiles | None = None
+    """Certificate and key given by flags; None with `enrolment`: the member makes its own."""
+    enrolment: EnrolmentFiles | None = None
     insecure_peers: bool = False
     limits: Limits = field(default_factory=Limits)
     wal: WalSettings = field(default_factory=WalSettings)
@@ -367,6 +448,11 @@ class MemberSettings:
     peer_plane: PlaneSettings = PEER_PLANE
     metrics_plane: PlaneSettings = METRICS_PLANE
     descriptors: DescriptorSettings = field(default_factory=DescriptorSettings)
+
+    @property
+    def secure(self) -> bool:
+        """Tell whether the peer plane speaks TLS."""
+        return self.tls is not None or self.enrolment is not None
 
 
 def parse_address(text: str) -> Address:

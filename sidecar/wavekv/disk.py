@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from wavekv.errors import DirectoryUnusable, DiskFailed, DiskFull, OutOfDescriptors, WaveKVError
+from wavekv.volume import NotRegular, open_regular, unusable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
@@ -66,8 +67,8 @@ class OsDisk:
     """The operating system's files."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Make the system call `open`."""
-        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        """Make the system call `open`; whatever is no regular file is refused."""
+        return open_regular(path, flags)
 
     def close(self, descriptor: int) -> None:
         """Make the system call `close`."""
@@ -155,17 +156,23 @@ def lacks_descriptors(error: OSError) -> bool:
 def disk_error(error: OSError, action: str) -> WaveKVError:
     """Return our error for `error`, met while doing `action` ("write FILE")."""
     reason = f"cannot {action}: {error.strerror or error}"
+    if isinstance(error, NotRegular):
+        return unusable(Path(error.filename), str(error.strerror))
     if is_full(error):
         return DiskFull(f"{reason}; free some room on the volume")
     if lacks_descriptors(error):
         return out_of_descriptors(reason)
+    remedy = _remedy(error)
+    return DirectoryUnusable(f"{reason}; {remedy}") if remedy else DiskFailed(f"{reason}; {advice(error)}")
+
+
+def _remedy(error: OSError) -> str | None:
+    """Return what to do about a directory that cannot be used as it is; None: it is the disk."""
     if error.errno == errno.EROFS:
-        return DirectoryUnusable(f"{reason}; {advice(error)}")
+        return advice(error)
     if error.errno in _REFUSED:
-        return DirectoryUnusable(f"{reason}; the directory must be writable for user {os.geteuid()}")
-    if error.errno in _TAMPERED:
-        return DirectoryUnusable(f"{reason}; nobody but the member may make files or links in its directory")
-    return DiskFailed(f"{reason}; {advice(error)}")
+        return f"the directory must be writable for user {os.geteuid()}"
+    return "nobody but the member may make files or links in its directory" if error.errno in _TAMPERED else None
 
 
 def out_of_descriptors(reason: str) -> OutOfDescriptors:

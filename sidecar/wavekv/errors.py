@@ -325,23 +325,34 @@ class WrongRole(PeerError):
     status = 403
 
 
+class WrongName(PeerError):
+    """A member's certificate names another member than the message does: each speaks for itself alone."""
+
+    code = "wrong_name"
+    status = 403
+
+
 class StaleProcess(PeerError):
     """A process of a member name that was superseded by a newer one (R8); `newest` is that one's number.
 
-    The refusal carries both, so that the process it speaks of learns that it has been superseded.
+    The refusal carries both, so that the process it speaks of learns that it has been superseded: from the newer one
+    itself (`own_word`), or by its signed `claim` (base64), which others only hand on.
     """
 
     code = "stale_process"
     status = 403
 
-    def __init__(self, detail: str, member: str, newest: int) -> None:
+    def __init__(self, detail: str, member: str, newest: int, claim: str = "", *, own_word: bool = False) -> None:
         super().__init__(detail)
         self.member = member
         self.newest = newest
+        self.claim = claim
+        self.own_word = own_word
 
     def problem(self) -> dict[str, str | int | list[str]]:
-        """Return the problem document, with the member's name and the number of its newest process."""
-        return super().problem() | {"member": self.member, "newest": self.newest}
+        """Return the problem document, with the member's name, the number of its newest process, and its claim."""
+        claim: Problem = {"claim": self.claim} if self.claim else {}
+        return super().problem() | {"member": self.member, "newest": self.newest} | claim
 
 
 class SameProcess(PeerError):
@@ -404,6 +415,26 @@ class EpochConflict(RequestError):
     status = 409
 
 
+class EpochJump(RequestError):
+    """A number further above the known one than epochs are counted on; `?override=true` takes it all the same."""
+
+    code = "epoch_jump"
+    status = 409
+
+
+class BadCertificate(RequestError):
+    """A certificate that does not fit this member: its key, name, cluster, authority or dates."""
+
+    code = "bad_certificate"
+
+
+class OwnCertificate(RequestError):
+    """The member's certificate is that of its flags (`--tls-cert`): whoever wrote the file renews it."""
+
+    code = "own_certificate"
+    status = 409
+
+
 class StaticPeers(RequestError):
     """The member has no epochs, so there is none to change and nothing to be drained from."""
 
@@ -452,6 +483,20 @@ class BadHeader(StorageError):
 
 class Corruption(StorageError):
     code = "corruption"
+    exit_code = 4
+
+
+class UnusableFile(DirectoryUnusable):
+    """A name of the data directory that is no regular file of a size that its kind may have; it is left untouched."""
+
+    code = "unusable_file"
+    exit_code = 4
+
+
+class VolumeTooLarge(StorageError):
+    """The volume holds far more than the limits of this member allow; nothing of it was changed."""
+
+    code = "volume_too_large"
     exit_code = 4
 
 

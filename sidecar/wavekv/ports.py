@@ -101,6 +101,31 @@ class Transport(Protocol):
         ...
 
 
+class Claims(Protocol):
+    """Signed statements that a process of a member runs, for an older one of that name that only hears of it (R8)."""
+
+    async def make(self, inc: int) -> bytes | None:
+        """Return the statement of this process; None: it cannot make one now."""
+        ...
+
+    async def holds(self, claim: str, inc: int) -> bool:
+        """Tell whether `claim` (base64) is a statement of process `inc` of this member's own name."""
+        ...
+
+
+class NoClaims:
+    """Nobody signs anything without certificates."""
+
+    async def make(self, inc: int) -> bytes | None:
+        """Return None."""
+        return None
+
+    async def holds(self, claim: str, inc: int) -> bool:
+        """Return False."""
+        del claim, inc
+        return False
+
+
 class Observer(Protocol):
     """What log and runtime report to; metrics implement it."""
 
@@ -150,11 +175,25 @@ class Written:
         return self.previous is None
 
 
-class Listing(NamedTuple):
-    """One page of a listing, in key order; `more` tells whether keys follow."""
+class Listing(Protocol):
+    """One page of a listing, in key order, gathered slice by slice: call `step` until it returns False.
 
-    entries: list[Entry]
-    more: bool
+    Others take their turn in between, and keys may change then: one that is there all the time is told exactly once.
+    """
+
+    def step(self) -> bool:
+        """Look at some hundred keys more; tell whether there is more to do."""
+        ...
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The live entries so far."""
+        ...
+
+    @property
+    def more(self) -> bool:
+        """Whether live entries follow; known once the page is complete."""
+        ...
 
 
 class Change(NamedTuple):
@@ -224,6 +263,10 @@ class KeyValues(Protocol):
         """Return the live entry of `key`, or None."""
         ...
 
+    def length_of(self, key: str) -> int | None:
+        """Return the length of the live value of `key`, None if there is none; nothing is copied."""
+        ...
+
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
@@ -278,8 +321,14 @@ class KeyValues(Protocol):
         """
         ...
 
-    def list(self, prefix: str, after: str | None, limit: int) -> Listing:
-        """Return up to `limit` live entries whose key starts with `prefix` and sorts behind `after`."""
+    def list(
+        self, prefix: str, after: str | None, limit: int, *, keys_only: bool = False, bytes_max: int | None = None
+    ) -> Listing:
+        """Begin a page of up to `limit` live entries whose key starts with `prefix` and sorts behind `after`.
+
+        It ends before the entry whose value would exceed `bytes_max`, but for the first. With `keys_only` values are
+        empty, and nothing of them is copied.
+        """
         ...
 
     def count(self) -> int:

@@ -4,14 +4,17 @@ import random
 import uuid
 from dataclasses import replace
 
+from tests.fakes.documents import FakeVerifier
 from wavekv.config import Limits
 from wavekv.core import collection, exchange
+from wavekv.core.block import Block
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope
 from wavekv.core.identity import Identity
 from wavekv.core.membership import Epoch, Membership
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op, as_records
 from wavekv.core.replica import Replica
+from wavekv.core.steps import Merged
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
 
@@ -37,6 +40,7 @@ class MemoryMember:
         self.names = names
         self.limits = limits
         self.epoch = epoch
+        self.crates: tuple[str, ...] = ()
         self.log: list[Op] = []
         self.inc = 0
         self.restart()
@@ -52,10 +56,21 @@ class MemoryMember:
         self.inc = max(self.inc, store.process.inc) + 1
         first = node_id if self.inc == 1 else None
         identity = Identity(name, node_id, uuid.UUID(int=node_id).bytes, self.inc, first)
-        membership = Membership(name, CLUSTER, self.epoch, self.names)
+        membership = self._membership()
         self.replica = Replica(identity, store, membership, self.limits, SeededRng(self.inc * 1000 + node_id))
         self.replica.writable = None
         self.commit()
+
+    def _membership(self) -> Membership:
+        names = (*self.names, *self.crates)
+        return Membership(
+            self.names[self.index], CLUSTER, self.epoch, names, crates=self.crates, verifier=FakeVerifier()
+        )
+
+    def configure_crates(self, *names: str) -> None:
+        """Let nodes of the original system be served from now on, as `--crate-peer` does."""
+        self.crates = names
+        self.replica.membership = self._membership()
 
     @property
     def store(self) -> Store:
@@ -98,6 +113,14 @@ def collect(member: MemoryMember, now_ms: int) -> list[Entry]:
     collection.collect(member.replica, now_ms, 1000)
     member.commit()
     return [before[key] for key in before if key not in member.store.entries]
+
+
+def merge_block(replica: Replica, block: Block, now_ms: int, sender: str = "") -> Merged:
+    """Merge what a message has that carries nothing but a block."""
+    stored, others = replica.take_block(block, now_ms)
+    merged = replica.merge(others, now_ms, sender=sender)
+    merged.stored += stored
+    return merged
 
 
 def wire(message: Envelope) -> Envelope:

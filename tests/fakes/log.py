@@ -27,6 +27,7 @@ from wavekv.core.ops import (
     UpdatePeerAck,
 )
 from wavekv.core.packed import unpack
+from wavekv.core.standing import Standing
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
 from wavekv.disk import OS_DISK, Disk
@@ -107,6 +108,8 @@ class Operations:
         self.image = image
         self.entries = len(image.packed) if image else 0
         self.ops: list[Op] = []
+        self.held: dict[str, bytes] = {}
+        self.standing = Standing()
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         self.ops.append(Set(Entry(key, value, timestamp, origin, seq)))

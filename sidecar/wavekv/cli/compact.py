@@ -16,6 +16,7 @@ from wavekv.config import CompactionSettings, SnapshotSettings
 from wavekv.core.image import Image
 from wavekv.core.loading import Run
 from wavekv.core.ops import Op
+from wavekv.core.standing import Standing
 from wavekv.disk import OS_DISK, disk_error
 from wavekv.errors import Corruption
 from wavekv.snapshot.files import newest
@@ -80,7 +81,9 @@ class _Nothing:
 
     entries = 0
 
-    def __init__(self, _: Image | None) -> None: ...
+    def __init__(self, _: Image | None) -> None:
+        self.held: dict[str, bytes] = {}
+        self.standing = Standing()
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Pass over a record."""

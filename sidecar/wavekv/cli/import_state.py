@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from wavekv.cli.export import whole_file
+from wavekv.config import VOLUME_LIMITS
 from wavekv.errors import UsageError
+from wavekv.volume import parse_json, read_file
 
 SUFFIX = ".wavekv-import"
 BLOCK_BYTES = 64 << 10
@@ -70,7 +72,7 @@ class StateFile:
             UsageError: the file is of another job, or not one of ours.
         """
         try:
-            content = json.loads(self._path.read_bytes())
+            content = parse_json(read_file(self._path, VOLUME_LIMITS.document_bytes_max, named=True))
             version, job, progress = content["version"], content["job"], Progress(**content["progress"])
         except FileNotFoundError:
             return Progress()

@@ -50,6 +50,7 @@ def verify(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def dump(file: Path, as_json: bool) -> None:
     """Print every entry of the snapshot FILE in key order, then what else is in it; exit code 4 if it is damaged."""
+    file = file.resolve()
     with _readable(file):
         if _is_native(file):
             with bar("checking") as progress:  # all of it, before the first line is out

@@ -13,12 +13,13 @@ from typing import Final
 from zlib import crc32
 
 from wavekv.compaction.references import REFERENCE, References
-from wavekv.config import CompactionSettings
+from wavekv.config import VOLUME_LIMITS, CompactionSettings
 from wavekv.core.codec.bincode import TAG_U16, TAG_U32, TAG_U64, read_u32, read_u64
 from wavekv.core.codec.records import decode_op
 from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
 from wavekv.core.standing import Standing
 from wavekv.errors import Corruption, ForeignDirectory, NewerVersion
+from wavekv.volume import read_file
 from wavekv.wal.segment import Cause, Sequences, first_sequence, following, read_header, replay, segment_name
 
 _u32_at = struct.Struct("<I").unpack_from
@@ -48,7 +49,7 @@ class Folding:
             OSError: a file cannot be read or written.
         """
         try:
-            data = path.read_bytes()
+            data = read_file(path, VOLUME_LIMITS.segment_bytes_max)
         except FileNotFoundError as error:
             raise _corruption(path, "is missing") from error
         header = read_header(data, str(path))

@@ -22,6 +22,7 @@ from wavekv.core.ops import Clear, Set, SetExpiring
 from wavekv.core.packed import pack
 from wavekv.disk import Disk, create, write_all
 from wavekv.errors import Corruption
+from wavekv.volume import open_regular
 from wavekv.wal.segment import segment_name
 
 REFERENCE: Final = struct.Struct("<IIII")
@@ -154,7 +155,7 @@ class _Segments:
             if len(self._descriptors) >= self._open_max:
                 os.close(self._descriptors.pop(next(iter(self._descriptors))))
             path = self._directory / segment_name(number)
-            descriptor = self._descriptors[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._descriptors[number] = open_regular(path)
         return descriptor
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from wavekv.disk import OS_DISK, disk_error
 from wavekv.errors import DirectoryInUse, Stopping, UsageError, WaveKVError
 from wavekv.snapshot.files import snapshot_name
 from wavekv.snapshot.reading import load
-from wavekv.wal.directory import IDENTITY, decode_identity
+from wavekv.wal.directory import IDENTITY, read_identity_file
 from wavekv.wal.spares import zero_spares
 
 _DEFAULTS = CompactionSettings()
@@ -94,8 +94,7 @@ def _merge(options: argparse.Namespace) -> dict[str, Any]:
     if not 0 <= options.base < options.last:
         raise UsageError(f"--last {options.last} must be above --base {options.base}, which is 0 at least")
     started = time.monotonic()
-    file = options.data_dir / IDENTITY
-    identity = decode_identity(file.read_bytes(), str(file))
+    identity = read_identity_file(options.data_dir / IDENTITY)
     progress = _progress(options.parent, _DEFAULTS.reports_max)
     merger = Merger(options.data_dir, identity, _DEFAULTS, SnapshotSettings(), OS_DISK, progress)
     merged = merger.merge(

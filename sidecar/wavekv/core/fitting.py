@@ -55,7 +55,9 @@ def merge_refusal(
 ) -> str | None:
     """Return the code of why another member's entry does not fit over `held`; None: it does, or it loses.
 
-    Exactly at a limit is fine. The limits on what travels are the original system's; smaller ones are for clients.
+    Exactly at a limit is fine. The limits on what travels are the original system's; smaller ones are for clients. The
+    empty key, which only its nodes can write, is merged like any other: a member that refused what another one took
+    would never converge with it, and a batch deletes it.
     """
     if len(entry.key) > limits.wire_key_bytes_max or len(entry.key.encode()) > limits.wire_key_bytes_max:
         return "key_too_large"

@@ -10,14 +10,14 @@ wanted once peers are talked to and keys are listed.
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 from wavekv.core.context import Context
+from wavekv.core.dot_order import DotOrder
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, SetNextSeq
-from wavekv.core.ordered import DotOrder
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
     FACTS_BYTES,
@@ -30,7 +30,8 @@ from wavekv.core.packed import (
     pack,
     pack_parts,
 )
-from wavekv.core.store import Store
+from wavekv.core.standing import Standing
+from wavekv.core.store import PROCESSES_REMEMBERED, Store
 from wavekv.core.types import key_bytes
 
 _MENDED_SHARE_MAX: Final = 0.2
@@ -84,6 +85,13 @@ class Loader(Protocol):
 
     entries: int
     """Entries there were before the first record."""
+    standing: Standing
+    """What the records came to beside entries."""
+
+    @property
+    def held(self) -> Mapping[str, bytes]:
+        """Packed entries by key, as far as the records came to; empty for one that keeps none."""
+        ...
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Fold a Set record."""
@@ -118,10 +126,11 @@ class FreshLoader:
         """Begin with nothing; or with `image`, whose map and standing count while its orders are made anew."""
         self._changes_max = changes_max
         self._image = Image() if image is None else image
-        self._packed = self._image.packed
+        self._packed = self.held = self._image.packed
+        self.standing = self._image.standing
         self.entries = len(self._packed)
         self._begin = self._position = self._image.position
-        self._processes: list[tuple[int, int]] = [(self._begin, self._image.standing.process.inc)]
+        self._processes = _processes(self._begin, self._image)
         self._names: list[str] = []
         self._seqs = array("Q")
         self._positions = array("Q")
@@ -246,13 +255,14 @@ class MendingLoader:
 
     def __init__(self, changes_max: int, image: Image) -> None:
         self._image = image
-        self._packed = image.packed
+        self._packed = self.held = image.packed
+        self.standing = image.standing
         self.entries = len(self._packed)
         self._position = image.position
         self._before: dict[str, bytes | None] = {}
         self._changes: deque[tuple[int, str]] = deque(maxlen=changes_max)
         self._forgotten = image.position
-        self._processes: list[tuple[int, int]] = [(image.position, image.standing.process.inc)]
+        self._processes = _processes(image.position, image)
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Fold a Set record."""
@@ -332,6 +342,11 @@ class MendingLoader:
         store = FreshLoader(self._changes.maxlen or 0, self._image).store()
         store.remember(self._changes, self._processes, self._forgotten)
         return store
+
+
+def _processes(position: int, image: Image) -> deque[tuple[int, int]]:
+    """Return where the newest processes began, those of the log to be added; a log may name more than anybody had."""
+    return deque([(position, image.standing.process.inc)], 4 * PROCESSES_REMEMBERED)
 
 
 def _positions(run: Run, before: int) -> "array[int]":

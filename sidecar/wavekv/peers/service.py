@@ -1,5 +1,8 @@
 """Answers other members: `POST /wavekv/sync2/{store}` and `POST /wavekv/push/{store}`.
 
+With TLS every message has to be in the name that its sender's certificate has (`identity`), so that no member speaks
+for another. Without, on loopback, nobody knows who sends: what a web page could send is refused, and no more.
+
 404 and 405 make a crate peer fall back to the 1.x protocol for five minutes, so only a store or route that does not
 exist is answered with them. The admin routes of this plane are the operator's alone: what shows another certificate, or
 none, never reaches their handler.
@@ -17,7 +20,7 @@ import aiohttp
 from aiohttp import web
 
 from wavekv.config import PEER_PLANE, Limits
-from wavekv.core.codec.envelope import pack, unpack
+from wavekv.core.codec.envelope import pack
 from wavekv.core.messages import Envelope
 from wavekv.errors import (
     BadEnvelope,
@@ -30,12 +33,15 @@ from wavekv.errors import (
     WaveKVError,
     WrongRole,
 )
-from wavekv.peers.tls import Role, check_role
+from wavekv.peers.identity import Names, Shown
+from wavekv.peers.proofs import SignedEpochs
 from wavekv.peers.transport import CONTENT_TYPE
+from wavekv.peers.wrapping import Wrapping
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.spaced_log import SpacedLog
 from wavekv.web_connections import BoundedServer, refusal, refuse_cut_body
+from wavekv.web_guard import refuse_foreign, refuse_form
 
 log = logging.getLogger(__name__)
 
@@ -73,20 +79,27 @@ class PeerService:
     def __init__(
         self,
         stores: Mapping[str, Receiver],
-        cluster_id: str | None,
+        *,
+        names: Names,
         tls: ssl.SSLContext | None,
         limits: Limits,
         admin: Handler,
-        *,
+        epochs: SignedEpochs | None = None,
         connections: Connections | None = None,
     ) -> None:
-        """Answer for `stores`; `connections` is the book of the plane, by default one of its own."""
+        """Serve `stores`; who speaks is checked by `names` where there is `tls`; without it, web pages are kept out.
+
+        `epochs` reads signed epochs in messages; None: nobody does. `connections` is the book of the plane, by default
+        one of its own.
+        """
         self._stores = stores
         self._admin_handler = admin
-        self._cluster_id = cluster_id
+        self._names = names
+        self._epochs = epochs
         self._tls = tls
         self._limits = limits
         self._merging = 0
+        self._wrapping = Wrapping(limits)
         if connections is None:
             connections = Connections(
                 "peer", PEER_PLANE, ByteBudget("peer", limits.peer_held_bytes_max), time.monotonic
@@ -101,6 +114,7 @@ class PeerService:
     async def stop(self) -> None:
         """Close the listener and end open requests."""
         await self._server.stop(_STOP_SECONDS)
+        self._wrapping.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -126,26 +140,38 @@ class PeerService:
             raise UnknownStore(f"there is no store {parts[3]!r}; stores are {' and '.join(self._stores)}")
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST only")
-        self._check_sender(request, "member")
-        return await self._merge(request, _sync(store) if parts[2] == "sync2" else _push(store))
+        shown = self._sender(request)
+        receive = store.receive_request if parts[2] == "sync2" else store.receive_push
+        return await self._merge(request, shown, receive)
+
+    def _sender(self, request: web.BaseRequest) -> Shown | None:
+        """Return which member sent the request; None without TLS, where nobody knows and no web page may."""
+        if self._tls is not None:
+            return self._names.shown(request.get_extra_info("peercert"), "member")
+        refuse_foreign(request.headers, request.raw_path)
+        refuse_form(request.headers, CONTENT_TYPE)
+        return None
 
     async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._tls is None:
             raise WrongRole("admin routes need mutual TLS; this member runs with --insecure-peers")
-        self._check_sender(request, "operator")
+        self._names.shown(request.get_extra_info("peercert"), "operator")
         return await self._admin_handler(request)
 
-    def _check_sender(self, request: web.BaseRequest, role: Role) -> None:
-        if self._tls is not None:
-            check_role(request.get_extra_info("peercert"), self._cluster_id, (role,))
-
-    async def _merge(self, request: web.BaseRequest, receive: Callable[[Envelope], Awaitable[bytes]]) -> web.Response:
+    async def _merge(
+        self, request: web.BaseRequest, shown: Shown | None, receive: Callable[[Envelope], Awaitable[Envelope | None]]
+    ) -> web.Response:
         if self._merging >= REQUESTS_MAX:
             raise TooManyWaiting(f"{self._merging} messages are being merged; try again")
         self._merging += 1
         try:
-            message = unpack(await self._body(request), self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
-            return _packed(await receive(message))
+            message = await self._wrapping.unwrapped(await self._body(request))
+            if shown is not None:
+                message = self._names.check(shown, message)
+            if self._epochs is not None:
+                await self._epochs.look(message)
+            answer = await receive(message)
+            return _packed(_EMPTY if answer is None else await self._wrapping.wrapped(answer))
         finally:
             self._merging -= 1
 
@@ -171,21 +197,6 @@ class PeerService:
             raise BadEnvelope(f"the message was cut short after {size} bytes") from error
         refuse_cut_body(request)
         return b"".join(chunks)
-
-
-def _sync(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
-    async def receive(message: Envelope) -> bytes:
-        return pack(await store.receive_request(message))
-
-    return receive
-
-
-def _push(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
-    async def receive(message: Envelope) -> bytes:
-        report = await store.receive_push(message)
-        return _EMPTY if report is None else pack(report)
-
-    return receive
 
 
 def _packed(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -1,8 +1,4 @@
-"""Who may speak on the peer plane: mutual TLS by the cluster's authority, roles by URI SAN, files that are replaced.
-
-A certificate issued by the operator carries `wavekv://CLUSTER_ID/member` or `…/operator`. Where one carries such a
-URI, cluster and role have to fit; one without (a team's own authority, static peers) passes as a member of whatever
-cluster trusts that authority, and as nothing else.
+"""Mutual TLS by the cluster's authority, from files that are replaced; `identity` reads whom a certificate names.
 
 Files that change are used for every handshake from then on, on both sides; connections that stand go on. The listening
 socket keeps one context for good, which hands each handshake to the newest: binding again was turned down, since it
@@ -11,20 +7,18 @@ whose authority has left the bundle.
 """
 
 import asyncio
+import errno
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 from wavekv.config import TlsFiles
-from wavekv.errors import ForeignCluster, UsageError, WrongRole
+from wavekv.errors import OutOfDescriptors, UsageError
 
 log = logging.getLogger(__name__)
 
-Role = Literal["member", "operator"]
-
-_SCHEME = "wavekv://"
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""What tells one version of the files from another."""
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
@@ -32,6 +26,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
 
     Raises:
         UsageError: a file is missing, unreadable, or not what it should be.
+        OutOfDescriptors: it cannot be opened now.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, files)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -53,12 +48,20 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.cert, files.key)
     except (OSError, ssl.SSLError) as error:
+        _check_descriptors(error, files.cert)
         raise UsageError(f"cannot use certificate {files.cert} with key {files.key}: {error}") from error
     try:
         context.load_verify_locations(files.ca)
     except (OSError, ssl.SSLError) as error:
+        _check_descriptors(error, files.ca)
         raise UsageError(f"cannot use the authority {files.ca}: {error}") from error
     return context
+
+
+def _check_descriptors(error: OSError, path: Path) -> None:
+    """Raise OutOfDescriptors where the file is fine and the process has too many open."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise OutOfDescriptors(f"{path} cannot be opened now: {error.strerror}") from error
 
 
 class Certificates:
@@ -67,7 +70,7 @@ class Certificates:
     def __init__(self, files: TlsFiles) -> None:
         """Load the files. Raises as `server_context`."""
         self._files = files
-        self._seen = self._stamp()
+        self._seen: Stamp | None = self._stamp()
         self._current = (server_context(files), client_context(files))
         self.server = server_context(files)
         """The listener's context, the same for good."""
@@ -100,13 +103,16 @@ class Certificates:
         self._seen = stamp
         try:
             self._current = (server_context(self._files), client_context(self._files))
+        except OutOfDescriptors:
+            self._seen = None  # they are looked at again
+            return False
         except UsageError as error:
             log.warning("the changed TLS files cannot be used, the old ones stay in use: %s", error.detail)
             return False
         log.info("the TLS files changed; new connections use them")
         return True
 
-    def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def _stamp(self) -> Stamp:
         """Return what tells one version of the files from another; links are followed, None where a file is missing."""
         return tuple(_file_stamp(path) for path in (self._files.cert, self._files.key, self._files.ca))
 
@@ -117,22 +123,3 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def check_role(certificate: Mapping[str, Any] | None, cluster_id: str | None, allowed: Sequence[Role]) -> None:
-    """Check the URI SAN of a verified certificate (None: a plain connection, which only loopback allows).
-
-    Raises:
-        ForeignCluster: the certificate is of another cluster.
-        WrongRole: its role is not in `allowed`.
-    """
-    names = certificate.get("subjectAltName", ()) if certificate else ()
-    uris = [value for kind, value in names if kind == "URI" and value.startswith(_SCHEME)]
-    if not uris and "member" not in allowed:
-        raise WrongRole(f"a certificate without a role may not speak here; allowed: {', '.join(allowed)}")
-    for uri in uris:
-        cluster, _, role = uri.removeprefix(_SCHEME).partition("/")
-        if cluster_id is not None and cluster != cluster_id:
-            raise ForeignCluster(f"the certificate is of cluster {cluster}, this member of {cluster_id}")
-        if role not in allowed:
-            raise WrongRole(f"a certificate of role {role!r} may not speak here; allowed: {', '.join(allowed)}")

@@ -1,15 +1,17 @@
 """The commands about the connection and the server, so that clients start and people can look around."""
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import Final
 
 from wavekv import __version__
 from wavekv.resp import replies
+from wavekv.resp.globs import matches
 from wavekv.resp.session import Refused, Reply, Session, shown, whole
 
 _NAME_ALLOWED: Final = frozenset(range(0x21, 0x7F))
 _NAME_BYTES_MAX: Final = 256
+PATTERN_BYTES_MAX: Final = 32
+"""Longest pattern of CONFIG GET; no setting has so long a name."""
 _REDIS_VERSION: Final = "7.2.0"
 """What clients that ask for a version are told: the one whose commands and words these are."""
 
@@ -180,10 +182,14 @@ def config(session: Session, words: list[bytes]) -> Reply:
         "save": "",
         "timeout": "0",
     }
-    patterns = [word.decode("utf-8", "surrogateescape").lower() for word in words[2:]]
+    patterns = [word.lower() for word in words[2:]]
+    if len(patterns) > limits.resp_config_patterns_max or any(len(pattern) > PATTERN_BYTES_MAX for pattern in patterns):
+        raise Refused(
+            f"ERR CONFIG GET takes {limits.resp_config_patterns_max} patterns of {PATTERN_BYTES_MAX} bytes at most"
+        )
     matching = {
         name.encode(): replies.bulk(value.encode())
         for name, value in known.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
+        if any(matches(pattern, name.encode()) for pattern in patterns)
     }
     return replies.mapping(matching, session.proto)

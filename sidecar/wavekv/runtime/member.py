@@ -15,7 +15,7 @@ from typing import Any
 from wavekv.config import GossipSettings, Limits
 from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed, Superseded
-from wavekv.ports import Clock, Log, Observer, Phase, Transport
+from wavekv.ports import Claims, Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.canary import HIDDEN, Canary
@@ -60,6 +60,7 @@ class Parts:
     data_dir: Path
     recovered: Recovered
     rng: random.Random
+    claims: Claims | None = None
     watch_budget: ByteBudget | None = None
 
 
@@ -153,6 +154,7 @@ class Member:
             pace=pace,
             token_suffix=token_suffix,
             hidden=hidden,
+            claims=parts.claims,
             watch_budget=parts.watch_budget,
         )
 
@@ -201,6 +203,12 @@ class Member:
                 continue
             self.persistent.gossip.ask(status.waiting_for)
             await asyncio.sleep(_DRAIN_SECONDS)
+
+    def ask_anew(self) -> None:
+        """Let no peer wait for the end of its pause: what kept this member from them may be over."""
+        for engine in self._engines:
+            engine.gossip.forgive()
+            engine.gossip.retry_now()
 
     def _discovered(self) -> None:
         """Other peers are there than before, or under another name."""
@@ -298,17 +306,29 @@ class Member:
             now_ms=self._clock.now_ms(),
         )
 
-    async def take_membership(self, document: EpochDocument) -> int:
-        """Take a pushed document; return the number of the epoch in force once it is durable.
+    async def take_membership(self, document: EpochDocument, *, override: bool = False) -> int:
+        """Take a document; return the number of the epoch in force once it is durable.
+
+        `override`: also one that does not follow what is known, for the operator alone.
 
         Raises:
             RequestError, PeerError: as `Admission.take`.
             DiskFull, DiskFailed: it could not be kept.
         """
-        self._admission.take(document)
+        if not override:
+            self._admission.take(document)
+        elif self._admission.override(document, self._clock.now_ms()):
+            overridden = self._admission.membership.overridden
+            assert overridden is not None, "it was just noted"
+            log.warning("the operator overrode epoch %d with epoch %d", overridden.before, overridden.epoch)
         await self._keep_epoch()
         await self.persistent.committer.durable(self._replica.last_ticket)
         return document.epoch.number
+
+    def signed_membership(self) -> bytes | None:
+        """Return the document in force with the authority's signature, None where it has none."""
+        epoch = self._replica.membership.epoch
+        return None if epoch is None else epoch.signed
 
     async def drain(self) -> DrainStatus:
         """Refuse local writes from now on, and show whether the others hold all; returns once the mark is durable.

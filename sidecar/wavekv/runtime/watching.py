@@ -328,7 +328,11 @@ class Subscription:
             if self._end is not None:
                 raise self._end.with_traceback(None)  # several watchers share one
             if self._told is not None:
-                return self._page(self._told)
+                changes = self._page(self._told)
+                if changes:
+                    return changes
+                await asyncio.sleep(0)  # a slice of keys that hold nothing now
+                continue
             if self._missed is not None:
                 return self._missed_page(self._missed)
             if self._waiting:
@@ -363,18 +367,19 @@ class Subscription:
         self._held_missed.release()
 
     def _page(self, told: str) -> list[Change]:
-        """Return the next of what is held; with the last page what changed meanwhile, and `synced`."""
+        """Return the next of what is held, maybe nothing; with the last page what changed meanwhile, and `synced`."""
         changes = self._take_untold()
         now_ms = self._clock.now_ms()
         if self.prefix:
-            page = self._store.list(self.selector, told or None, PAGE_ENTRIES, now_ms)
+            page = self._store.slice(self.selector, told or None, PAGE_ENTRIES, now_ms)
             found, more = page.entries, page.more
+            told = page.passed or told
         else:
             entry = self._store.get(self.selector, now_ms)
             found, more = [entry] if entry is not None else [], False
         changes += [Change("put", entry.key, entry, None) for entry in found]
         if more:
-            self._told = found[-1].key
+            self._told = told
             return changes
         self._told = None
         return [*changes, Change("synced", "", None, self._hub.token())]

@@ -14,7 +14,7 @@ damage, never a built-in error.
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
@@ -23,6 +23,8 @@ from uuid import UUID
 import msgpack
 from xxhash import xxh3_64_intdigest
 
+from wavekv.config import VOLUME_LIMITS
+from wavekv.core.codec.pieces import Pieces
 from wavekv.core.context import Context
 from wavekv.core.digest import BUCKETS
 from wavekv.core.ops import Process
@@ -33,8 +35,8 @@ from wavekv.errors import NewerVersion, SnapshotDamaged
 MAGIC: Final = b"WKVS"
 VERSION: Final = 1
 PREAMBLE: Final = MAGIC + struct.pack("<I", VERSION)
-BLOCK_BYTES_MAX: Final = 128 << 20
-"""Longest payload; only a tail of millions of origins comes near it."""
+BLOCK_BYTES_MAX: Final = VOLUME_LIMITS.snapshot_tail_bytes_max
+"""Longest payload; only a tail of millions of ranges comes near it."""
 
 HEAD: Final = 1
 ENTRIES: Final = 2
@@ -45,7 +47,16 @@ TAIL: Final = 5
 _FRAME = struct.Struct("<BIQ")
 _RANK = {HEAD: 0, ENTRIES: 1, EXPIRING: 1, DOTS: 2, TAIL: 3}
 """Blocks come in this order; entries and expiring take turns."""
+_BYTES_MAX: Final = {
+    HEAD: VOLUME_LIMITS.document_bytes_max,
+    **dict.fromkeys((ENTRIES, EXPIRING, DOTS), VOLUME_LIMITS.snapshot_entries_bytes_max),
+}
+"""Longest payload of a kind; of all others, `BLOCK_BYTES_MAX`."""
 _MASK: Final = 2**64 - 1
+_FIELDS_MAX: Final = 64
+"""Names in the map of a first or last block, unknown ones included."""
+_TEXT_SHOWN_MAX: Final = 200
+"""Characters of what a stranger wrote that go into a message."""
 
 Progress = Callable[[int, int], None]
 """Told bytes done and bytes in all."""
@@ -144,6 +155,16 @@ def _packed(fields: dict[str, Any]) -> bytes:
     return packed
 
 
+_REQUIRES: Final = "requires"
+_HEAD_FIELDS: Final = frozenset(("node_id", "uuid", "cluster_id", "number", "position", "created_at", "base"))
+_TAIL_FIELDS: Final = frozenset(("entries", "values", "size_bytes", "floor", "next_seq", "blocks"))
+_TAIL_LISTS: Final = {
+    "buckets": BUCKETS,
+    "acks": VOLUME_LIMITS.snapshot_tail_numbers_max,
+    "dots": VOLUME_LIMITS.snapshot_tail_numbers_max,
+    "process": 3,
+}
+
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -163,8 +184,10 @@ def read_blocks(file: BinaryIO, path: Path, progress: Progress | None = None) ->
         if len(frame) < _FRAME.size:
             raise damaged(path, offset, "it ends without a tail")
         kind, length, stored = _FRAME.unpack(frame)
-        if length > min(BLOCK_BYTES_MAX, total - offset - _FRAME.size):
+        if length > total - offset - _FRAME.size:
             raise damaged(path, offset, f"a block of {length} bytes does not fit the file")
+        if length > _BYTES_MAX.get(kind, BLOCK_BYTES_MAX):
+            raise damaged(path, offset, f"a block of kind {kind} has {length} bytes, more than any of its kind")
         payload = file.read(length)
         digest = xxh3_64_intdigest(payload, seed=(digest + kind) & _MASK)
         if len(payload) < length or digest != stored:
@@ -200,28 +223,55 @@ def damaged(path: Path, offset: int, what: str) -> SnapshotDamaged:
     )
 
 
-def decoded(path: Path, block: Block, decode: Callable[[Any], _T]) -> _T:
-    """Return `decode` of the block's msgpack value.
+def decoded(path: Path, block: Block, decode: Callable[[bytes], _T]) -> _T:
+    """Return `decode` of the block's payload.
 
     Raises:
-        SnapshotDamaged: it is no msgpack, or not of the shape that `decode` wants.
+        SnapshotDamaged: it is not of the shape that `decode` wants.
         NewerVersion: it needs something this version does not know.
     """
     try:
-        # The lengths that msgpack allows inside are bounded by the payload's, which is known.
-        return decode(msgpack.unpackb(block.payload))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, msgpack.UnpackException) as error:
-        raise damaged(path, block.offset, f"a block of kind {block.kind} has the wrong shape ({error!r})") from error
+        return decode(block.payload)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        told = repr(error)[:_TEXT_SHOWN_MAX]
+        raise damaged(path, block.offset, f"a block of kind {block.kind} has the wrong shape ({told})") from error
 
 
-def decode_head(fields: dict[str, Any]) -> Head:
+def _read_fields(payload: bytes, lists: Mapping[str, int], scalars: frozenset[str]) -> dict[str, Any]:
+    """Return the known fields of a block's map; of each list no more than it may hold, of unknown ones nothing."""
+    pieces = Pieces(payload)
+    fields: dict[str, Any] = {}
+    for _ in range(pieces.map(_FIELDS_MAX)):
+        name = pieces.scalar()
+        if not isinstance(name, str):
+            raise TypeError("a field's name is no text")
+        if name in lists:
+            fields[name] = pieces.scalars(lists[name])
+        elif name in scalars:
+            fields[name] = pieces.scalar()
+        elif name == _REQUIRES:
+            _refuse_required(pieces)
+        else:
+            pieces.skip()
+    return fields
+
+
+def _refuse_required(pieces: Pieces) -> None:
+    """Refuse a snapshot that needs more than this version knows; an empty list needs nothing."""
+    required = pieces.scalars(_FIELDS_MAX) if pieces.is_array() else pieces.scalar()
+    if required:
+        told = f"{required}"[:_TEXT_SHOWN_MAX]
+        raise NewerVersion(f"the snapshot requires {told}, unknown to this version; start a newer one")
+
+
+def decode_head(payload: bytes) -> Head:
     """Read the first block's map; names unknown here are skipped unless it requires them.
 
     Raises:
         NewerVersion: it requires something.
         ValueError, TypeError, KeyError, AttributeError: it is not what `encode_head` makes.
     """
-    _refuse_required(fields)
+    fields = _read_fields(payload, {}, _HEAD_FIELDS)
     cluster_id = fields["cluster_id"]
     if not (cluster_id is None or isinstance(cluster_id, str)):
         raise TypeError("cluster_id is no string")
@@ -236,9 +286,9 @@ def decode_head(fields: dict[str, Any]) -> Head:
     )
 
 
-def decode_tail(fields: dict[str, Any]) -> Tail:
+def decode_tail(payload: bytes) -> Tail:
     """Read the last block's map. Raises as `decode_head`."""
-    _refuse_required(fields)
+    fields = _read_fields(payload, _TAIL_LISTS, _TAIL_FIELDS)
     buckets = tuple(map(_number, fields["buckets"]))
     if len(buckets) != BUCKETS:
         raise ValueError(f"{len(buckets)} digest sums")
@@ -264,11 +314,6 @@ def _context(acks: list[int], dots: list[int]) -> Context:
         ranges.setdefault(origin, []).append((first, last))
     by_origin = {origin: tuple(pairs) for origin, pairs in ranges.items()}
     return Context(dict(zip(acks[0::2], acks[1::2], strict=True)), by_origin)
-
-
-def _refuse_required(fields: dict[str, Any]) -> None:
-    if fields.get("requires"):
-        raise NewerVersion(f"the snapshot requires {fields['requires']}, unknown to this version; start a newer one")
 
 
 def _number(value: Any, least: int = 0, greatest: int = U64_MAX) -> int:

@@ -18,7 +18,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from wavekv.config import VOLUME_LIMITS
+from wavekv.core.codec.pieces import flat_array
 from wavekv.core.image import Dots
+from wavekv.core.types import U32_MAX
 from wavekv.disk import Disk, create, write_all
 
 RECORD_BYTES: Final = 16
@@ -110,12 +113,13 @@ def columns(records: bytes) -> list[Any]:
     return flat
 
 
-def read_columns(flat: list[Any]) -> list[Dots]:
+def read_columns(payload: bytes) -> list[Dots]:
     """Return the parts in a block of dots.
 
     Raises:
         ValueError, TypeError: it is not what `columns` makes.
     """
+    flat = flat_array(payload, 3 * VOLUME_LIMITS.snapshot_block_entries_max)
     return [
         _part(origin, from_little("Q", seqs), from_little("I", places))
         for origin, seqs, places in zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
@@ -123,8 +127,8 @@ def read_columns(flat: list[Any]) -> list[Dots]:
 
 
 def _part(origin: int, seqs: "array[int]", places: "array[int]") -> Dots:
-    if type(origin) is not int or len(seqs) != len(places):
-        raise ValueError("seqs and places differ in number")
+    if type(origin) is not int or not 0 <= origin <= U32_MAX or not seqs or len(seqs) != len(places):
+        raise ValueError("no origin, or seqs and places that differ in number")
     return Dots(origin, seqs, places)
 
 

@@ -1,13 +1,19 @@
 """How a snapshot is read: at once into an image, as a stream of entries, or only looked over.
 
-Whoever reads to the end has checked every hash and that the tail's counts hold. A load takes no step in Python for
-each entry: blocks become lists, and lists the map, in C. A million entries load in a fraction of a second.
+Whoever reads to the end has checked every hash and that the tail's counts hold. A hash says only that the bytes are
+those that somebody wrote: so what a member relies on afterwards is looked at too, by columns (`proof`), and what is
+built is bounded before (`bounds`). A load takes no step in Python for each entry: blocks become lists, and lists the
+map, in C. A million entries load in about a second.
 """
 
 from collections.abc import Iterator
+from itertools import islice
+from operator import lt
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from wavekv.config import VOLUME_LIMITS
+from wavekv.core.codec.pieces import flat_array
 from wavekv.core.image import Image
 from wavekv.snapshot.blocks import (
     DOTS,
@@ -25,7 +31,10 @@ from wavekv.snapshot.blocks import (
     decoded,
     read_blocks,
 )
+from wavekv.snapshot.bounds import UNBOUNDED, HeldBounds
 from wavekv.snapshot.dots import from_little, read_columns
+from wavekv.snapshot.proof import Proof
+from wavekv.volume import open_file
 
 
 class Ends(NamedTuple):
@@ -50,14 +59,14 @@ def read_head(path: Path) -> Head:
         NewerVersion: a newer version wrote it.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return decoded(path, next(read_blocks(file, path)), decode_head)
 
 
 def check(path: Path, progress: Progress | None = None) -> Ends:
     """Check every hash, and that the file is whole, in memory of one block. Raises as `load`."""
     head, blocks = None, 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for block in read_blocks(file, path, progress):
             blocks += 1
             if block.kind == HEAD:
@@ -81,7 +90,7 @@ def entries(path: Path) -> Iterator[tuple[str, bytes]]:
 def entry_blocks(path: Path, progress: Progress | None = None) -> Iterator[Columns]:
     """Yield the blocks of entries; raises as `entries`."""
     last, count = "", 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for block in read_blocks(file, path, progress):
             if block.kind == ENTRIES:
                 columns = read_entries(path, block, last if count else None)
@@ -91,38 +100,45 @@ def entry_blocks(path: Path, progress: Progress | None = None) -> Iterator[Colum
                 _require(path, block, decoded(path, block, decode_tail).entries == count, "entries are missing")
 
 
-def load(path: Path, progress: Progress | None = None) -> tuple[Head, Image]:
-    """Return a whole snapshot.
+def load(path: Path, progress: Progress | None = None, held: HeldBounds = UNBOUNDED) -> tuple[Head, Image]:
+    """Return a whole snapshot; `held` is what it may come to.
 
     Raises:
-        SnapshotDamaged: a hash, a count or the order of keys does not hold, or the tail is missing.
+        SnapshotDamaged: a hash, a count or an order does not hold, an entry is malformed, or the tail is missing.
         NewerVersion: a newer version wrote it.
+        VolumeTooLarge: it holds more than it may.
+        UnusableFile: it is no regular file.
         OSError: the file cannot be read.
     """
     head = None
     image = Image()
-    dots = blocks = greatest = 0
-    with path.open("rb") as file:
+    held_bytes = blocks = 0
+    proof = Proof()
+    with open_file(path) as file:
         for block in read_blocks(file, path, progress):
             blocks += 1
             if block.kind == ENTRIES:
-                keys, packed = read_entries(path, block, image.keys[-1] if image.keys else None)
-                image.packed.update(zip(keys, packed, strict=True))
-                image.keys.extend(keys)
+                columns = read_entries(path, block, image.keys[-1] if image.keys else None)
+                held_bytes += len(block.payload)
+                held.check(path, len(image.keys) + len(columns.keys), held_bytes)
+                _require(path, block, proof.entries(*columns), "an entry is malformed")
+                image.packed.update(zip(columns.keys, columns.packed, strict=True))
+                image.keys.extend(columns.keys)
             elif block.kind == DOTS:
                 parts = decoded(path, block, read_columns)
-                dots += sum(len(part.seqs) for part in parts)
-                greatest = max(greatest, *(max(part.places, default=0) for part in parts), 0)
+                _require(path, block, all(map(proof.dots, parts)), "a dot is not that of its entry, or out of order")
                 image.dots.extend(parts)
             elif block.kind == EXPIRING:
-                image.expiring.extend(decoded(path, block, read_expiring))
+                found = decoded(path, block, read_expiring)
+                _require(path, block, all(place < len(image.keys) for _, place in found), "an expiry is of no entry")
+                image.expiring.extend(found)
             elif block.kind == HEAD:
                 head = decoded(path, block, decode_head)
     assert head is not None, "a file that ends in a tail begins with a head"
     tail = decoded(path, block, decode_tail)
-    counts = (len(image.packed), len(image.keys), dots, blocks)
-    _require(path, block, counts == (tail.entries, tail.entries, tail.entries, tail.blocks), "its counts do not hold")
-    _require(path, block, greatest < max(dots, 1), "a dot is of no entry")
+    counts = (len(image.packed), len(image.keys), proof.dots_seen, proof.values, proof.size_bytes, blocks)
+    told = (tail.entries, tail.entries, tail.entries, tail.values, tail.size_bytes, tail.blocks)
+    _require(path, block, counts == told, "its counts do not hold")
     image.values, image.size_bytes, image.buckets = tail.values, tail.size_bytes, tail.buckets
     image.standing, image.position = tail.standing, head.position
     return head, image
@@ -132,24 +148,26 @@ def read_entries(path: Path, block: Block, last: str | None) -> Columns:
     """Return a block of entries; `last` is the greatest key before it.
 
     Raises:
-        SnapshotDamaged: it is none, or its ends are out of order.
+        SnapshotDamaged: it is none, or its keys are out of order.
     """
     columns = decoded(path, block, _columns)
     keys = columns.keys
-    _require(path, block, last is None or last < keys[0], "keys are out of order")
+    ordered = (last is None or last < keys[0]) and all(map(lt, keys, islice(keys, 1, None)))
+    _require(path, block, ordered, "keys are out of order")
     return columns
 
 
-def _columns(flat: list[Any]) -> Columns:
+def _columns(payload: bytes) -> Columns:
+    flat = flat_array(payload, 2 * VOLUME_LIMITS.snapshot_block_entries_max)
     keys, packed = flat[0::2], flat[1::2]
-    if not keys or len(keys) != len(packed) or keys[0] > keys[-1] or type(packed[-1]) is not bytes:
+    if not keys or len(keys) != len(packed) or {*map(type, keys)} != {str} or {*map(type, packed)} != {bytes}:
         raise ValueError("keys and packed entries do not alternate")
     return Columns(keys, packed)
 
 
-def read_expiring(columns: list[bytes]) -> list[tuple[int, int]]:
+def read_expiring(payload: bytes) -> list[tuple[int, int]]:
     """Return `(expires_at, place)` from a block of them. Raises ValueError or TypeError for any other shape."""
-    times, places = columns
+    times, places = flat_array(payload, 2)
     return list(zip(from_little("q", times), from_little("I", places), strict=True))
 
 

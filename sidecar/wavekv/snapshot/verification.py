@@ -28,6 +28,7 @@ from wavekv.snapshot.blocks import (
 )
 from wavekv.snapshot.dots import read_columns
 from wavekv.snapshot.reading import Ends, read_entries, read_expiring
+from wavekv.volume import open_file
 
 _expires_at = struct.Struct("<q").unpack_from
 _MASK: Final = 2**64 - 1
@@ -43,7 +44,7 @@ def verify(path: Path, progress: Progress | None = None) -> Ends:
     """
     head, blocks = None, 0
     audit = _Audit(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for block in read_blocks(file, path, progress):
             blocks += 1
             if block.kind == HEAD:

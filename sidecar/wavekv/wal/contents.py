@@ -14,7 +14,7 @@ from wavekv.snapshot.files import newest
 from wavekv.snapshot.reading import load
 from wavekv.wal.conversion import MARKER
 from wavekv.wal.crate import find_crate_files
-from wavekv.wal.directory import IDENTITY, Identity, decode_identity
+from wavekv.wal.directory import IDENTITY, Identity, read_identity_file
 from wavekv.wal.reading import NOTHING, Folded, read_log
 
 HEAL_FIRST = (
@@ -70,4 +70,4 @@ def read_identity(path: Path) -> Identity:
         raise StorageError(f"{path} is no data directory: it holds no {IDENTITY}; name that of a member")
     if (path / MARKER).exists():
         raise StorageError(f"{path} is being taken over from the original system; start the member once, then stop it")
-    return decode_identity(file.read_bytes(), str(file))
+    return read_identity_file(file)

@@ -13,17 +13,20 @@ would be needed all the same.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from wavekv.config import VOLUME_LIMITS
 from wavekv.core.codec.records import encode_group, encode_header
 from wavekv.core.ops import Floor, Op, Process, Set, UpdateLocalAck
 from wavekv.core.types import I64_MIN
 from wavekv.disk import Disk, replace_file, write_synced
 from wavekv.errors import Corruption
-from wavekv.wal.crate import CrateFiles, CrateState
+from wavekv.volume import is_folder, parse_json, read_file
+from wavekv.wal.crate import CrateFiles, CrateState, is_crate_name
 from wavekv.wal.segment import segment_name, segment_number
 
 MARKER: Final = "CONVERTING"
@@ -85,9 +88,10 @@ def finish_conversion(path: Path, disk: Disk) -> None:
     marker = path / MARKER
     if not marker.exists():
         return
-    conversion = decode_conversion(marker.read_bytes(), str(marker))
+    conversion = decode_conversion(read_file(marker, VOLUME_LIMITS.document_bytes_max), str(marker))
     folder = path / FOLDER
-    disk.mkdir(folder)
+    if not is_folder(folder):
+        disk.mkdir(folder)
     disk.sync_dir(path)
     for name in conversion.files:
         if (path / name).exists():
@@ -107,7 +111,9 @@ def read_conversion(path: Path) -> Conversion | None:
         OSError: as the system says.
     """
     report = path / FOLDER / _REPORT
-    return decode_conversion(report.read_bytes(), str(report)) if report.exists() else None
+    if not is_folder(report.parent) or not os.path.lexists(report):
+        return None
+    return decode_conversion(read_file(report, VOLUME_LIMITS.document_bytes_max), str(report))
 
 
 def decode_conversion(data: bytes, name: str) -> Conversion:
@@ -117,11 +123,16 @@ def decode_conversion(data: bytes, name: str) -> Conversion:
         Corruption: it is not what `convert` writes.
     """
     try:
-        fields = json.loads(data)
+        fields = parse_json(data)
         files = tuple(fields["files"])
-        if not all(isinstance(file, str) and "/" not in file for file in files):
-            raise ValueError("files that are no names")
-        return Conversion(**{**fields, "files": files})
+        if not all(isinstance(file, str) and is_crate_name(file) for file in files):  # they are moved by these names
+            raise ValueError("files that are none of the original system's")
+        conversion = Conversion(**{**fields, "files": files})
+        numbers = (conversion.node_id, conversion.records, conversion.entries, conversion.cut_bytes)
+        texts = (conversion.base, conversion.damage or "")
+        if any(type(number) is not int for number in numbers) or any(not isinstance(text, str) for text in texts):
+            raise ValueError("a field has the wrong type")
+        return conversion
     except (ValueError, TypeError, KeyError) as error:
         raise Corruption(f"{name} is damaged ({error}); restore the directory from a copy") from error
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from wavekv.config import VOLUME_LIMITS
 from wavekv.core.codec.crate_snapshot import CrateSnapshot, decode_crate_snapshot
 from wavekv.core.codec.records import Header
 from wavekv.core.ops import (
@@ -33,9 +34,15 @@ from wavekv.core.ops import (
 )
 from wavekv.core.types import I64_MIN, U32_MAX, U64_MAX, Entry
 from wavekv.errors import ForeignDirectory, NewerVersion, SnapshotDamaged
+from wavekv.volume import read_file
 from wavekv.wal.segment import MEND, Cause, Sequences, read_header, replay
 
 _NAME: Final = re.compile(r"node_(0|[1-9]\d{0,9})\.(wal|snapshot|snapshot\.bak|wal\.tmp|snapshot\.tmp)")
+
+
+def is_crate_name(name: str) -> bool:
+    """Tell whether the original system calls a file so, one of an unfinished step included."""
+    return _NAME.fullmatch(name) is not None
 
 
 def crate_node_id(name: str) -> int | None:
@@ -197,7 +204,7 @@ def _read_base(files: CrateFiles, state: CrateState) -> bool:
 
 def _load(file: Path, state: CrateState) -> bool:
     try:
-        state.load(decode_crate_snapshot(file.read_bytes(), str(file), state.node_id))
+        state.load(decode_crate_snapshot(read_file(file, VOLUME_LIMITS.crate_file_bytes_max), str(file), state.node_id))
     except SnapshotDamaged as error:
         state.damage = error.detail
         return False
@@ -205,7 +212,7 @@ def _load(file: Path, state: CrateState) -> bool:
 
 
 def _read_log(file: Path, state: CrateState) -> None:
-    data = file.read_bytes()
+    data = read_file(file, VOLUME_LIMITS.crate_file_bytes_max)
     header = crate_header(data, file, state.node_id)
     if header is None:
         state.cut_bytes = len(data)

@@ -14,14 +14,15 @@ Turned down: a pid file as the lock, which outlives its process; the kernel drop
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from wavekv.config import WalSettings
-from wavekv.core.types import U32_MAX
+from wavekv.config import VOLUME_LIMITS, WalSettings
+from wavekv.core.types import I64_MAX, U32_MAX
 from wavekv.disk import OS_DISK, Disk, disk_error, replace_file
 from wavekv.errors import (
     Corruption,
@@ -31,8 +32,10 @@ from wavekv.errors import (
     NewerVersion,
     UsageError,
 )
-from wavekv.wal.conversion import MARKER, Conversion, convert, finish_conversion, read_conversion
+from wavekv.volume import is_folder, open_regular, parse_json, read_file, require_regular, unusable
+from wavekv.wal.conversion import FOLDER, MARKER, Conversion, convert, finish_conversion, read_conversion
 from wavekv.wal.crate import CrateFiles, find_crate_files, read_crate
+from wavekv.wal.quarantine import QUARANTINE
 from wavekv.wal.reserve import start_with
 from wavekv.wal.segment import segment_number
 
@@ -40,8 +43,20 @@ FORMAT: Final = 1
 """Of a directory whose state is in its segments alone, which every version reads."""
 FORMAT_SNAPSHOTS: Final = 2
 """Of one that may hold snapshots: a version that knows none would find segments missing, and must refuse instead."""
+BOOTS_MAX: Final = 1 << 23
+"""Starts of processes that a directory may count: the sequences of the ephemeral store begin at the count << 40."""
+CLUSTER_ID_MAX: Final = 256
+"""Characters of a cluster id; it is a UUID."""
 IDENTITY: Final = "IDENTITY"
 LOCK: Final = "LOCK"
+_LOCK_BYTES_MAX: Final = 32
+"""The number of a process, and the end of its line."""
+_FILES: Final = re.compile(
+    r"(LOCK|IDENTITY|MEMBERSHIP|RESERVE|CONVERTING)(\.tmp)?|\d{8}\.(wal|snapshot|spare)(\.[\w.-]+)?"
+    r"|node_\d+\.(wal|snapshot|snapshot\.bak)"
+)
+"""What is a file in every directory of ours, and of the original system."""
+_FOLDERS: Final = (FOLDER, QUARANTINE)
 _HARMLESS: Final = (LOCK, f"{IDENTITY}.tmp", f"{MARKER}.tmp", "lost+found")
 """What a directory may hold that is to become ours: our own first steps, and what a file system puts on a volume."""
 
@@ -134,6 +149,7 @@ def open_directory(
         BadHeader: it is the original system's, and a file of it is not what its name says.
         NewerVersion: a newer version wrote it.
         Corruption: its identity cannot be read.
+        UnusableFile: a name in it is not that of a regular file, or the file is longer than its kind may be.
         DiskFull, DiskFailed: what makes it ours could not be written.
     """
     if node_id is not None and not 1 <= node_id <= U32_MAX:
@@ -161,7 +177,7 @@ def open_directory(
             found = born
         finish_conversion(path, disk)
         converted = None if found.boot_count else read_conversion(path)
-        before = (path / IDENTITY).read_bytes() if found.boot_count else None
+        before = read_file(path / IDENTITY, VOLUME_LIMITS.document_bytes_max) if found.boot_count else None
         identity = replace(found, cluster_id=found.cluster_id or cluster_id, boot_count=found.boot_count + 1)
         _keep(path, identity, disk)
     except OSError as error:
@@ -187,7 +203,7 @@ def allow_snapshots(path: Path, disk: Disk = OS_DISK) -> None:
     """
     file = path / IDENTITY
     try:
-        identity = decode_identity(file.read_bytes(), str(file))
+        identity = read_identity_file(file)
         if identity.format < FORMAT_SNAPSHOTS:
             replace_file(disk, file, encode_identity(replace(identity, format=FORMAT_SNAPSHOTS)))
     except OSError as error:
@@ -199,6 +215,17 @@ def encode_identity(identity: Identity) -> bytes:
     return json.dumps(asdict(identity) | {"uuid": str(identity.uuid)}, indent=1).encode() + b"\n"
 
 
+def read_identity_file(file: Path) -> Identity:
+    """Return what the file `IDENTITY` says.
+
+    Raises:
+        UnusableFile: it is no regular file, or too long.
+        NewerVersion, Corruption: as `decode_identity`.
+        OSError: it cannot be read.
+    """
+    return decode_identity(read_file(file, VOLUME_LIMITS.document_bytes_max), str(file))
+
+
 def decode_identity(data: bytes, name: str) -> Identity:
     """Read the content of `IDENTITY`; `name` is the file's for messages.
 
@@ -207,7 +234,7 @@ def decode_identity(data: bytes, name: str) -> Identity:
         Corruption: it is not what `encode_identity` writes.
     """
     try:
-        fields = json.loads(data)
+        fields = parse_json(data)
         if isinstance(fields, dict) and type(fields.get("format")) is int and fields["format"] > FORMAT_SNAPSHOTS:
             known = f"this version reads up to {FORMAT_SNAPSHOTS}"
             raise NewerVersion(f"{name} has format {fields['format']}, {known}; start a newer one")
@@ -223,7 +250,9 @@ def decode_identity(data: bytes, name: str) -> Identity:
     if (
         not FORMAT <= identity.format <= FORMAT_SNAPSHOTS
         or not 1 <= identity.node_id <= U32_MAX
-        or identity.boot_count < 0
+        or not 0 <= identity.boot_count < BOOTS_MAX
+        or not 0 <= identity.created_at <= I64_MAX
+        or len(cluster or "") > CLUSTER_ID_MAX
     ):
         raise Corruption(f"{name} is damaged (a field is out of range); restore it, or start with an empty directory")
     return identity
@@ -234,14 +263,31 @@ def _inspect(path: Path, node_id: int | None, cluster_id: str | None) -> Identit
     if not path.is_dir():
         raise DirectoryUnusable(f"{path} is not a directory")
     file = path / IDENTITY
-    if not file.exists():
+    _refuse_strange(path)
+    if not os.path.lexists(file):
         return _unclaimed(path, node_id)
-    identity = decode_identity(file.read_bytes(), str(file))
+    identity = read_identity_file(file)
     if node_id is not None and identity.node_id != node_id:
         raise ForeignDirectory(f"{path} belongs to node {identity.node_id}, not to node {node_id}")
     if cluster_id is not None and identity.cluster_id not in (None, cluster_id):
         raise ForeignDirectory(f"{path} belongs to cluster {identity.cluster_id}, not to cluster {cluster_id}")
     return identity
+
+
+def _refuse_strange(path: Path) -> None:
+    """Refuse a directory with more names than may be listed again and again, or with names of ours that are no files.
+
+    Raises:
+        UnusableFile: it is so; nothing was changed.
+    """
+    with os.scandir(path) as found:
+        for count, entry in enumerate(found, start=1):
+            if count > VOLUME_LIMITS.names_max:
+                raise unusable(path, f"it holds more than {VOLUME_LIMITS.names_max} names")
+            if _FILES.fullmatch(entry.name):
+                require_regular(path / entry.name)
+            elif entry.name in _FOLDERS:
+                is_folder(path / entry.name)
 
 
 def _unclaimed(path: Path, node_id: int | None) -> CrateFiles | None:
@@ -280,7 +326,7 @@ def lock_directory(path: Path) -> int:
         DirectoryInUse: another process has it.
         OSError: the lock's file cannot be opened.
     """
-    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -292,8 +338,9 @@ def lock_directory(path: Path) -> int:
         os.close(lock)
         raise
     try:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        if os.fstat(lock).st_size <= _LOCK_BYTES_MAX:  # a longer file is another one under this name, and stays whole
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     except OSError:
         pass  # the number is a courtesy to people: a full disk must not keep a member from starting
     return lock

@@ -19,8 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from wavekv.config import VOLUME_LIMITS
 from wavekv.disk import Disk, replace_file, write_synced
 from wavekv.errors import Corruption
+from wavekv.volume import is_folder, parse_json, read_file
 from wavekv.wal.segment import segment_name, segment_number
 
 QUARANTINE: Final = "quarantine"
@@ -103,10 +105,18 @@ def settle_quarantine(path: Path, disk: Disk) -> None:
 
 def _read(file: Path) -> Plan:
     try:
-        fields = json.loads(file.read_bytes())
-        return Plan(int(fields["segment"]), int(fields["valid_end"]), str(fields["cause"]))
-    except (ValueError, TypeError, KeyError) as error:
+        fields = parse_json(read_file(file, VOLUME_LIMITS.document_bytes_max))
+        segment, valid_end, cause = fields["segment"], fields["valid_end"], fields["cause"]
+        if not (_place(segment) and _place(valid_end) and isinstance(cause, str)):
+            raise ValueError("a field is not what it has to be")
+        return Plan(segment, valid_end, cause)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise Corruption(f"{file} is damaged ({error}); restore the directory from a copy") from error
+
+
+def _place(number: object) -> bool:
+    """Tell whether `number` can be that of a segment, or a place in one."""
+    return type(number) is int and 0 <= number <= VOLUME_LIMITS.segment_bytes_max
 
 
 def _carry_out(path: Path, event: Path, plan: Plan, disk: Disk) -> None:
@@ -114,7 +124,7 @@ def _carry_out(path: Path, event: Path, plan: Plan, disk: Disk) -> None:
     kept = event / damaged.name
     prefix = path / f"{damaged.name}.tmp"
     if plan.valid_end and not kept.exists():
-        write_synced(disk, prefix, damaged.read_bytes()[: plan.valid_end])
+        write_synced(disk, prefix, read_file(damaged, VOLUME_LIMITS.segment_bytes_max)[: plan.valid_end])
         disk.sync_dir(path)
     for file in sorted(path.iterdir()):
         number = segment_number(file.name)
@@ -137,6 +147,6 @@ def _kept(event: Path) -> tuple[Path, ...]:
 
 def _events(path: Path) -> list[Path]:
     parent = path / QUARANTINE
-    if not parent.is_dir():
+    if not is_folder(parent):
         return []
-    return sorted(entry for entry in parent.iterdir() if entry.name.isdecimal() and entry.is_dir())
+    return sorted(entry for entry in parent.iterdir() if entry.name.isdecimal() and is_folder(entry))

@@ -12,14 +12,18 @@ Turned down: cutting at the first bad record whatever lies behind it, as the ori
 writes behind one bad sector would be lost in silence.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
+from wavekv.config import VOLUME_LIMITS
 from wavekv.core.codec.records import Header
 from wavekv.core.ops import Op
 from wavekv.errors import ForeignDirectory, NewerVersion
+from wavekv.volume import open_file, read_file, unusable
 from wavekv.wal.plain import Stored
 from wavekv.wal.quarantine import Plan
 from wavekv.wal.runs import Fold
@@ -103,7 +107,8 @@ def read_log(
     stored: Stored | None = None,
     fold: Fold | None = None,
     behind: Folded = NOTHING,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
+    heed: Callable[[], object] = lambda: None,
 ) -> Replayed:
     """Apply the valid prefix of the log in `directory`; say where and how it ends. Changes nothing.
 
@@ -115,9 +120,10 @@ def read_log(
         fold: Takes runs of records of one shape; None: they go where the others go.
         behind: What is known already: only later segments are read.
         progress: Told the size of each segment that was read, in bytes.
+        heed: Called every few thousand records at least; what it raises ends the reading.
 
     Raises:
-        BadHeader, ForeignDirectory (unless `node_id` is None), NewerVersion: as `recover`.
+        BadHeader, ForeignDirectory (unless `node_id` is None), NewerVersion, UnusableFile: as `recover`.
         OSError: a file cannot be read.
     """
     segments = [segment for segment in inspect(directory, node_id) if segment.number > behind.segment]
@@ -132,9 +138,8 @@ def read_log(
         elif segment.header is None:
             log.corrupt = Plan(expected, 0, f"{segment.path.name} has no header")
         else:
-            replay_segment(
-                log, expected, segment.path, segment.header, last=last, apply=apply, stored=stored, fold=fold
-            )
+            part = partial(replay_segment, log, expected, segment.path, segment.header, last=last)
+            part(apply=apply, stored=stored, fold=fold, heed=heed)
             progress(segment.path.stat().st_size)
         if log.corrupt is not None:
             for later in segments[expected - behind.segment - 1 :]:
@@ -150,7 +155,8 @@ def inspect(directory: Path, node_id: int | None) -> list[_Segment]:
         number = segment_number(path.name)
         if number is None:
             continue
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            _refuse_long(file, path)
             header = read_header(file.read(_HEADER_READ_BYTES), str(path))
             if header is None:  # zeros as far as read: all of the file has to be
                 file.seek(0)
@@ -171,6 +177,7 @@ def replay_segment(
     apply: Callable[[Op], object],
     stored: Stored | None = None,
     fold: Fold | None = None,
+    heed: Callable[[], object] = lambda: None,
 ) -> None:
     """Apply one segment's records and add to `log` what it came to; `last` decides what damage means.
 
@@ -178,7 +185,7 @@ def replay_segment(
         NewerVersion: damage that is an operation of a newer version.
         OSError: the file cannot be read.
     """
-    data = path.read_bytes()
+    data = read_file(path, VOLUME_LIMITS.segment_bytes_max)
     last_sequence, next_sequence = log.sequences.last, first_sequence(data, header)
     if None not in (last_sequence, next_sequence) and next_sequence != following(last_sequence):
         log.corrupt = Plan(number, 0, f"{path.name} begins at record {next_sequence}, not behind {last_sequence}")
@@ -187,7 +194,7 @@ def replay_segment(
         log.closed_segments += 1
         log.closed_bytes += log.tail.valid_end
     log.data = data
-    scan = replay(data, header, apply, log.sequences, stored=stored, fold=fold)
+    scan = replay(data, header, apply, log.sequences, stored=stored, fold=fold, heed=heed)
     log.records += scan.records
     log.groups += scan.groups
     log.last_group = scan.last_group
@@ -203,6 +210,13 @@ def replay_segment(
         log.corrupt = Plan(number, scan.valid_end, f"{damage.cause} in {path.name} at {damage.offset}")
 
 
+def _refuse_long(file: BinaryIO, path: Path) -> None:
+    """Refuse a segment that is longer than any, before it is read whole."""
+    size = os.fstat(file.fileno()).st_size
+    if size > VOLUME_LIMITS.segment_bytes_max:
+        raise unusable(path, f"it has {size} bytes, and no segment has more than {VOLUME_LIMITS.segment_bytes_max}")
+
+
 def _refuse_newer(segment: _Segment) -> None:
     """Look for operations of a newer version in what is about to be moved: its log is left alone.
 
@@ -214,7 +228,9 @@ def _refuse_newer(segment: _Segment) -> None:
     """
     if segment.header is None:
         return
-    damage = replay(segment.path.read_bytes(), segment.header, lambda _: None, Sequences()).damage
+    damage = replay(
+        read_file(segment.path, VOLUME_LIMITS.segment_bytes_max), segment.header, lambda _: None, Sequences()
+    ).damage
     if damage is not None and damage.cause is Cause.UNKNOWN_OP:
         raise _newer(segment.path, damage)
 

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 
+from wavekv.config import VOLUME_LIMITS
 from wavekv.core.image import Image
 from wavekv.core.loading import Loader
 from wavekv.disk import OS_DISK, Disk, disk_error, is_full, write_all, write_synced
-from wavekv.errors import BadHeader, ForeignDirectory, NewerVersion, SnapshotDamaged
+from wavekv.errors import BadHeader, ForeignDirectory, NewerVersion, SnapshotDamaged, UnusableFile, VolumeTooLarge
+from wavekv.snapshot.bounds import UNBOUNDED, HeldBounds, HeldCheck
 from wavekv.snapshot.files import Numbered, snapshot_number, snapshots, sweep
 from wavekv.snapshot.reading import load, read_head
+from wavekv.volume import read_file
 from wavekv.wal.directory import DataDirectory
 from wavekv.wal.quarantine import Quarantined, quarantine, resume_quarantine, settle_quarantine
 from wavekv.wal.reading import NOTHING, Folded, Replayed, Tail, inspect, read_log
@@ -70,6 +73,7 @@ def recover(
     loader_over: Callable[[Image | None], _Loader],
     disk: Disk = OS_DISK,
     progress: Progress = _untold,
+    held: HeldBounds = UNBOUNDED,
 ) -> tuple[_Loader, Recovery]:
     """Load the newest whole snapshot and replay the log behind it, mend its end, and make what was replayed durable.
 
@@ -78,17 +82,20 @@ def recover(
         loader_over: Makes what takes the records, over a snapshot's image or over nothing.
         disk: The system calls.
         progress: Told bytes read and bytes to read.
+        held: What snapshot and log may come to.
 
     Raises:
+        UnusableFile: a name in the directory is not that of a regular file, or the file is longer than its kind may be.
+        VolumeTooLarge: snapshot or log come to more than they may.
         BadHeader: a segment is no log file.
         ForeignDirectory: a segment or snapshot belongs to another node.
-        NewerVersion: a newer version wrote to the log or a snapshot. These three leave every file as it was.
+        NewerVersion: a newer version wrote to the log or a snapshot. All these leave every file as it was.
         Corruption: the record of an unfinished quarantine cannot be read.
         DiskFull, DiskFailed, DirectoryUnusable: the end could not be mended or made durable.
     """
     try:
-        return _Recovery(directory, loader_over, disk, progress).run()
-    except (BadHeader, ForeignDirectory, NewerVersion):
+        return _Recovery(directory, loader_over, disk, progress, held).run()
+    except (BadHeader, ForeignDirectory, NewerVersion, UnusableFile, VolumeTooLarge):
         directory.uncount(disk)
         raise
     except OSError as error:
@@ -116,12 +123,14 @@ class _Recovery(Generic[_Loader]):
         loader_over: Callable[[Image | None], _Loader],
         disk: Disk,
         progress: Progress,
+        held: HeldBounds,
     ) -> None:
         self._path = directory.path
         self._identity = directory.identity
         self._loader_over = loader_over
         self._disk = disk
         self._progress = progress
+        self._held = held
         self._done_bytes = self._total_bytes = 0
         self._broken: list[SnapshotDamaged] = []
 
@@ -136,6 +145,12 @@ class _Recovery(Generic[_Loader]):
         files = [file for file in path.iterdir() if segment_number(file.name) or snapshot_number(file.name)]
         self._total_bytes = sum(file.stat().st_size for file in files)
         folded, snapshot_bytes, loader = self._load(found)
+        check = HeldCheck(path, self._held, loader)
+
+        def read(size: int) -> None:
+            self._advance(size)
+            check.read(size)
+
         log = read_log(
             path,
             self._identity.node_id,
@@ -143,7 +158,8 @@ class _Recovery(Generic[_Loader]):
             stored=loader.stored,
             fold=loader.stored_run,
             behind=folded,
-            progress=self._advance,
+            progress=read,
+            heed=check.look,
         )
         quarantined = () if resumed is None else resumed.files
         corrupt = resumed is not None or log.corrupt is not None
@@ -153,7 +169,7 @@ class _Recovery(Generic[_Loader]):
         elif log.torn is not None and log.tail is not None:
             cut_bytes = _keep_aside(path / segment_name(log.tail.number), log.torn.offset, log.data, disk)
         elif log.unused is not None:
-            cut_bytes = _keep_aside(log.unused, 0, log.unused.read_bytes(), disk)
+            cut_bytes = _keep_aside(log.unused, 0, read_file(log.unused, VOLUME_LIMITS.segment_bytes_max), disk)
             disk.unlink(log.unused)
         _make_durable(path, log, disk)
         for leftover in path.glob("*.wal.tmp"):
@@ -197,7 +213,7 @@ class _Recovery(Generic[_Loader]):
         """Load the newest snapshot that is whole; broken ones are put aside once an older state is at hand."""
         for number, path in reversed(found):
             try:
-                head, image = load(path, self._progress_within)
+                head, image = load(path, self._progress_within, self._held)
             except SnapshotDamaged as broken:
                 self._broken.append(broken)
                 continue

@@ -165,6 +165,7 @@ def replay(
     *,
     stored: Stored | None = None,
     fold: Fold | None = None,
+    heed: Callable[[], object] = lambda: None,
 ) -> Scan:
     """Hand every operation of a segment on, in order, up to the end or the first damage.
 
@@ -175,11 +176,13 @@ def replay(
         sequences: Takes note of the records' sequences.
         stored: Takes most Set records, by their parts; None: they go to `apply` too.
         fold: Takes runs of records of one shape, their group starts included; None: they go where the others go.
+        heed: Called every few thousand records at least; what it raises ends the reading.
     """
     stored = as_sets(apply) if stored is None else stored
     position, records, groups, last_group = header.end, 0, 0, 0
     read_end = position
     while True:
+        heed()
         expected = None if sequences.last is None else sequences.last + 1
         read = None if fold is None or expected is None else read_run(data, position, expected, fold)
         read = read or replay_plain(data, position, apply, stored, expected)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from wavekv.config import VOLUME_LIMITS
 from wavekv.disk import Disk, write_all
 from wavekv.snapshot.files import snapshot_name
 from wavekv.wal.segment import segment_number
@@ -68,6 +69,9 @@ def zero_spares(directory: Path, disk: Disk, proceed: Callable[[], None] = lambd
     if waiting:
         disk.sync_dir(directory)
     for path in waiting:
+        if path.lstat().st_size > VOLUME_LIMITS.segment_bytes_max:  # no segment of ours: a hole that would be filled
+            disk.unlink(path)
+            continue
         _zero(path, disk, proceed)
         disk.rename(path, path.with_suffix(""))
         disk.sync_dir(directory)

@@ -65,6 +65,17 @@ def put(key: str = "a", value: str = "v", **more: Any) -> dict[str, Any]:
     return {"op": "put", "key": key, "value": value, **more}
 
 
+async def test_the_empty_key_of_an_original_node_is_listed_and_can_be_deleted_but_never_written(asker: Asker) -> None:
+    await asker.store.put("", b"from a node that allows it")
+    status, answer = await asker.batch(put(""))
+    assert (status, answer["code"]) == (400, "invalid_key")
+    async with asker.client.get(f"{asker.prefix}/kv") as listing:
+        assert [item["key"] for item in (await listing.json())["entries"]] == [""]
+    status, answer = await asker.batch({"op": "delete", "key": ""})
+    assert (status, answer["results"][0]["deleted"]) == (200, True)
+    assert asker.store.get("") is None
+
+
 async def test_a_batch_answers_in_the_order_asked_and_shares_a_commit(asker: Asker) -> None:
     await asker.store.put("b", b"old")
     commits = asker.store.commits

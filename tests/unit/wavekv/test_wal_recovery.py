@@ -1,9 +1,10 @@
 """What survives: torn tails are cut, corruption goes to quarantine, refusals change nothing."""
 
-import os
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 from zlib import crc32
 
 import pytest
@@ -13,6 +14,7 @@ from tests.fakes.log import NODE_ID, TIGHT, Operations, append_all, entry, opene
 from wavekv.core.codec.records import encode_header
 from wavekv.core.ops import Clear, Op, Set, SetNextSeq
 from wavekv.errors import BadHeader, Corruption, DiskFailed, DiskFull, ForeignDirectory, NewerVersion, WaveKVError
+from wavekv.wal import reading
 from wavekv.wal.quarantine import EVENTS_KEPT_MAX
 from wavekv.wal.recovery import TORN_FILES_KEPT_MAX, recover, settle
 from wavekv.wal.segment import Reader, read_header
@@ -354,12 +356,15 @@ def test_leftovers_of_an_unfinished_segment_are_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "00000002.wal.tmp").exists()
 
 
-def test_an_unreadable_segment_is_a_failed_disk(tmp_path: Path) -> None:
+def test_an_unreadable_segment_is_a_failed_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append_all(tmp_path, [[Clear("a")]])
-    (tmp_path / "00000002.wal").mkdir()
+
+    def failing(path: Path) -> BinaryIO:
+        raise OSError(errno.EIO, "the device failed", str(path))
+
+    monkeypatch.setattr(reading, "open_file", failing)
     with opened(tmp_path) as directory, pytest.raises(DiskFailed):
         recover(directory, Operations)
-    os.rmdir(tmp_path / "00000002.wal")  # noqa: PTH106 (names what it is)
 
 
 def test_what_looks_like_a_newer_version_behind_damage_is_kept_aside_and_stops_no_start(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from wavekv.config import VOLUME_LIMITS
 from wavekv.core.block import Block
 from wavekv.core.codec.bincode import (
     TAG_U16,
@@ -356,6 +357,10 @@ def _read_batch(data: bytes, position: int) -> tuple[Op, int]:
     count, position = read_u64(data, position)
     if count > len(data):
         raise TruncatedError(f"a batch of {count} operations in {len(data)} bytes")
+    if count > VOLUME_LIMITS.batch_operations_max:
+        raise InvalidError(
+            f"a batch of {count} operations, and none has more than {VOLUME_LIMITS.batch_operations_max}"
+        )
     ops: list[Any] = []
     for _ in range(count):
         index, position = read_u32(data, position)
