@@ -88,9 +88,9 @@ def refuse_cut_body(request: web.BaseRequest) -> None:
         RequestTooSlow: it came too slowly.
         TooManyBytes: the plane holds as many bytes as it may.
     """
-    error = getattr(request.protocol, "body_refusal", None)
-    if error is not None:
-        raise error
+    handler = cast("BoundedHandler", request.protocol)
+    if getattr(handler, "body_refusal", None) is not None:
+        raise cast("WaveKVError", handler.take_refusal())
 
 
 class BoundedHandler(web.RequestHandler):
@@ -182,9 +182,7 @@ class BoundedHandler(web.RequestHandler):
             except ConnectionError:
                 return answer, True
         elif not answer.keep_alive and self._unsent():
-            self.note_unread(
-                request.writer.output_size
-            )  # what is left is sent before it closes, if the client takes it
+            self.note_unread(request.writer.output_size)  # the rest is sent before it closes
         return answer, False
 
     def handle_error(
@@ -274,6 +272,16 @@ class BoundedHandler(web.RequestHandler):
         if self.slot.held.size:
             self._connections.hold(self.slot, self._unparsed + self._bodies, self.slot.unsent)
 
+    def begin(self) -> None:
+        """A request is worked on: its head is whole."""
+        self._in_head = False
+        self._connections.settle(self.slot, "head")
+
+    def take_refusal(self) -> WaveKVError | None:
+        """Return why the body was cut short, once: an error that is kept would keep what its traceback holds."""
+        error, self.body_refusal = self.body_refusal, None
+        return error
+
     def _note_owed(self, taken: int) -> None:
         """Set the deadlines of what is half here."""
         connections, slot = self._connections, self.slot
@@ -285,7 +293,8 @@ class BoundedHandler(web.RequestHandler):
         if self._body_total:
             self._body_total = 0
             connections.settle(slot, "body")
-        in_head = not self._messages and self._waiter is not None and not self._waiter.done()
+        waiter = self._waiter
+        in_head = not (self._messages or self._request_in_progress or (waiter is not None and waiter.done()))
         if in_head:
             connections.owe(slot, "head", connections.settings.head_ms_max / 1000)
             most = connections.settings.head_bytes_max
@@ -339,7 +348,8 @@ class BoundedServer:
         self.connections = connections
         self._protocol = protocol
         self._settings = settings
-        self._web = web.Server(handle)
+        self._handle = handle
+        self._web = web.Server(self._serve)
         self._acceptor: Acceptor | None = None
 
     @property
@@ -364,6 +374,10 @@ class BoundedServer:
         self.stop_accepting()
         self._web.pre_shutdown()
         await self._web.shutdown(seconds)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        cast("BoundedHandler", request.protocol).begin()
+        return await self._handle(request)
 
     def _make(self, slot: Slot) -> BoundedHandler:
         return self._protocol(

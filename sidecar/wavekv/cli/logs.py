@@ -2,8 +2,9 @@
 
 Set up once by the command, never at import; libraries and the engine only name their logger.
 
-A message may hold what a stranger wrote: a path, a header, a key, a name. So this is the one place where characters are
-escaped that could end a line, hide a part of it or turn its direction, and where it is cut; no caller has to think of it.
+A message may hold what a stranger wrote: a path, a header, a key, a name. So this is the one place where characters
+are escaped that could end a line, hide a part of it or turn its direction, and where it is cut; no caller has to think
+of it.
 """
 
 import json

@@ -58,7 +58,6 @@ from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
-from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -392,7 +391,7 @@ class _Process:
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(values, self._planes.limits, self._metrics, self._clock)
+        resp = RespServer(values, self._planes.limits, self._metrics, self._clock, budget=self._budgets.resp)
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 
