@@ -41,6 +41,8 @@ _LINGER_SECONDS: Final = 2.0
 """After a refusal the rest of a body is read and dropped this long, so that the client gets to see the answer."""
 _RETRY_SECONDS: Final = 1
 """What a refusal for want of room tells the client to wait: answers leave within milliseconds, so room returns soon."""
+_COPIES: Final = 2
+"""Of an answer that aiohttp writes: its body, and the head and body it joined."""
 _NO_ROOM: Final = (TooManyBytes, TooManyConnections, TooManyWaiting, TooManyWatchers)
 _SAFE: Final = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS.items())
 _REASONS: Final = {200: "OK", 201: "Created"}
@@ -116,6 +118,8 @@ class BoundedHandler(web.RequestHandler):
         self._body_total = 0
         """Bytes of the body that is owed now, and what was owed of answers when the client stopped reading."""
         self._unsent_first = 0
+        self._answering: Any = None
+        """What the newest answer is written by."""
         self.streaming = False
         """An answer without an end is being written; whoever writes it looks after the client's reading."""
         self._ignoring = False
@@ -131,6 +135,7 @@ class BoundedHandler(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give the place back."""
         self._connections.leave(self.slot)
+        self._answering = self._last_body = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -157,6 +162,16 @@ class BoundedHandler(web.RequestHandler):
             self._last_unparsed = max(len(data) - taken, 0)
             self._note_owed(taken)
 
+    def pause_writing(self) -> None:
+        """The client takes nothing more; where that lasts beyond this turn, what was written is counted."""
+        super().pause_writing()
+        if not self.streaming:
+            self._loop.call_soon(self._note_paused)
+
+    def _note_paused(self) -> None:
+        if self._paused and not self._link.is_closing():
+            self.note_unread(_COPIES * self._answering.output_size if self._answering is not None else 0)
+
     def resume_writing(self) -> None:
         """The client reads again."""
         super().resume_writing()
@@ -171,18 +186,18 @@ class BoundedHandler(web.RequestHandler):
             resp.headers.update(SAFE_HEADERS)
             if self._ignoring:
                 resp.force_close()
+        self._answering = request.writer
         answer, reset = await super().finish_response(request, resp, start_time)
         if reset:
             return answer, reset
         self._answered(request)
         if self._paused and not self.streaming:
-            self.note_unread(request.writer.output_size)
             try:
                 await self._drain_helper()
             except ConnectionError:
                 return answer, True
         elif not answer.keep_alive and self._unsent():
-            self.note_unread(request.writer.output_size)  # the rest is sent before it closes
+            self.note_unread(_COPIES * request.writer.output_size)  # the rest is sent before it closes
         return answer, False
 
     def handle_error(

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.member_process import Cluster, MemberProcess, eventually, fetch
 
 MIB = 1 << 20
-SLACK_MIB = 64
+SLACK_MIB = 96
 """Beyond a budget: what the allocator keeps, buffers of one turn, and the connections themselves."""
 HTTP_MIB, WATCH_MIB, PEER_MIB = 128, 64, 128
 """The defaults of the budgets."""

@@ -41,6 +41,7 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import Admission, open_admission
+from wavekv.runtime.allocator import give_back_large_blocks
 from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.descriptors import raise_limit
@@ -88,6 +89,7 @@ def run_member(settings: MemberSettings) -> int:
     Raises:
         WaveKVError: it cannot start, or its disk failed.
     """
+    give_back_large_blocks()
     return uvloop.run(_Process(settings, raise_limit()).run())
 
 

@@ -37,6 +37,9 @@ _TOLD_SECONDS: Final = 30.0
 _PIECE_BYTES: Final = 1 << 16
 """Events collected before they are written."""
 
+_COPIES: Final = 2
+"""Of what is written, while the transport has some of it: as it was made, and as aiohttp frames it."""
+
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", **SAFE_HEADERS}
 
 
@@ -138,7 +141,7 @@ class EventStream:
         """The client takes nothing: count what is written and what stands behind it."""
         behind = sum(entry_bytes(change.entry) for change in self._behind if change.entry)
         unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
-        self._streams.hold(self, max(self._piece_bytes, unsent) + behind)
+        self._streams.hold(self, _COPIES * max(self._piece_bytes, unsent) + behind)
 
     def resume(self) -> None:
         """The client reads again."""
