@@ -31,7 +31,6 @@ from wavekv.core.store import Store
 from wavekv.disk import OS_DISK
 from wavekv.errors import UsageError
 from wavekv.http_api import HttpApi
-from wavekv.http_api.guard import refuse_foreign
 from wavekv.metrics import HealthServer, Metrics
 from wavekv.peers.enrolment import Enrolment
 from wavekv.peers.identity import Names
@@ -52,12 +51,14 @@ from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.snapshot.bounds import held_bounds
 from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
+from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class _Process:
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._budgets = budgets_of(settings.limits)
+        self._watchdog = Watchdog(self._clock, settings.limits.turn_ms_max, self._metrics.held_loop)
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -187,6 +189,7 @@ class _Process:
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
             claims=security.claims if security else None,
+            watchdog=self._watchdog,
         )
         member = Member(parts)
         stack.push_async_callback(member.stop)
@@ -376,11 +379,20 @@ class _Process:
         for work in self._following(member, security):
             stack.callback(asyncio.get_running_loop().create_task(work).cancel)
         values = member.persistent.values
-        http = HttpApi(values, member.ephemeral.values, settings.limits, self._metrics, self._clock)
+        http = HttpApi(
+            values, member.ephemeral.values, settings.limits, self._metrics, self._clock, watchdog=self._watchdog
+        )
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(values, settings.limits, self._metrics, self._clock)
+        resp = RespServer(
+            values,
+            settings.limits,
+            self._metrics,
+            self._clock,
+            budget=self._budgets.resp,
+            watchdog=self._watchdog,
+        )
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 

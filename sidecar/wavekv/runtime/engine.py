@@ -23,6 +23,7 @@ from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
 from wavekv.runtime.link import Link
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.runtime.watching import WatchHub
 
 StoreName = Literal["persistent", "ephemeral"]
@@ -69,6 +70,7 @@ class Engine:
         pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
         hidden: str | None = None,
+        watchdog: Watchdog | None = None,
         claims: Claims | None = None,
     ) -> None:
         """Put a store to work.
@@ -78,6 +80,7 @@ class Engine:
         """
         self.replica = replica
         self._clock = clock
+        self._watchdog = watchdog or Watchdog(clock, limits.turn_ms_max)
         self._keep_epoch = keep_epoch
         self._collect_seconds = settings.interval_ms / 1000
         self._on_superseded = on_superseded
@@ -106,6 +109,10 @@ class Engine:
         )
 
     def _durable(self, group: Group) -> None:
+        with self._watchdog.running("commit"):
+            self._tell(group)
+
+    def _tell(self, group: Group) -> None:
         self.watches.committed(group.ops, self.replica.store.position - group.record_count + 1, group.withdrawn)
         self.gossip.durable(group)
         self.coverage.advanced()
@@ -130,8 +137,9 @@ class Engine:
 
     def _expire_some(self) -> bool:
         """Tell of a few keys that expired; tell whether more may have."""
-        due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
-        self.watches.expired(due)
+        with self._watchdog.running("expire"):
+            due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
+            self.watches.expired(due)
         return len(due) == _EXPIRED_PER_TICK_MAX
 
     async def collect(self) -> None:
@@ -144,7 +152,8 @@ class Engine:
 
     async def _collect_some(self) -> bool:
         """Forget a few deletes; tell, once that is durable, whether there may be more."""
-        count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
+        with self._watchdog.running("collect"):
+            count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
         try:
             await self.committer.durable(self.replica.last_ticket)
         except NotWritten:  # they are collected when there is room again
@@ -199,7 +208,8 @@ class Engine:
         if self._superseded is not None:
             raise self._superseded.with_traceback(None)
         try:
-            merged = receive(self.replica, message, self._clock.now_ms())
+            with self._watchdog.running("merge"):
+                merged = receive(self.replica, message, self._clock.now_ms())
             durable = self.committer.durable(merged.ticket)
         except Superseded:
             self._on_superseded()
