@@ -42,6 +42,7 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import Admission, open_admission
+from wavekv.runtime.allocator import give_back_large_blocks
 from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.descriptors import raise_limit
@@ -53,12 +54,14 @@ from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.snapshot.bounds import held_bounds
 from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
+from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,11 @@ def run_member(settings: MemberSettings) -> int:
     Raises:
         WaveKVError: it cannot start, or its disk failed.
     """
+<<<<<<< HEAD
     sys.setswitchinterval(SWITCH_SECONDS)
+=======
+    give_back_large_blocks()
+>>>>>>> h4
     return uvloop.run(_Process(settings, raise_limit()).run())
 
 
@@ -103,9 +110,13 @@ class _Process:
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._budgets = budgets_of(settings.limits)
+<<<<<<< HEAD
         self._planes = planes_of(settings, self._budgets, descriptors, self._clock.monotonic)
         planes = (self._planes.http, self._planes.peer, self._planes.metrics)
         self._metrics.bind_planes(planes, (*self._budgets, self._planes.metrics.budget))
+=======
+        self._watchdog = Watchdog(self._clock, settings.limits.turn_ms_max, self._metrics.held_loop)
+>>>>>>> h5
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -187,7 +198,11 @@ class _Process:
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
             claims=security.claims if security else None,
+<<<<<<< HEAD
             watch_budget=self._budgets.watch,
+=======
+            watchdog=self._watchdog,
+>>>>>>> h5
         )
         member = Member(parts)
         stack.push_async_callback(member.stop)
@@ -386,6 +401,7 @@ class _Process:
             stack.callback(asyncio.get_running_loop().create_task(work).cancel)
         values = member.persistent.values
         http = HttpApi(
+<<<<<<< HEAD
             values,
             member.ephemeral.values,
             self._planes.limits,
@@ -393,11 +409,25 @@ class _Process:
             self._clock,
             connections=self._planes.http,
             watch_budget=self._budgets.watch,
+=======
+            values, member.ephemeral.values, settings.limits, self._metrics, self._clock, watchdog=self._watchdog
+>>>>>>> h5
         )
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(values, self._planes.limits, self._metrics, self._clock)
+<<<<<<< HEAD
+        resp = RespServer(values, self._planes.limits, self._metrics, self._clock, budget=self._budgets.resp)
+=======
+        resp = RespServer(
+            values,
+            settings.limits,
+            self._metrics,
+            self._clock,
+            budget=self._budgets.resp,
+            watchdog=self._watchdog,
+        )
+>>>>>>> h5
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 
