@@ -42,6 +42,7 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import Admission, open_admission
+from wavekv.runtime.allocator import give_back_large_blocks
 from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.descriptors import raise_limit
@@ -94,6 +95,7 @@ def run_member(settings: MemberSettings) -> int:
         WaveKVError: it cannot start, or its disk failed.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    give_back_large_blocks()
     return uvloop.run(_Process(settings, raise_limit()).run())
 
 
@@ -397,7 +399,7 @@ class _Process:
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(values, self._planes.limits, self._metrics, self._clock)
+        resp = RespServer(values, self._planes.limits, self._metrics, self._clock, budget=self._budgets.resp)
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 
