@@ -231,13 +231,13 @@ class Store:
         self._unsettled = list(self.packed)
 
     def settle(self, count_max: int) -> bool:
-        """Do a slice of what a start left to do; tell whether more is left.
+        """Do a slice of what a start, or a catch-up since, left to do; tell whether more is left.
 
         It is a slice of putting keys in order, or else up to `count_max` postponed keys for the digest, taken as they
         were then, or so many among which tombstones are looked for, or one block of the order by dot whose keys are to
         be fetched.
         """
-        if self._keys.settle():
+        if self._keys.prepare():
             return True
         if not self._unsettled and self._unburied:
             self._bury(_BURIED_PER_SETTLED * count_max)
