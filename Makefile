@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop soak images manifests e2e clean
+.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop soak fuzz images manifests e2e clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ manifests: $(INSTALLED) ## Write manifests/ and the chart's CRD anew, from the c
 	.ci/helm template wavekv-operator charts/wavekv-operator --namespace wavekv-system --kube-version 1.29.0 \
 		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar; \
 	} > manifests/install.yaml
+
+fuzz: $(INSTALLED) ## Fuzz what strangers send and store: make fuzz ARGS="--seconds 60" (needs Atheris; docs/fuzzing.md).
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock: ## Compile requirements.lock and what each image takes from it (needs uv).
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; \

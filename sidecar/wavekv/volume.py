@@ -68,8 +68,8 @@ def _require_regular(facts: os.stat_result, path: Path) -> None:
 def unusable(path: Path, what: str) -> UnusableFile:
     """Return the error for a file that is not read as it is."""
     return UnusableFile(
-        f"{path} cannot be used: {what}; nobody but the member may make files or links in its directory: restore it from "
-        "a copy, or move away what is not the member's"
+        f"{path} cannot be used: {what}; nobody but the member may make files or links in its directory: restore it "
+        "from a copy, or move away what is not the member's"
     )
 
 
