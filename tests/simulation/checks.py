@@ -139,6 +139,12 @@ class Checks:
             if not any(slot.volume.context().covers(*dot) or slot.lossy_at >= write.at_ms for slot in slots):
                 raise Violation("G2 durability", f"{name} was counted for {dot} and does not have it on disk")
 
+    def superseded(self, process: "Process") -> None:
+        """Check G11: where no other volume has the name, only a hostile member can have ended a process."""
+        twins = [slot for slot in self._world.slots.values() if slot.name == process.slot.name]
+        if self._world.hostile is not None and len(twins) == 1:
+            raise Violation("G11 identity", f"{process.slot.id} was ended by somebody who has not its name")
+
     # ---- processes, reports, reads ----------------------------------------------------------------------------------
 
     def booted(self, process: "Process") -> None:
@@ -186,7 +192,8 @@ class Checks:
         if held.value is not None:
             for name in process.replica.membership.members():
                 if held.expires_at is None or self._history.clocks.get(name, 0) < held.expires_at:
-                    late = self._world.keeper.admitted_ms.get(name, -1) > self._history.writes[held.dot].at_ms
+                    write = self._history.writes[held.dot]
+                    late = self._world.keeper.admitted_ms.get(name, -1) > write.at_ms
                     self._violated(
                         "R11 later member" if late else "R11 expiry",
                         f"{process.slot.id} collects {held.key}, which lives by {name}'s clock",

@@ -89,7 +89,7 @@ class CommandReader:
     def _parse(self) -> list[bytes] | None:
         try:
             command = self._reader.gets()
-        except hiredis.ProtocolError as error:
+        except (hiredis.ProtocolError, TypeError) as error:  # TypeError: a map of RESP3 whose key is an array
             raise BadProtocol(str(error).removeprefix("Protocol error, ")) from error
         if command is _MORE:
             if self._unparsed_bytes > self._bytes_max:
