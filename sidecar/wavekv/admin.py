@@ -1,21 +1,25 @@
-"""The operator's requests to a member: `/v1/admin/` status, membership, drain, compaction, export.
+"""The operator's requests to a member: `/v1/admin/` status, membership, certificate, drain, compaction, export.
 
 Whoever calls has been checked before: the peer plane hands over requests of the operator's certificate only. Each PUT
 and DELETE says what shall hold, not what to do, so a repeated one changes nothing and may be sent after any doubt.
 """
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
 
 from wavekv.errors import (
+    BadCertificate,
     BadMembership,
     DocumentTooLarge,
     IncompleteBody,
+    InvalidParameter,
     MethodNotAllowed,
+    OwnCertificate,
     UnknownRoute,
     UsageError,
 )
@@ -37,8 +41,8 @@ class Governed(Protocol):
         """Return the member's status as JSON-ready values."""
         ...
 
-    async def take_membership(self, document: EpochDocument) -> int:
-        """Take a document; return its number once it is durable and in force."""
+    async def take_membership(self, document: EpochDocument, *, override: bool = False) -> int:
+        """Take a document, `override`: whatever its number; return that once it is durable and in force."""
         ...
 
     async def drain(self) -> DrainStatus:
@@ -64,17 +68,33 @@ class Governed(Protocol):
         ...
 
 
+class Enrolling(Protocol):
+    """What the admin routes need of a member that makes its own key; both methods block."""
+
+    def told(self) -> Mapping[str, Any]:
+        """Return what is needed to sign the key, and how the certificate in use stands."""
+        ...
+
+    def take(self, certificate: str) -> Mapping[str, Any]:
+        """Keep a certificate and use it; return how it stands."""
+        ...
+
+
 _Route = Callable[[web.BaseRequest], Awaitable[Mapping[str, Any]]]
 
 
 class AdminApi:
     """Answers admin requests for one member."""
 
-    def __init__(self, member: Governed) -> None:
+    def __init__(self, member: Governed, enrolment: Enrolling | None = None) -> None:
+        """Answer for `member`; `enrolment` keeps its certificate, None: its flags do."""
         self._member = member
+        self._enrolment = enrolment
+        self._taking = asyncio.Lock()
         self._routes: dict[str, dict[str, _Route]] = {
             "status": {"GET": self._status},
             "membership": {"PUT": self._put_membership},
+            "certificate": {"GET": self._get_certificate, "PUT": self._put_certificate},
             "drain": {"GET": self._get_drain, "PUT": self._put_drain, "DELETE": self._delete_drain},
             "compaction": {"GET": self._get_compaction, "PUT": self._put_compaction},
             "export": {"GET": self._get_export, "PUT": self._put_export, "DELETE": self._delete_export},
@@ -98,8 +118,22 @@ class AdminApi:
         return self._member.status()
 
     async def _put_membership(self, request: web.BaseRequest) -> Mapping[str, Any]:
+        override = _flag(request.query.getall("override", []))
         document = parse_pushed(await _body(request))
-        return {"epoch": await self._member.take_membership(document)}
+        return {"epoch": await self._member.take_membership(document, override=override)}
+
+    def _enrolling(self) -> Enrolling:
+        if self._enrolment is None:
+            raise OwnCertificate("this member's certificate is the file of its --tls-cert; replace that")
+        return self._enrolment
+
+    async def _get_certificate(self, _request: web.BaseRequest) -> Mapping[str, Any]:
+        return await asyncio.to_thread(self._enrolling().told)
+
+    async def _put_certificate(self, request: web.BaseRequest) -> Mapping[str, Any]:
+        enrolment, certificate = self._enrolling(), parse_certificate(await _body(request))
+        async with self._taking:  # one file is checked at a time
+            return await asyncio.to_thread(enrolment.take, certificate)
 
     async def _get_drain(self, _request: web.BaseRequest) -> Mapping[str, Any]:
         return self._member.drain_status()._asdict()
@@ -142,6 +176,32 @@ def parse_pushed(body: bytes) -> EpochDocument:
     if document.cluster_id is None:
         raise BadMembership("the document: cluster_id has to name the cluster it is of")
     return document
+
+
+def parse_certificate(body: bytes) -> str:
+    """Return the certificate in a request's body.
+
+    Raises:
+        BadCertificate: it is no JSON object with that one text in it.
+    """
+    try:
+        certificate = json.loads(body)["certificate"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadCertificate('the body has to be JSON: {"certificate": PEM}') from error
+    if not isinstance(certificate, str):
+        raise BadCertificate("certificate has to be a text, in PEM")
+    return certificate
+
+
+def _flag(given: Sequence[str]) -> bool:
+    """Return whether `override` was given.
+
+    Raises:
+        InvalidParameter: with a value that is neither true nor false.
+    """
+    if any(text not in {"true", "false"} for text in given) or len(given) > 1:
+        raise InvalidParameter("override has to be true or false")
+    return list(given) == ["true"]
 
 
 async def _body(request: web.BaseRequest) -> bytes:

@@ -107,8 +107,71 @@ class Limits:
     ahead_ms_max: int = 150_000
     """A member whose clock is further ahead of its peers' median takes no writes: half of `future_ms_max`, so that it
     stops before its peers refuse what it wrote."""
+    http_held_bytes_max: int = 128 << 20
+    """Bytes that requests and answers of the HTTP data plane hold at a time, bodies that are read and answers that
+    clients have not taken: 128 of the longest values. Over it 503 `memory_budget`."""
+    resp_held_bytes_max: int = 64 << 20
+    """The same for commands and replies of the Redis plane."""
+    watch_held_bytes_max: int = 64 << 20
+    """Bytes of events that wait for all watchers together to take them; over it the slowest is cut."""
+    peer_held_bytes_max: int = 128 << 20
+    """Bytes of bodies of the peer plane in progress at a time, as they came: eight of the longest. Over it 503."""
     journal_entries_max: int = 10_000
     """Losers of concurrent writes remembered for `explain`, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """Connections of one plane of HTTP: how many there may be, and how long one may owe us or the kernel something."""
+
+    connections_max: int
+    """Open connections. The next one takes the place of the longest idle one of the address that has most, or is
+    refused. Lower where the process may open fewer files (`DescriptorSettings`)."""
+    per_address_max: int
+    """The same for one remote address (all of loopback is one, and so is an IPv6 /64)."""
+    evicted_ms_idle: int = 1000
+    """Least time that a connection has been idle before it gives way: a pool in use is left alone."""
+    handshakes_max: int = 32
+    """TLS handshakes in progress; each costs about a millisecond of the loop. The next one ends the oldest."""
+    handshake_ms_least: int = 250
+    """Time that one has at least before it is ended in favour of another; meanwhile nobody is accepted."""
+    handshake_ms_max: int = 5000
+    """Until a handshake is done."""
+    first_byte_ms_max: int = 10_000
+    """Until the first byte of the first request."""
+    head_ms_max: int = 10_000
+    """From the first byte of a request to the end of its headers; over it 408."""
+    head_bytes_max: int = 64 << 10
+    """Request line and headers that came in several pieces, all together."""
+    body_ms_grace: int = 10_000
+    """A body, or an answer that is not taken, may take so long and a second for each `bytes_per_second_min` of it."""
+    bytes_per_second_min: int = 64 << 10
+    """A client slower than this is cut: 408 for a body, no word for an answer that it does not read."""
+    idle_ms_max: int = 75_000
+    """Between two requests."""
+    free_bytes: int = 16 << 10
+    """Bytes of one connection that are not counted in the budget of its plane: what a small request needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorSettings:
+    """How the files that the process may open are shared out: RLIMIT_NOFILE, which a start raises to the hard limit."""
+
+    files_reserved: int = 96
+    """For the log, snapshots, the compaction process, certificates, DNS and the interpreter."""
+    peers_reserved: int = 200
+    """For connections to other members, up to an eighth of all."""
+    metrics_least: int = 16
+    """Kept for probes and metrics, however few there are."""
+
+
+HTTP_PLANE = PlaneSettings(20_480, 20_480, first_byte_ms_max=60_000, idle_ms_max=3_630_000)
+"""The data plane: clients of this machine, whose pools open connections ahead and keep them long. As many connections
+as `Limits.http_connections_max`."""
+PEER_PLANE = PlaneSettings(2048, 256)
+"""The peer plane: a member of the largest cluster is asked by all others within a minute, for two stores each."""
+METRICS_PLANE = PlaneSettings(128, 32, evicted_ms_idle=0, head_ms_max=5000, idle_ms_max=120_000)
+"""Probes and metrics: the kubelet's address, and one or two Prometheus servers; nobody else keeps these out."""
 
 
 ENTRIES_MOST = 10_000_000
@@ -299,6 +362,8 @@ class PeerAddress:
     name: str
     url: str
     contact: bool = False
+    crate: bool = False
+    """A node of the original system, which sends no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +375,20 @@ class TlsFiles:
     ca: Path
     poll_ms: int = 2000
     """How often the files are looked at; changed ones are used for new connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentFiles:
+    """What a member is given that makes its own key: the authorities to trust, and what proves who it is."""
+
+    ca: Path
+    """The authorities that sign members and operator, PEM."""
+    token: Path | None = None
+    """Read anew whenever an operator asks; None: the operator has to know this member otherwise."""
+    token_bytes_max: int = 16 << 10
+    """What is read of the token; a projected one has about a thousand bytes."""
+    certificate_bytes_max: int = 64 << 10
+    """A certificate and its chain that an operator hands in; one has about 700 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,12 +414,23 @@ class MemberSettings:
     discover_dns: Address | None = None
     """Name that resolves to the addresses of all members, and the port of their peer planes."""
     tls: TlsFiles | None = None
+    """Certificate and key given by flags; None with `enrolment`: the member makes its own."""
+    enrolment: EnrolmentFiles | None = None
     insecure_peers: bool = False
     limits: Limits = field(default_factory=Limits)
     wal: WalSettings = field(default_factory=WalSettings)
     compaction: CompactionSettings = field(default_factory=CompactionSettings)
     gossip: GossipSettings = field(default_factory=GossipSettings)
     discovery: DiscoverySettings = field(default_factory=DiscoverySettings)
+    http_plane: PlaneSettings = HTTP_PLANE
+    peer_plane: PlaneSettings = PEER_PLANE
+    metrics_plane: PlaneSettings = METRICS_PLANE
+    descriptors: DescriptorSettings = field(default_factory=DescriptorSettings)
+
+    @property
+    def secure(self) -> bool:
+        """Tell whether the peer plane speaks TLS."""
+        return self.tls is not None or self.enrolment is not None
 
 
 def parse_address(text: str) -> Address:

@@ -1,26 +1,33 @@
 """Every call that changes the data directory, as a protocol, so that tests can fail or stop at each of them.
 
-`OsDisk` is the real one and keeps nothing. Callers see `OSError` and turn it into our errors with `disk_error`, which
-is the one place that tells a full disk from a failed one.
+`OsDisk` is the real one. Callers see `OSError` and turn it into our errors with `disk_error`, which is the one place
+that tells a full disk and a lack of descriptors from a failed disk.
+
+Whoever may write into the directory must not lead a member elsewhere: no name is followed as a symbolic link, and a
+file that is made anew is made by this process (`create`), whatever had the name before.
 """
 
 import errno
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from wavekv.errors import DirectoryUnusable, DiskFailed, DiskFull, WaveKVError
+from wavekv.errors import DirectoryUnusable, DiskFailed, DiskFull, OutOfDescriptors, WaveKVError
 from wavekv.volume import NotRegular, open_regular, unusable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_TAMPERED = (errno.ELOOP, errno.EEXIST)
 
 
 class Disk(Protocol):
     """The system calls of the log. All raise OSError."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Open `path` (mode 0600 if created) and return the descriptor."""
+        """Open `path` (mode 0600 if created) and return the descriptor; a symbolic link is refused."""
         ...
 
     def close(self, descriptor: int) -> None:
@@ -81,11 +88,12 @@ class OsDisk:
 
     def sync_dir(self, path: Path) -> None:
         """Make the system call `fsync` on the directory."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = _SPARE.open_directory(path)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+            _SPARE.refill()
 
     def rename(self, source: Path, target: Path) -> None:
         """Make the system call `rename`."""
@@ -100,12 +108,49 @@ class OsDisk:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
+class _SpareDescriptor:
+    """One descriptor held for nothing, so that a directory can be synced when the process has no other left.
+
+    A rename that cannot be made durable leaves open what is on disk, and would end the process; a file that cannot be
+    opened before it only has to be tried again.
+    """
+
+    def __init__(self) -> None:
+        self._held: int | None = None
+        self._lock = threading.Lock()
+
+    def open_directory(self, path: Path) -> int:
+        """Return a descriptor of a directory, if need be in the place of the spare one. Raises OSError."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        with self._lock:
+            try:
+                return os.open(path, flags)
+            except OSError as error:
+                if not lacks_descriptors(error) or self._held is None:
+                    raise
+                os.close(self._held)
+                self._held = None
+                return os.open(path, flags)
+
+    def refill(self) -> None:
+        """Hold one again, as soon as there is one."""
+        with self._lock, suppress(OSError):
+            if self._held is None:
+                self._held = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+_SPARE: Final = _SpareDescriptor()
 OS_DISK: Final = OsDisk()
 
 
 def is_full(error: OSError) -> bool:
     """Tell whether `error` means that room or quota is used up."""
     return error.errno in _FULL
+
+
+def lacks_descriptors(error: OSError) -> bool:
+    """Tell whether `error` means that no further file can be opened; nothing was changed on disk."""
+    return error.errno in _NO_DESCRIPTOR
 
 
 def disk_error(error: OSError, action: str) -> WaveKVError:
@@ -115,11 +160,24 @@ def disk_error(error: OSError, action: str) -> WaveKVError:
         return unusable(Path(error.filename), str(error.strerror))
     if is_full(error):
         return DiskFull(f"{reason}; free some room on the volume")
+    if lacks_descriptors(error):
+        return out_of_descriptors(reason)
+    remedy = _remedy(error)
+    return DirectoryUnusable(f"{reason}; {remedy}") if remedy else DiskFailed(f"{reason}; {advice(error)}")
+
+
+def _remedy(error: OSError) -> str | None:
+    """Return what to do about a directory that cannot be used as it is; None: it is the disk."""
     if error.errno == errno.EROFS:
-        return DirectoryUnusable(f"{reason}; {advice(error)}")
+        return advice(error)
     if error.errno in _REFUSED:
-        return DirectoryUnusable(f"{reason}; the directory must be writable for user {os.geteuid()}")
-    return DiskFailed(f"{reason}; {advice(error)}")
+        return f"the directory must be writable for user {os.geteuid()}"
+    return "nobody but the member may make files or links in its directory" if error.errno in _TAMPERED else None
+
+
+def out_of_descriptors(reason: str) -> OutOfDescriptors:
+    """Return the error for a file that could not be opened because of `reason`, with what to do about it."""
+    return OutOfDescriptors(f"{reason}; the disk is fine: close connections, or allow the process more open files")
 
 
 def advice(error: OSError) -> str:
@@ -143,13 +201,23 @@ def write_all(disk: Disk, descriptor: int, data: bytes, offset: int) -> None:
         done += taken
 
 
+def create(disk: Disk, path: Path, flags: int = os.O_WRONLY) -> int:
+    """Open a new, empty file at `path` in the place of what has the name, be it a link, and return the descriptor.
+
+    Raises:
+        OSError: as the system says; EEXIST where another process made one at this very moment.
+    """
+    disk.unlink(path)
+    return disk.open(path, flags | os.O_CREAT | os.O_EXCL)
+
+
 def write_synced(disk: Disk, path: Path, data: bytes) -> None:
     """Make `path` hold `data`, durably; its name is durable only after `sync_dir`.
 
     Raises:
         OSError: as the system says; the file may be partly written.
     """
-    descriptor = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = create(disk, path)
     try:
         write_all(disk, descriptor, data, 0)
         disk.sync(descriptor)

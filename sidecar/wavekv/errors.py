@@ -69,6 +69,13 @@ class InvalidBody(RequestError):
     code = "invalid_body"
 
 
+class RequestTooSlow(RequestError):
+    """The rest of a head or a body did not come in time; nothing of the request was done."""
+
+    code = "request_too_slow"
+    status = 408
+
+
 class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
     status = 415
@@ -245,6 +252,12 @@ class DurabilityTimeout(UnavailableError):
         self.session = session
 
 
+class TooManyBytes(UnavailableError):
+    """What the clients of a plane hold, or wait to be answered with, reached the plane's budget of memory (G9)."""
+
+    code = "memory_budget"
+
+
 class TooManyConnections(UnavailableError):
     code = "too_many_connections"
 
@@ -253,11 +266,21 @@ class TooManyWatchers(UnavailableError):
     code = "too_many_watchers"
 
 
-class DiskFull(UnavailableError):
-    """Nothing of the refused write is on disk; reads go on, and writes do again once room returns."""
+class NotWritten(UnavailableError):
+    """Nothing of the refused write is on disk, and later ones may succeed."""
+
+
+class DiskFull(NotWritten):
+    """The volume is full; reads go on, and writes do again once room returns."""
 
     code = "disk_full"
     status = 507
+
+
+class OutOfDescriptors(NotWritten):
+    """The process, or the machine, has as many files and connections open as it may; the disk is fine."""
+
+    code = "out_of_descriptors"
 
 
 class LimitReached(UnavailableError):
@@ -302,23 +325,34 @@ class WrongRole(PeerError):
     status = 403
 
 
+class WrongName(PeerError):
+    """A member's certificate names another member than the message does: each speaks for itself alone."""
+
+    code = "wrong_name"
+    status = 403
+
+
 class StaleProcess(PeerError):
     """A process of a member name that was superseded by a newer one (R8); `newest` is that one's number.
 
-    The refusal carries both, so that the process it speaks of learns that it has been superseded.
+    The refusal carries both, so that the process it speaks of learns that it has been superseded: from the newer one
+    itself (`own_word`), or by its signed `claim` (base64), which others only hand on.
     """
 
     code = "stale_process"
     status = 403
 
-    def __init__(self, detail: str, member: str, newest: int) -> None:
+    def __init__(self, detail: str, member: str, newest: int, claim: str = "", *, own_word: bool = False) -> None:
         super().__init__(detail)
         self.member = member
         self.newest = newest
+        self.claim = claim
+        self.own_word = own_word
 
     def problem(self) -> dict[str, str | int | list[str]]:
-        """Return the problem document, with the member's name and the number of its newest process."""
-        return super().problem() | {"member": self.member, "newest": self.newest}
+        """Return the problem document, with the member's name, the number of its newest process, and its claim."""
+        claim: Problem = {"claim": self.claim} if self.claim else {}
+        return super().problem() | {"member": self.member, "newest": self.newest} | claim
 
 
 class SameProcess(PeerError):
@@ -378,6 +412,26 @@ class EpochConflict(RequestError):
     """Two documents of one number: a number is used once."""
 
     code = "epoch_conflict"
+    status = 409
+
+
+class EpochJump(RequestError):
+    """A number further above the known one than epochs are counted on; `?override=true` takes it all the same."""
+
+    code = "epoch_jump"
+    status = 409
+
+
+class BadCertificate(RequestError):
+    """A certificate that does not fit this member: its key, name, cluster, authority or dates."""
+
+    code = "bad_certificate"
+
+
+class OwnCertificate(RequestError):
+    """The member's certificate is that of its flags (`--tls-cert`): whoever wrote the file renews it."""
+
+    code = "own_certificate"
     status = 409
 
 

@@ -101,6 +101,31 @@ class Transport(Protocol):
         ...
 
 
+class Claims(Protocol):
+    """Signed statements that a process of a member runs, for an older one of that name that only hears of it (R8)."""
+
+    async def make(self, inc: int) -> bytes | None:
+        """Return the statement of this process; None: it cannot make one now."""
+        ...
+
+    async def holds(self, claim: str, inc: int) -> bool:
+        """Tell whether `claim` (base64) is a statement of process `inc` of this member's own name."""
+        ...
+
+
+class NoClaims:
+    """Nobody signs anything without certificates."""
+
+    async def make(self, inc: int) -> bytes | None:
+        """Return None."""
+        return None
+
+    async def holds(self, claim: str, inc: int) -> bool:
+        """Return False."""
+        del claim, inc
+        return False
+
+
 class Observer(Protocol):
     """What log and runtime report to; metrics implement it."""
 

@@ -57,6 +57,7 @@ def test_the_conversation_goes_as_it_went_with_the_crate(name: str) -> None:
     transcript = json.loads((FOLDER / f"{name}.json").read_text())
     limits = replace(LIMITS, **{FLAGS[flag]: value for flag, value in transcript["flags"].items()})
     member = MemoryMember(transcript["node"] - 1, tuple(f"m{i}" for i in range(transcript["node"])), limits)
+    member.configure_crates(*(f"c{index}" for index in range(4)))
     compared = 0
     for step in transcript["steps"]:
         sent, received = step["send"], step["recv"].get("r", {})

@@ -4,6 +4,7 @@ import random
 import uuid
 from dataclasses import replace
 
+from tests.fakes.documents import FakeVerifier
 from wavekv.config import Limits
 from wavekv.core import collection, exchange
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope
@@ -37,6 +38,7 @@ class MemoryMember:
         self.names = names
         self.limits = limits
         self.epoch = epoch
+        self.crates: tuple[str, ...] = ()
         self.log: list[Op] = []
         self.inc = 0
         self.restart()
@@ -52,10 +54,21 @@ class MemoryMember:
         self.inc = max(self.inc, store.process.inc) + 1
         first = node_id if self.inc == 1 else None
         identity = Identity(name, node_id, uuid.UUID(int=node_id).bytes, self.inc, first)
-        membership = Membership(name, CLUSTER, self.epoch, self.names)
+        membership = self._membership()
         self.replica = Replica(identity, store, membership, self.limits, SeededRng(self.inc * 1000 + node_id))
         self.replica.writable = None
         self.commit()
+
+    def _membership(self) -> Membership:
+        names = (*self.names, *self.crates)
+        return Membership(
+            self.names[self.index], CLUSTER, self.epoch, names, crates=self.crates, verifier=FakeVerifier()
+        )
+
+    def configure_crates(self, *names: str) -> None:
+        """Let nodes of the original system be served from now on, as `--crate-peer` does."""
+        self.crates = names
+        self.replica.membership = self._membership()
 
     @property
     def store(self) -> Store:

@@ -40,8 +40,8 @@ class GovernedCluster(Cluster):
     def document(
         self, epoch: int, names: Sequence[str], *, admitted: Mapping[str, int] | None = None, **fields: object
     ) -> dict[str, Any]:
-        """Return a membership document; who is not in `admitted` was admitted in epoch 1."""
-        return {
+        """Return a signed membership document; who is not in `admitted` was admitted in epoch 1."""
+        content = {
             "cluster_id": self.cluster_id,
             "epoch": epoch,
             "bootstrap": False,
@@ -50,6 +50,7 @@ class GovernedCluster(Cluster):
             "peer_url": f"https://127.0.0.{{name}}:{self.port}",
             **fields,
         }
+        return self.authority.sign_document(content)
 
     def publish(self, document: Mapping[str, Any]) -> None:
         """Make `document` what a starting member finds."""
@@ -64,9 +65,15 @@ class GovernedCluster(Cluster):
         *,
         leaf: Leaf | None = None,
         ca: Path | None = None,
+        verified: bool = True,
     ) -> Answer:
-        """Send a request to a member's peer plane, as the operator unless `leaf` is given."""
+        """Send a request to a member's peer plane, as the operator unless `leaf` is given.
+
+        Not `verified`: whatever certificate the member shows.
+        """
         context = ssl.create_default_context(cafile=str(ca or self.authority.file))
+        if not verified:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         shown = leaf or self.operator
         context.load_cert_chain(shown.cert, shown.key)
         connection = http.client.HTTPSConnection(f"127.0.0.{member.name}", self.port, timeout=15, context=context)
@@ -77,9 +84,10 @@ class GovernedCluster(Cluster):
         finally:
             connection.close()
 
-    def push(self, member: MemberProcess, document: Mapping[str, Any]) -> Answer:
+    def push(self, member: MemberProcess, document: Mapping[str, Any], *, override: bool = False) -> Answer:
         """Push a document to one member."""
-        return self.ask(member, "PUT", "/v1/admin/membership", json.dumps(document).encode())
+        query = "?override=true" if override else ""
+        return self.ask(member, "PUT", f"/v1/admin/membership{query}", json.dumps(document).encode())
 
     def govern(self, document: Mapping[str, Any]) -> None:
         """Do as an operator: publish the document, and push it to all that run."""

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.integration.member_process import Answer, Cluster, MemberProcess, eventually, fetch
+from tests.integration.member_process import Answer, Cluster, MemberProcess, eventually, free_ports
 from tests.integration.sse import Watcher
-from wavekv.core.codec.envelope import pack
-from wavekv.core.messages import Envelope
 
 JSON = {"Content-Type": "application/json"}
 
@@ -113,8 +111,10 @@ def test_the_ephemeral_store_lives_on_its_members_and_never_on_a_disk(three: Clu
 
 def test_a_time_to_live_is_refused_while_a_node_of_the_original_system_is_a_member(one: MemberProcess) -> None:
     assert one.request("PUT", "/v1/kv/before?ttl=100", b"v").status == 201
-    crate = pack(Envelope(sender_id=77, sender_uuid=bytes(16), acks={77: 1}))
-    fetch(one.peer, "POST", "/wavekv/sync2/persistent", crate, {"Content-Type": "application/x-msgpack-gz"})
+    one.terminate()
+    (nowhere,) = free_ports(1)
+    one.extra_args = ("--crate-peer", f"c0=http://127.0.0.1:{nowhere}")
+    one.start().wait_ready()
     refused = [
         one.request("PUT", "/v1/kv/k?ttl=5", b"v"),
         one.request("PUT", "/v1/kv/before?ttl=keep", b"v"),

@@ -5,13 +5,14 @@ import http.client
 import json
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from tests.integration.member_process import Answer, Cluster, MemberProcess, fetch
+from tests.integration.member_process import Answer, Cluster, MemberProcess, fetch, free_ports
 from tests.pki import Authority, Leaf
 from wavekv.core.codec.envelope import encode_envelope, pack, unpack
 from wavekv.core.messages import Envelope
@@ -59,6 +60,11 @@ def test_another_method_is_refused(one: MemberProcess) -> None:
 
 
 def test_a_crate_node_s_request_and_push_are_answered_as_it_expects(one: MemberProcess) -> None:
+    refused = post(one, "/wavekv/sync2/persistent", pack(MESSAGE))
+    assert (refused.status, refused.headers["Wavekv-Code"]) == (403, "not_a_member"), "it is not configured"
+    one.terminate()
+    one.extra_args = ("--crate-peer", f"c0=http://127.0.0.1:{free_ports(1)[0]}")
+    one.start().wait_ready()
     one.put("mine", b"1")
     answer = post(one, "/wavekv/sync2/persistent", pack(MESSAGE))
     told = unpack(answer.body, 1 << 24, 1 << 27)
@@ -66,6 +72,8 @@ def test_a_crate_node_s_request_and_push_are_answered_as_it_expects(one: MemberP
     assert told.digest is not None
     assert len(told.digest) == 32
     assert one.get("smuggled") == b"value"
+    another = post(one, "/wavekv/sync2/persistent", pack(replace(MESSAGE, sender_id=78)))
+    assert another.status == 403, "one node was configured"
     pushed = post(one, "/wavekv/push/persistent", pack(Envelope(sender_id=77, entries=(ENTRY,), push_only=True)))
     assert (pushed.status, gzip.decompress(pushed.body)) == (200, b"")
 

@@ -5,8 +5,10 @@ others cover leaves, and the newest document is handed to whoever runs. Forced r
 lost documents are what people and accidents do to it.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tests.fakes.documents import document
 from wavekv.core.membership import Epoch
 from wavekv.runtime.epoch_file import EpochDocument
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PASS_MS = 5000
+PEER_URL = "https://{name}:7072"
 
 
 class Keeper:
@@ -35,8 +38,8 @@ class Keeper:
 
     def _document(self, number: int, *, bootstrap: bool = False) -> EpochDocument:
         admitted = {name: self._admitted[name] for name in self.members}
-        epoch = Epoch(number, self.members, bootstrap, admitted)
-        return EpochDocument(epoch, self._world.cluster_id, "https://{name}:7072")
+        epoch = Epoch(number, self.members, bootstrap, admitted, peer_url=PEER_URL)
+        return EpochDocument(replace(epoch, signed=document(epoch)), self._world.cluster_id, PEER_URL)
 
     @property
     def document(self) -> EpochDocument:

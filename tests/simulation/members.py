@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.fakes.documents import FakeVerifier
 from tests.simulation.gossip import Gossip
 from tests.simulation.slots import Crashed, Pending, Slot
 from tests.simulation.standing import RETRY_MS, Standing
@@ -46,7 +47,7 @@ class Process:
         peers = tuple(PeerAddress(name, name) for name in world.names if name != slot.name) if static else ()
         self.admission = open_admission(
             slot.name, world.cluster_id, slot.volume, world.keeper.boot_document(), peers,
-            founds=False, damaged=recovered.damaged,
+            founds=False, damaged=recovered.damaged, verifier=FakeVerifier(),
         )  # fmt: skip
         about = slot.volume.identity
         identity = Identity(

@@ -13,7 +13,9 @@ import secrets
 import signal
 import time
 import uuid
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,20 +29,27 @@ from wavekv.core.membership import Membership
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.disk import OS_DISK
+from wavekv.errors import UsageError
 from wavekv.http_api import HttpApi
+from wavekv.http_api.guard import refuse_foreign
 from wavekv.metrics import HealthServer, Metrics
+from wavekv.peers.enrolment import Enrolment
+from wavekv.peers.identity import Names
+from wavekv.peers.proofs import SignedClaims, SignedEpochs
 from wavekv.peers.service import PeerService
 from wavekv.peers.tls import Certificates
 from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
-from wavekv.runtime.admission import open_admission
+from wavekv.runtime.admission import Admission, open_admission
+from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
-from wavekv.runtime.epoch_file import EpochFile, read_document
+from wavekv.runtime.epoch_file import EpochDocument, EpochFile, read_document
 from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
 from wavekv.runtime.member import Member, Parts
+from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
 from wavekv.snapshot.bounds import held_bounds
@@ -96,6 +105,7 @@ class _Process:
         self._settings = settings
         self._clock = SystemClock()
         self._metrics = Metrics()
+        self._budgets = budgets_of(settings.limits)
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -128,7 +138,7 @@ class _Process:
     async def _start(self, stack: AsyncExitStack) -> Member:
         settings = self._settings
         document = read_document(settings.membership) if settings.membership else None
-        certificates = Certificates(settings.tls) if settings.tls else None
+        given = Certificates(settings.tls) if settings.tls else None
         health = HealthServer(self._current_phase, self._metrics)
         await health.start(open_tcp(settings.metrics_listen, "--metrics-listen"))
         stack.push_async_callback(health.stop)
@@ -154,16 +164,10 @@ class _Process:
             log.warning("the volume is full: values are refused until there is room")
 
         discovery = self._discovery()
-        admission = open_admission(
-            self._name(directory),
-            directory.identity.cluster_id,
-            EpochFile(directory.path),
-            document,
-            settings.peers,
-            founds=settings.bootstrap,
-            damaged=recovery.damage == "corruption" or directory.lost_something,
-            discovery=discovery,
-        )
+        names = Names(directory.identity.cluster_id, [peer.name for peer in settings.peers if peer.crate])
+        security = await asyncio.to_thread(self._security, directory, given)
+        damaged = recovery.damage == "corruption" or directory.lost_something
+        admission = self._admission(directory, document, discovery, security, damaged=damaged)
         settle(directory)
         replica = self._replica(directory, store, admission.membership)
         parts = Parts(
@@ -171,8 +175,8 @@ class _Process:
             ephemeral=self._ephemeral(replica.identity, admission.membership),
             log=syncing_log,
             syncer=syncer,
-            transport=self._transport(certificates, "persistent", discovery),
-            ephemeral_transport=self._transport(certificates, "ephemeral", discovery),
+            transport=self._transport(security, names, "persistent", discovery),
+            ephemeral_transport=self._transport(security, names, "ephemeral", discovery),
             clock=self._clock,
             observer=self._metrics,
             limits=settings.limits,
@@ -182,11 +186,12 @@ class _Process:
             data_dir=directory.path,
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
+            claims=security.claims if security else None,
         )
         member = Member(parts)
         stack.push_async_callback(member.stop)
         await member.start()
-        await self._open_planes(stack, member, directory, certificates)
+        await self._open_planes(stack, member, directory, names=names, security=security)
         member.gossip()
         self._member = member
         self._metrics.bind(member.status)
@@ -260,6 +265,31 @@ class _Process:
             rng,
         )
 
+    def _admission(
+        self,
+        directory: DataDirectory,
+        document: EpochDocument | None,
+        discovery: Discovery | None,
+        security: "_Security | None",
+        *,
+        damaged: bool,
+    ) -> Admission:
+        epochs = security.epochs if security else None
+        admission = open_admission(
+            self._name(directory),
+            directory.identity.cluster_id,
+            EpochFile(directory.path),
+            document,
+            self._settings.peers,
+            founds=self._settings.bootstrap,
+            damaged=damaged,
+            discovery=discovery,
+            verifier=epochs,
+        )
+        if epochs is not None:
+            epochs.membership = admission.membership
+        return admission
+
     def _compactor(
         self, directory: DataDirectory, replica: Replica, syncing_log: SegmentedLog, syncer: Syncer
     ) -> Compactor:
@@ -283,29 +313,68 @@ class _Process:
         settings = self._settings
         if settings.discover_dns is None:
             return None
-        return Discovery(settings.discover_dns, settings.discovery, self._clock, secure=settings.tls is not None)
+        return Discovery(settings.discover_dns, settings.discovery, self._clock, secure=settings.secure)
+
+    def _security(self, directory: DataDirectory, given: Certificates | None) -> "_Security | None":
+        """Return what makes the peer plane safe, None for a plain one; blocks."""
+        settings, cluster_id = self._settings, directory.identity.cluster_id
+        if not settings.secure:
+            return None
+        enrolment = None
+        if settings.enrolment is not None:
+            if cluster_id is None:
+                raise UsageError("--tls-ca without --tls-cert: the key that the member makes needs a --cluster-id")
+            enrolment = Enrolment(directory.path, self._name(directory), cluster_id, settings.enrolment)
+        files = enrolment.files if enrolment is not None else settings.tls
+        assert files is not None, "a secure member has a certificate or makes one"
+        certificates = given or Certificates(files)
+        claims = SignedClaims(files, cluster_id, self._name(directory))
+        return _Security(certificates, SignedEpochs(files.ca, cluster_id, self._clock), claims, enrolment)
 
     def _transport(
-        self, certificates: Certificates | None, store: StoreName, discovery: Discovery | None
+        self, security: "_Security | None", names: Names, store: StoreName, discovery: Discovery | None
     ) -> HttpTransport:
-        tls = certificates.client if certificates else None
+        limits, gossip = self._settings.limits, self._settings.gossip
         server_name = discovery.server_name if discovery else lambda _: None
-        return HttpTransport(tls, self._settings.limits, self._settings.gossip, store, server_name)
+        if security is None:
+            return HttpTransport(None, limits, gossip, store, server_name)
+        return HttpTransport(
+            security.certificates.client, limits, gossip, store, server_name, names=names, epochs=security.epochs
+        )
 
     async def _open_planes(
-        self, stack: AsyncExitStack, member: Member, directory: DataDirectory, certificates: Certificates | None
+        self,
+        stack: AsyncExitStack,
+        member: Member,
+        directory: DataDirectory,
+        *,
+        names: Names,
+        security: "_Security | None",
     ) -> None:
         settings = self._settings
-        if settings.tls is not None or settings.insecure_peers:
-            server_tls = certificates.server if certificates else None
-            admin = AdminApi(member)
+        if security is not None or settings.insecure_peers:
+            admin = AdminApi(member, security.enrolment if security else None)
             stores = {"persistent": member.persistent, "ephemeral": member.ephemeral}
-            service = PeerService(stores, directory.identity.cluster_id, server_tls, settings.limits, admin.handle)
+            service = PeerService(
+                stores,
+                names=names,
+                tls=security.certificates.server if security else None,
+                limits=settings.limits,
+                admin=admin.handle,
+                guard=refuse_foreign,
+                epochs=security.epochs if security else None,
+            )
+            if security is not None and security.enrolment is not None:
+                security.enrolment.on_taken = security.taken(member, asyncio.get_running_loop())
             await service.start(open_tcp(settings.peer_listen, "--peer-listen"))
             stack.push_async_callback(service.stop)
-        if certificates is not None:
-            watching = asyncio.get_running_loop().create_task(certificates.watch())
-            stack.callback(watching.cancel)
+        if settings.insecure_peers:
+            log.warning(
+                "--insecure-peers: any program of this machine may speak in a member's name, read and write all data, "
+                "and end members; give each member a certificate (wavekv certs) to close that"
+            )
+        for work in self._following(member, security):
+            stack.callback(asyncio.get_running_loop().create_task(work).cancel)
         values = member.persistent.values
         http = HttpApi(values, member.ephemeral.values, settings.limits, self._metrics, self._clock)
         path = settings.socket or directory.path / "wavekv.sock"
@@ -314,6 +383,33 @@ class _Process:
         resp = RespServer(values, settings.limits, self._metrics, self._clock)
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
+
+    def _following(self, member: Member, security: "_Security | None") -> list[Coroutine[Any, Any, None]]:
+        """Return what follows files that others write: certificates and the membership document."""
+        work = [security.certificates.watch()] if security is not None else []
+        if self._settings.membership is not None:
+            fail = member.persistent.committer.fail
+            work.append(MountedEpoch(self._settings.membership, member.take_membership, fail).run())
+        return work
+
+
+@dataclass(frozen=True, slots=True)
+class _Security:
+    """What makes a peer plane safe; `enrolment` is None where the certificate is that of the flags."""
+
+    certificates: Certificates
+    epochs: SignedEpochs
+    claims: SignedClaims
+    enrolment: Enrolment | None
+
+    def taken(self, member: Member, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        """Return what to do, in another thread, when a certificate was handed in: show it, and ask all peers anew."""
+
+        def use() -> None:
+            self.certificates.refresh()
+            loop.call_soon_threadsafe(member.ask_anew)
+
+        return use
 
 
 def _tell_conversion(converted: Conversion | None) -> None:

@@ -94,7 +94,17 @@ def _without_system_authorities() -> Iterator[None]:
     type=_Words(),
     help="Another member. Repeatable; several in the variable, separated by commas.",
 )
-@click.option("--membership", envvar="WAVEKV_MEMBERSHIP", type=_PATH, help="Membership document to start from.")
+@click.option(
+    "--crate-peer",
+    envvar="WAVEKV_CRATE_PEER",
+    metavar="NAME=URL",
+    multiple=True,
+    type=_Words(),
+    help="A node of the original system, which sends no name; its certificate has to. Repeatable, as --peer.",
+)
+@click.option(
+    "--membership", envvar="WAVEKV_MEMBERSHIP", type=_PATH, help="Membership document; followed if it changes."
+)
 @click.option("--bootstrap", envvar="WAVEKV_BOOTSTRAP", is_flag=True, help="Found a new cluster: wait for no peer.")
 @click.option(
     "--discover-dns",
@@ -104,7 +114,16 @@ def _without_system_authorities() -> Iterator[None]:
 )
 @click.option("--tls-cert", envvar="WAVEKV_TLS_CERT", type=_PATH, help="Certificate of this member, PEM.")
 @click.option("--tls-key", envvar="WAVEKV_TLS_KEY", type=_PATH, help="Its private key, PEM.")
-@click.option("--tls-ca", envvar="WAVEKV_TLS_CA", type=_PATH, help="Authority of members and operator, PEM.")
+@click.option(
+    "--tls-ca",
+    envvar="WAVEKV_TLS_CA",
+    type=_PATH,
+    help="Authority of members and operator, PEM. "
+    "Without --tls-cert the member makes its own key, which an operator signs.",
+)
+@click.option(
+    "--enrol-token", envvar="WAVEKV_ENROL_TOKEN", type=_PATH, help="Token that proves the pod to the operator."
+)
 @click.option(
     "--insecure-peers",
     envvar="WAVEKV_INSECURE_PEERS",

@@ -19,6 +19,7 @@ from uuid import UUID
 from wavekv.cli.engine_settings import EngineFlags, compaction_from, limits_from
 from wavekv.config import (
     Address,
+    EnrolmentFiles,
     FsyncMode,
     GossipSettings,
     MemberSettings,
@@ -53,12 +54,14 @@ class ServeFlags(EngineFlags):
     peer_listen: str | None = None
     metrics_listen: str | None = None
     peer: tuple[str, ...] = ()
+    crate_peer: tuple[str, ...] = ()
     membership: Path | None = None
     bootstrap: bool = False
     discover_dns: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
+    enrol_token: Path | None = None
     insecure_peers: bool = False
     gossip_interval_ms: int | None = None
     fsync_mode: FsyncMode | None = None
@@ -75,7 +78,8 @@ def settings_from(flags: ServeFlags) -> MemberSettings:
         raise UsageError(f"--node-id {flags.node_id} is outside 1…{U32_MAX}")
     if flags.name is not None and not _NAME.fullmatch(flags.name):
         raise UsageError(f"--name {flags.name!r}: use letters, digits, dots, dashes and underscores")
-    tls = _tls(flags)
+    tls, enrolment = _tls(flags)
+    secure = tls is not None or enrolment is not None
     return replace(
         default,
         name=flags.name,
@@ -84,13 +88,14 @@ def settings_from(flags: ServeFlags) -> MemberSettings:
         listen=_loopback("--listen", flags.listen) or default.listen,
         socket=_socket(flags),
         resp_listen=_resp(flags.resp_listen, default.resp_listen),
-        peer_listen=_peer_listen(flags, tls, default.peer_listen),
+        peer_listen=_peer_listen(flags, secure, default.peer_listen),
         metrics_listen=parse_address(flags.metrics_listen) if flags.metrics_listen else default.metrics_listen,
-        peers=_peers(flags, tls),
+        peers=_peers(flags, secure),
         membership=flags.membership,
         bootstrap=flags.bootstrap,
         discover_dns=_discover_dns(flags, default.peer_listen.port),
         tls=tls,
+        enrolment=enrolment,
         insecure_peers=flags.insecure_peers,
         limits=limits_from(flags),
         compaction=compaction_from(flags),
@@ -99,28 +104,37 @@ def settings_from(flags: ServeFlags) -> MemberSettings:
     )
 
 
-def _tls(flags: ServeFlags) -> TlsFiles | None:
+def _tls(flags: ServeFlags) -> tuple[TlsFiles | None, EnrolmentFiles | None]:
+    """Return the given certificate, or what a member needs that makes its own key; neither: there is no TLS."""
     given = {"--tls-cert": flags.tls_cert, "--tls-key": flags.tls_key, "--tls-ca": flags.tls_ca}
     missing = [name for name, path in given.items() if path is None]
-    if flags.insecure_peers and len(missing) < len(given):
-        raise UsageError("--insecure-peers and the --tls flags exclude each other; drop one")
+    if flags.insecure_peers and (len(missing) < len(given) or flags.enrol_token is not None):
+        raise UsageError("--insecure-peers and the --tls flags, --enrol-token too, exclude each other; drop one")
     if flags.tls_cert is not None and flags.tls_key is not None and flags.tls_ca is not None:
-        return TlsFiles(cert=flags.tls_cert, key=flags.tls_key, ca=flags.tls_ca)
+        if flags.enrol_token is not None:
+            raise UsageError("--enrol-token is for a member that makes its own key; drop it, or --tls-cert")
+        return TlsFiles(cert=flags.tls_cert, key=flags.tls_key, ca=flags.tls_ca), None
+    if flags.tls_ca is not None and len(missing) == 2:
+        if flags.name is None:
+            raise UsageError("--tls-ca without --tls-cert: the member makes its own key, and needs a --name for it")
+        return None, EnrolmentFiles(flags.tls_ca, flags.enrol_token)
     if len(missing) < len(given):
         raise UsageError(f"TLS needs certificate, key and authority; {' and '.join(missing)} missing")
-    needing = _needs_peers(flags)
+    needing = "--enrol-token" if flags.enrol_token is not None else _needs_peers(flags)
     if needing and not flags.insecure_peers:
         raise UsageError(
-            f"{needing} needs the peer plane: give --tls-cert, --tls-key and --tls-ca, "
+            f"{needing} needs the peer plane: give --tls-cert, --tls-key and --tls-ca (wavekv certs makes them), "
             "or --insecure-peers for members on loopback alone"
         )
-    return None
+    return None, None
 
 
 def _needs_peers(flags: ServeFlags) -> str | None:
     """Return the first given flag that means nothing without a peer plane."""
     if flags.peer:
         return "--peer"
+    if flags.crate_peer:
+        return "--crate-peer"
     if flags.membership is not None:
         return "--membership"
     if flags.discover_dns is not None:
@@ -174,7 +188,7 @@ def _socket(flags: ServeFlags) -> Path | None:
     return flags.socket
 
 
-def _peer_listen(flags: ServeFlags, tls: TlsFiles | None, default: Address) -> Address:
+def _peer_listen(flags: ServeFlags, secure: bool, default: Address) -> Address:
     if flags.insecure_peers:
         address = parse_address(flags.peer_listen) if flags.peer_listen else Address("127.0.0.1", default.port)
         if not is_loopback(address.host):
@@ -183,39 +197,43 @@ def _peer_listen(flags: ServeFlags, tls: TlsFiles | None, default: Address) -> A
                 "use 127.0.0.1, or give the --tls flags"
             )
         return address
-    assert tls is not None or not flags.peer_listen, "_tls refuses --peer-listen without a plane"
+    assert secure or not flags.peer_listen, "_tls refuses --peer-listen without a plane"
     return parse_address(flags.peer_listen) if flags.peer_listen else default
 
 
-def _peers(flags: ServeFlags, tls: TlsFiles | None) -> tuple[PeerAddress, ...]:
-    peers = tuple(_peer(text, tls) for text in flags.peer)
+def _peers(flags: ServeFlags, secure: bool) -> tuple[PeerAddress, ...]:
+    peers = tuple(_peer("--peer", text, secure) for text in flags.peer)
+    peers += tuple(replace(_peer("--crate-peer", text, secure), crate=True) for text in flags.crate_peer)
+    if flags.crate_peer and flags.membership is not None:
+        raise UsageError("--crate-peer and --membership exclude each other: the original system knows no epochs")
     names = [peer.name for peer in peers]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"--peer {name} is given twice; each peer needs a name of its own")
-        if name == flags.name:
-            raise UsageError(f"--peer {name} is this member's own --name; list the others alone")
+    for peer in peers:
+        flag = "--crate-peer" if peer.crate else "--peer"
+        if names.count(peer.name) > 1:
+            raise UsageError(f"{flag} {peer.name} is given twice; each peer needs a name of its own")
+        if peer.name == flags.name:
+            raise UsageError(f"{flag} {peer.name} is this member's own --name; list the others alone")
     return peers
 
 
-def _peer(text: str, tls: TlsFiles | None) -> PeerAddress:
-    example = "NAME=http://127.0.0.1:7072" if tls is None else "NAME=https://HOST:7072"
+def _peer(flag: str, text: str, secure: bool) -> PeerAddress:
+    example = "NAME=https://HOST:7072" if secure else "NAME=http://127.0.0.1:7072"
     name, equals, url = text.partition("=")
     if not equals or not _NAME.fullmatch(name):
-        raise UsageError(f"--peer {text!r} is not NAME=URL; for example {example}")
+        raise UsageError(f"{flag} {text!r} is not NAME=URL; for example {example}")
     try:
         parts = urlsplit(url)
         host = parts.hostname if parts.port != 0 else None
     except ValueError as error:
-        raise UsageError(f"--peer {text!r}: {error}; for example {example}") from error
+        raise UsageError(f"{flag} {text!r}: {error}; for example {example}") from error
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
-        raise UsageError(f"--peer {text!r} has no usable URL; for example {example}")
-    if parts.scheme == "https" and tls is None:
-        raise UsageError(f"--peer {text!r}: https needs --tls-cert, --tls-key and --tls-ca")
-    if parts.scheme == "http" and tls is not None:
-        raise UsageError(f"--peer {text!r}: with TLS peers are asked over https alone")
+        raise UsageError(f"{flag} {text!r} has no usable URL; for example {example}")
+    if parts.scheme == "https" and not secure:
+        raise UsageError(f"{flag} {text!r}: https needs --tls-cert, --tls-key and --tls-ca")
+    if parts.scheme == "http" and secure:
+        raise UsageError(f"{flag} {text!r}: with TLS peers are asked over https alone")
     if parts.scheme == "http" and not is_loopback(host):
-        raise UsageError(f"--peer {text!r}: --insecure-peers reaches loopback alone; other hosts need the --tls flags")
+        raise UsageError(f"{flag} {text!r}: --insecure-peers reaches loopback alone; other hosts need the --tls flags")
     return PeerAddress(name=name, url=url.rstrip("/"))
 
 
@@ -223,7 +241,7 @@ def _discover_dns(flags: ServeFlags, default_port: int) -> Address | None:
     text = flags.discover_dns
     if text is None:
         return None
-    if flags.peer:
+    if flags.peer or flags.crate_peer:
         raise UsageError("--discover-dns finds the peers that --peer names; drop one of them")
     host, _, port = text.partition(":")
     if not port:

@@ -20,7 +20,7 @@ from wavekv.core.codec.bincode import DecodeError
 from wavekv.core.codec.records import decode_op
 from wavekv.core.ops import Clear, Set, SetExpiring
 from wavekv.core.packed import pack
-from wavekv.disk import Disk, write_all
+from wavekv.disk import Disk, create, write_all
 from wavekv.errors import Corruption
 from wavekv.volume import open_regular
 from wavekv.wal.segment import segment_name
@@ -66,7 +66,7 @@ class References:
 
     def _append(self, data: bytes) -> None:
         if self._descriptor is None:
-            self._descriptor = self._disk.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            self._descriptor = create(self._disk, self._path, os.O_RDWR)
         write_all(self._disk, self._descriptor, data, self._size)
         self._size += len(data)
 

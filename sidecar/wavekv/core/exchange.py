@@ -31,6 +31,7 @@ def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[st
     """Return what every message of this member carries; the names of an epoch only for who may not know it."""
     identity, membership = replica.identity, replica.membership
     epoch = membership.epoch
+    news = epoch is not None and (epoch_known or 0) < epoch.number
     return {
         "sender_id": identity.node_id,
         "sender_uuid": identity.uuid,
@@ -40,7 +41,9 @@ def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[st
         "now_ms": now_ms,
         "cluster_id": membership.cluster_id,
         "epoch": epoch.number if epoch else None,
-        "members": epoch.members if epoch and (epoch_known or 0) < epoch.number else None,
+        "members": epoch.members if epoch and news else None,
+        "epoch_doc": epoch.signed if epoch and news else None,
+        "claim": replica.reports.own_claim,
     }
 
 
@@ -152,6 +155,7 @@ class Round:
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
         self._first = self._first or answer
+        replica.reports.claim_wanted |= answer.rival
         self._complete &= not merged.refused and answer.inc == self._first.inc
         self._report = replica.reports.hear(answer, now_ms)
         if self._all_received:
@@ -258,6 +262,8 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     entries, cursor = () if block else found.entries(), found.cursor
     told = _told(replica, needed=request.healing or request.name is None)
     acks, dots = told or ({}, {})
+    heard = replica.reports.of(sender_of(request))
+    rival = heard is not None and heard.claim_wanted
     if cursor is not None:
         position = store.position if request.resume_from is None else request.page_pos
         page = Page(cursor, last=False)
@@ -271,6 +277,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
             acks=acks,
             dots=dots,
             page_pos=position,
+            rival=rival,
         )
     late: list[Entry] | None = []
     if request.resume_from is not None and request.page_pos is not None:
@@ -285,6 +292,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
         dots=dots,
         floor=store.floor if late is not None and told is not None else None,
         buckets=store.digest(),
+        rival=rival,
         digest=store.crate_digest() if request.name is None else None,
     )
 

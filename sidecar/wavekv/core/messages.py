@@ -63,6 +63,11 @@ class Envelope:
         listed_upto: it ends with this key; absent: with the last.
         takes_block: on a request, the sender reads `block`.
         block: entries like those in `entries`, packed and in the order of their dots.
+        epoch_doc: the signed membership document of `epoch`, for a receiver that knows an older one.
+        rival: on an answer, an older process of the receiver's name still speaks; its `claim` is wanted.
+        claim: the sender's process number, signed with the key of its certificate, for that older process.
+        crate: which configured node of the original system sent the message, by its certificate or its address; None:
+            nobody knows. It is never on the wire.
     """
 
     sender_id: int
@@ -93,6 +98,10 @@ class Envelope:
     listed_upto: str | None = None
     takes_block: bool = False
     block: Block | None = None
+    epoch_doc: bytes | None = None
+    rival: bool = False
+    claim: bytes | None = None
+    crate: str | None = None
 
     def carried(self) -> tuple[Entry, ...]:
         """Return all entries of the message, one by one."""

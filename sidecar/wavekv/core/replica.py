@@ -64,7 +64,7 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity.name, identity.uuid, identity.inc)
+        self.reports = Reports(identity.name, identity.uuid, identity.inc, crates=membership.has_crates)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
@@ -80,7 +80,7 @@ class Replica:
         self._ticket = 0
         self._in_flight: Group | None = None
         self._ops: list[Op] = []
-        self._heeded = membership.admission()
+        self._heeded = (membership.restarts, membership.admission())
         self._compared = store.process.inc == 0 or membership.has_others()
         """This volume is new, or was compared with another one since the process started, or is going to be."""
         self._reset_staged()
@@ -484,9 +484,9 @@ class Replica:
 
         One that an epoch leaves alone has nobody to heal from, and is done.
         """
-        admission = self.membership.admission()
-        if admission > self._heeded:
-            self._heeded = admission
+        standing = (self.membership.restarts, self.membership.admission())
+        if standing > self._heeded:
+            self._heeded = standing
             if self.membership.must_heal():
                 self._begin_healing()
         if self.healing and not self.membership.has_others():

@@ -5,6 +5,7 @@ a restart. A context grows within one process of its sender, so reports of one p
 begins anew.
 """
 
+from binascii import b2a_base64
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -42,6 +43,15 @@ class Report:
     included: Included | None = None
     takes_block: bool = False
     suspects: dict[int, tuple[int, int]] = field(default_factory=dict)
+    rival: bool = False
+    """An older process of this name spoke meanwhile, and has to be shown what it is superseded by."""
+    claim: bytes | None = None
+    """What this process gave to be shown to it."""
+
+    @property
+    def claim_wanted(self) -> bool:
+        """Tell whether an older process is to be shown a claim that is not here yet."""
+        return self.rival and self.claim is None
 
     def include(self, mine: Context) -> None:
         """Take note if `mine`, this member's durable context, covers all of this report by now."""
@@ -71,20 +81,24 @@ def _bound(book: dict[Any, Any]) -> None:
 class Reports:
     """The last report of each sender."""
 
-    def __init__(self, own_name: str, own_uuid: bytes, own_inc: int) -> None:
+    def __init__(self, own_name: str, own_uuid: bytes, own_inc: int, *, crates: bool = False) -> None:
         self._own_name = own_name
         self._own_uuid = own_uuid
         self._own_inc = own_inc
         self.superseded_by = 0
         """The newest process heard under our own name, if it is newer than this one (R8); 0: none is."""
+        self.claim_wanted = False
+        """A peer refuses an older process of our name, and asks for what it can show to it."""
+        self.own_claim: bytes | None = None
+        """What it can show: this process's number, signed. It goes out with every message from then on."""
         self._by_name: dict[str, Report] = {}
         self._uuids: dict[int, bytes] = {}
         self._volumes: dict[str, tuple[int, int]] = {}
         """Name → node id of the volume and number of the process that was heard last under it."""
         self.count = 0
         """Reports heard so far."""
-        self.crates = False
-        """A node of the original system spoke to this process (R14)."""
+        self.crates = crates
+        """A node of the original system is a member: it is configured, or spoke to this process (R14)."""
 
     def check(self, message: Envelope, inc_max: int) -> None:
         """Refuse a sender that is not who it says, or that a newer process has replaced.
@@ -105,8 +119,9 @@ class Reports:
             raise IdentityMismatch(f"node {message.sender_id} is known under another uuid; two nodes share one id")
         held = self._by_name.get(sender_of(message))
         if held is not None and message.inc is not None and message.inc < held.inc:
-            name = sender_of(message)
-            raise StaleProcess(f"process {message.inc} of {name} was superseded by {held.inc}", name, held.inc)
+            name, held.rival = sender_of(message), True
+            claim = "" if held.claim is None else b2a_base64(held.claim, newline=False).decode()
+            raise StaleProcess(f"process {message.inc} of {name} was superseded by {held.inc}", name, held.inc, claim)
 
     def _check_own(self, message: Envelope, inc_max: int) -> None:
         """Refuse a message under our own name, and note if its process is newer."""
@@ -154,6 +169,7 @@ class Reports:
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
         held.buckets, held.epoch = message.buckets, message.epoch
         held.takes_block |= message.takes_block
+        held.claim = message.claim or held.claim
         self.count += 1
         held.order = self.count
         self._by_name[name] = held

@@ -5,11 +5,20 @@ The HTTP library's own bound was turned down: it answers in its own words, and o
 
 from aiohttp import HttpVersion11, web
 
-from wavekv.errors import BatchTooLarge, IncompleteBody, NotImplementedHere, RequestError, ValueTooLarge
+from wavekv.errors import (
+    BatchTooLarge,
+    IncompleteBody,
+    NotImplementedHere,
+    RequestError,
+    RequestTooSlow,
+    TooManyBytes,
+    ValueTooLarge,
+)
+from wavekv.web_connections import refuse_cut_body
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-TOO_LARGE = (ValueTooLarge, BatchTooLarge)
+UNREAD = (ValueTooLarge, BatchTooLarge, RequestTooSlow, TooManyBytes)
 """The refusals that leave a body unread."""
 
 
@@ -25,6 +34,7 @@ async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
         BatchTooLarge: the body is longer, by its declared length or by what came.
         IncompleteBody: the connection ended, or the framing broke, before the body's end.
         NotImplementedHere: an expectation other than 100-continue.
+        RequestTooSlow, TooManyBytes: it was cut by the bounds of the plane.
     """
     return await _read(request, bytes_max, BatchTooLarge, "body")
 
@@ -44,6 +54,7 @@ async def _read(request: web.BaseRequest, bytes_max: int, refusal: type[RequestE
             chunks.append(chunk)
     except (web.RequestPayloadError, ConnectionError) as error:
         raise IncompleteBody(f"the body was cut short after {size} bytes; nothing is stored") from error
+    refuse_cut_body(request)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -1,7 +1,7 @@
 """A shorter way for the commonest requests: one whole `GET` or `PUT` of a key in one read, answered from the buffer.
 
 Everything else, and every doubt, goes to aiohttp untouched, and both ways give the same answers: the tests of the HTTP
-plane run over both. This file is the one place that touches aiohttp's private names; a test fails when they change.
+plane run over both. This file and `web_connections` touch aiohttp's private names; a test fails when they change.
 What it gains is measured by `bench/http_path.py` (a durable PUT for two thirds of the processor time).
 
 A request may go this way only while the connection is quiet: aiohttp's parser holds no bytes, nothing is queued, and no
@@ -10,24 +10,20 @@ PUT waits for the disk, what arrives is held back, and a stop waits for it.
 """
 
 import asyncio
-import json
 import logging
 import re
 import socket
 from typing import Any, Final, NamedTuple
-
-from aiohttp import web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE
 
 from wavekv.config import Limits
 from wavekv.core.session import dots_of, token_of
 from wavekv.core.types import Entry
 from wavekv.errors import InvalidKey, KeyNotFound, WaveKVError
 from wavekv.http_api.expiry import expiry_headers
-from wavekv.http_api.guard import is_local
 from wavekv.http_api.target import key_from
 from wavekv.ports import Clock, KeyValues, Observer
+from wavekv.web_connections import BoundedHandler, refused_bytes, response_bytes
+from wavekv.web_guard import is_local
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +40,6 @@ _MEMO_MAX: Final = 1024
 _MEMO_BYTES_MAX: Final = 1024
 _HELD_BYTES_MAX: Final = 1 << 16
 """Bytes held back behind a PUT before the kernel is asked to hold the rest."""
-
-_REASONS: Final = {200: "OK", 201: "Created"}
 
 
 class Framing(NamedTuple):
@@ -112,7 +106,7 @@ def _parse(block: bytes) -> Framing | None:
     return Framing(length or 0, plain and host is not None, is_local(host or ""))
 
 
-class FastConnection(web.RequestHandler):
+class FastConnection(BoundedHandler):
     """A connection that answers fast what it can and gives the rest to aiohttp."""
 
     def __init__(self, fast: FastPath | None, *arguments: Any, **settings: Any) -> None:
@@ -137,14 +131,34 @@ class FastConnection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes: answer them here, hold them behind a write, or hand them on."""
-        if self._writing is not None and data:
-            self._held.append(data)
-            self._held_bytes += len(data)
-            if self._held_bytes > _HELD_BYTES_MAX and self.transport is not None:
-                self.transport.pause_reading()
-        elif not (self._clean and data and self._take(data)):
+        """Take bytes: answer them here, hold them behind a write or an answer not taken, or hand them on."""
+        if data and (self._writing is not None or (self._paused and self._clean and self._quiet())):
+            self._hold_back(data)
+        elif self._clean and data and self._take(data):
+            if self._quiet_before:
+                self._quiet_before = False
+                self._connections.settle(self.slot, "first_byte")
+        else:
             super().data_received(data)
+
+    def resume_writing(self) -> None:
+        """The client reads again: go on with what was held back."""
+        super().resume_writing()
+        if self._held and self._writing is None:
+            self._loop.call_soon(self._go_on)
+
+    def idle_since(self) -> float | None:
+        """Return since when it waits for a request; None while a write is under way."""
+        return None if self._writing is not None or self._held else super().idle_since()
+
+    def _hold_back(self, data: bytes) -> None:
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes > _HELD_BYTES_MAX and self.transport is not None:
+            self.transport.pause_reading()
+        if not self.may_hold(self._held_bytes):
+            self._connections.closed["memory_budget"] += 1
+            self._link.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End what a request waits for."""
@@ -230,7 +244,7 @@ class FastConnection(web.RequestHandler):
             if entry.expires_at is not None:
                 told = expiry_headers(entry, self._fast.clock.now_ms())
                 content += "".join([f"{name}: {value}\r\n" for name, value in told.items()])
-            result, response = "ok", _response(200, content, entry.value)
+            result, response = "ok", response_bytes(200, content, entry.value)
         except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
             result, response = _refusal_of(error)
         self._answer("get", result, started, response)
@@ -240,7 +254,7 @@ class FastConnection(web.RequestHandler):
         try:
             written = await store.put(key, value)
             headers = f"{_etag(written.entry)}{SESSION}: {token_of(dots_of((written.entry,)))}\r\n"
-            result, response = "ok", _response(201 if written.created else 200, headers, b"")
+            result, response = "ok", response_bytes(201 if written.created else 200, headers, b"")
         except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
             result, response = _refusal_of(error)
         self._writing = None
@@ -255,6 +269,8 @@ class FastConnection(web.RequestHandler):
         if self.transport is None or self.transport.is_closing():
             return
         self.transport.write(response)
+        if self._paused:
+            self.note_unread()
         if result == WaveKVError.code:
             self.transport.close()
             return
@@ -264,15 +280,17 @@ class FastConnection(web.RequestHandler):
             self._keepalive_handle = self._loop.call_at(closes_at, self._process_keepalive)
 
     def _go_on(self) -> None:
-        """Take what was held back behind the write that just ended."""
-        held, self._held, self._held_bytes = b"".join(self._held), [], 0
+        """Take what was held back behind the write that just ended, or behind an answer that was taken now."""
         if self._closing_after:
             super().close()
-        elif self.transport is not None and not self.transport.is_closing():
+        elif self._writing is None and not self._paused and self.transport is not None and self._held:
+            held, self._held, self._held_bytes = b"".join(self._held), [], 0
+            self.may_hold(0)
+            if self.transport.is_closing():
+                return
             if len(held) > _HELD_BYTES_MAX:
                 self.transport.resume_reading()
-            if held:
-                self.data_received(held)
+            self.data_received(held)
 
 
 def _etag(entry: Entry) -> str:
@@ -285,18 +303,3 @@ def _refusal_of(error: Exception) -> tuple[str, bytes]:
         log.error("a request failed unexpectedly", exc_info=error)
         error = WaveKVError("an internal error; the member's log has its traceback")
     return error.code, refused_bytes(error)
-
-
-def refused_bytes(error: WaveKVError) -> bytes:
-    """Return the whole response that refuses with `error`."""
-    body = json.dumps(error.problem(), ensure_ascii=False).encode("utf-8", "backslashreplace")
-    return _response(error.status, "Content-Type: application/problem+json\r\n", body)
-
-
-def _response(status: int, headers: str, body: bytes) -> bytes:
-    reason = _REASONS.get(status) or web.Response(status=status).reason
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: {len(body)}\r\n"
-        f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
-    )
-    return head.encode() + body

@@ -9,45 +9,43 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from aiohttp import web
 
-from wavekv.config import Limits
+from wavekv.config import HTTP_PLANE, Limits
 from wavekv.errors import (
     DurabilityTimeout,
-    MalformedHttp,
     MethodNotAllowed,
     NotImplementedHere,
     PreconditionFailed,
-    TooManyConnections,
     UnknownRoute,
     WaveKVError,
 )
 from wavekv.http_api import openapi, routes, target
-from wavekv.http_api.body import TOO_LARGE
+from wavekv.http_api.body import UNREAD
 from wavekv.http_api.calls import Call, Shared
 from wavekv.http_api.conditions import with_etag
 from wavekv.http_api.document import JSON
-from wavekv.http_api.fast import SESSION, FastConnection, FastPath, refused_bytes
-from wavekv.http_api.guard import refuse_foreign
+from wavekv.http_api.fast import SESSION, FastConnection, FastPath
 from wavekv.http_api.options import refuse_lacking_headers, refuse_unknown
 from wavekv.http_api.routes import Operation
 from wavekv.http_api.streams import EventStream, Streams
 from wavekv.http_api.waiting import await_session, seconds_from
 from wavekv.ports import Clock, KeyValues, Observer
-from wavekv.runtime.listening import BACKLOG, remove_unix
+from wavekv.runtime.budget import ByteBudget
+from wavekv.runtime.connections import Connections
+from wavekv.runtime.listening import remove_unix
+from wavekv.web_connections import BoundedServer, refusal
+from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
-_PROBLEM = "application/problem+json"
-
 _STOP_SECONDS = 5.0
 """Longest wait for requests in progress when the server stops; a group of writes takes milliseconds to sync."""
-
-_LINGER_SECONDS = 2.0
-"""After a refusal the rest of a body is read and dropped this long, so that the client gets to see the answer."""
 
 
 class HttpApi:
@@ -66,16 +64,20 @@ class HttpApi:
         clock: Clock,
         *,
         fast: bool = True,
+        connections: Connections | None = None,
+        watch_budget: ByteBudget | None = None,
     ) -> None:
+        """Serve `store`; `connections` is the book of this plane, `watch_budget` is shared with the stores' watches."""
         self._stores = {routes.STORE: store, routes.EPHEMERAL: ephemeral}
         self._fast = fast
         self._limits = limits
         self._observer = observer
         self._clock = clock
-        self._server: web.Server | None = None
-        self._listening: list[asyncio.Server] = []
+        self._connections = connections or _unshared(limits, clock)
+        self._server: BoundedServer | None = None
         self._sockets: list[socket.socket] = []
-        self._shared = Shared(limits, clock, Streams(clock))
+        budget = watch_budget or ByteBudget("watch", limits.watch_held_bytes_max)
+        self._shared = Shared(limits, clock, Streams(clock, budget))
         self._of_member: Mapping[str, Mapping[str, Operation]] = {
             "/v1/status": {"GET": Operation("status", "What the member knows of itself.", _status, (200,))},
             "/openapi.json": {"GET": Operation("other", "This document.", self._describe, (200,))},
@@ -97,12 +99,15 @@ class HttpApi:
         store, ephemeral = self._stores.values()
         assert store is not None, "the first store is always there"
         fast = FastPath(store, ephemeral, self._limits, self._observer, self._clock) if self._fast else None
-        self._server = _Server(self._handle, fast, self._limits)
-        loop = asyncio.get_running_loop()
+        self._server = BoundedServer(
+            self._handle,
+            self._connections,
+            protocol=partial(_Connection, fast),
+            max_line_size=self._limits.header_bytes_max,
+            max_field_size=self._limits.header_bytes_max,
+        )
         self._sockets = list(sockets)
-        for sock in sockets:
-            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            self._listening.append(await create(self._server, sock=sock, backlog=BACKLOG))
+        self._server.start(sockets)
 
     async def stop(self) -> None:
         """Stop accepting, end the watches, answer the requests in progress, close the connections.
@@ -110,16 +115,14 @@ class HttpApi:
         Safe to call twice.
         """
         remove_unix(self._sockets)
-        for listening in self._listening:
-            listening.close()
-        self._listening, self._sockets = [], []
+        self._sockets = []
         if self._server is not None:
+            self._server.stop_accepting()
             await asyncio.sleep(0)  # connections accepted in this turn get to their handler
             self._shared.streams.stop()
-            for connection in self._server.connections:
+            for connection in self._server.open_connections:
                 cast("_Connection", connection).end_wait()
-            self._server.pre_shutdown()
-            await self._server.shutdown(_STOP_SECONDS)
+            await self._server.stop(_STOP_SECONDS)
             self._server = None
 
     # ---- one request -----------------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ class HttpApi:
         answer: web.Response | EventStream
         try:
             if cast("_Connection", request.protocol).guarded:
-                refuse_foreign(request.headers)
+                refuse_foreign(request.headers, request.raw_path)
             wanted = target.split_target(request.raw_path)
             found = self._route(wanted.path)
             operation = found.methods.get(request.method)
@@ -150,7 +153,7 @@ class HttpApi:
         except WaveKVError as error:
             result = error.code
             answer = _refusal(error)
-            if not request.content.is_eof() and (isinstance(error, TOO_LARGE) or "Expect" in request.headers):
+            if not request.content.is_eof() and (isinstance(error, UNREAD) or "Expect" in request.headers):
                 answer.force_close()  # what follows on this connection may be the body or not
         finally:
             self._observer.operation("http", kind, result, self._clock.monotonic() - started)
@@ -175,7 +178,7 @@ class HttpApi:
 
     async def _stream(self, stream: EventStream, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
-        connection.stream = stream
+        connection.stream, connection.streaming = stream, True
         try:
             return await stream.run(request)
         finally:
@@ -189,9 +192,14 @@ async def _status(call: Call) -> web.Response:
     return web.Response(body=json.dumps(call.store.status()).encode(), content_type=JSON)
 
 
+def _unshared(limits: Limits, clock: Clock) -> Connections:
+    """Return a book of its own, for a server that stands alone."""
+    settings = replace(HTTP_PLANE, connections_max=limits.http_connections_max)
+    return Connections("http", settings, ByteBudget("http", limits.http_held_bytes_max), clock.monotonic)
+
+
 def _refusal(error: WaveKVError) -> web.Response:
-    body = json.dumps(error.problem(), ensure_ascii=False).encode("utf-8", "backslashreplace")
-    response = web.Response(status=error.status, body=body, headers={"Content-Type": _PROBLEM})
+    response = refusal(error)
     if isinstance(error, DurabilityTimeout):  # the write is there: its tag and token are good
         response.headers[SESSION] = error.session
     return with_etag(response, error) if isinstance(error, PreconditionFailed | DurabilityTimeout) else response
@@ -207,36 +215,8 @@ def _not_allowed(method: str, path: str, methods: Mapping[str, Operation]) -> we
 # ---- the library's side --------------------------------------------------------------------------------------------
 
 
-class _Server(web.Server):
-    """Makes connections with our bounds and our words for errors."""
-
-    def __init__(
-        self,
-        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        fast: FastPath | None,
-        limits: Limits,
-    ) -> None:
-        super().__init__(handle)
-        self._fast = fast
-        self._limits = limits
-
-    def __call__(self) -> "_Connection | _Refused":  # type: ignore[override]
-        if len(self.connections) >= self._limits.http_connections_max:
-            return _Refused()
-        return _Connection(
-            self._fast,
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # None switches it off
-            max_line_size=self._limits.header_bytes_max,
-            max_field_size=self._limits.header_bytes_max,
-            lingering_time=_LINGER_SECONDS,
-            auto_decompress=False,  # a value is stored as it is sent
-        )
-
-
 class _Connection(FastConnection):
-    """One client's connection; answers in our words where HTTP itself is broken or a handler failed."""
+    """One client's connection."""
 
     stream: EventStream | None = None
     """The watch that this connection serves now, and to its end."""
@@ -246,41 +226,20 @@ class _Connection(FastConnection):
         if self.stream is None:
             super().data_received(data)
 
+    def pause_writing(self) -> None:
+        """The client takes nothing more."""
+        super().pause_writing()
+        if self.stream is not None:
+            self.stream.pause()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self.stream is not None:
+            self.stream.resume()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the watch."""
         if self.stream is not None:
             self.stream.lost()
         super().connection_lost(exc)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.Response:
-        """Return the answer to a request that could not be parsed, or whose handler raised; closes the connection."""
-        if request.writer.output_size > 0:  # a stream; another answer cannot begin in its middle
-            if not isinstance(exc, ConnectionError):  # a client that leaves is nothing unexpected
-                log.error("a stream failed unexpectedly", exc_info=exc)
-            raise ConnectionResetError("the answer has begun")
-        if status >= 500:
-            log.error("a request failed unexpectedly", exc_info=exc)
-            error: WaveKVError = WaveKVError("an internal error; the member's log has its traceback")
-        else:
-            reason = " ".join((message or "").split())[:200]
-            error = MalformedHttp(f"the request is not HTTP or exceeds a bound: {reason}")
-            log.info("refused a malformed request: %s", error.detail)
-        response = _refusal(error)
-        response.force_close()
-        return response
-
-
-class _Refused(asyncio.Protocol):
-    """A connection above the bound (G9): it is told so and closed."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say it."""
-        refused = cast("asyncio.Transport", transport)
-        refused.write(refused_bytes(TooManyConnections("too many connections are open; reuse them, or try again")))
-        refused.close()

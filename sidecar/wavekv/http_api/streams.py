@@ -6,14 +6,21 @@ long. What waits for a client is bounded by its `Watch`, and by what the transpo
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from aiohttp import HttpVersion11, web
 
+from wavekv.core.types import entry_bytes
 from wavekv.errors import Stopping, WaveKVError
 from wavekv.http_api import events
 from wavekv.ports import Change, Clock, Watch
+from wavekv.runtime.budget import ByteBudget, Holding
+from wavekv.web_guard import SAFE_HEADERS
+
+log = logging.getLogger(__name__)
 
 QUIET_SECONDS: Final = 15.0
 """A stream that said nothing for so long says a comment."""
@@ -24,18 +31,29 @@ STUCK_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 """How often the streams are looked through."""
 
+_TOLD_SECONDS: Final = 30.0
+"""Between two lines of the log about watchers that were cut."""
+
 _PIECE_BYTES: Final = 1 << 16
 """Events collected before they are written."""
 
-_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", **SAFE_HEADERS}
 
 
 class Streams:
     """The open streams of one server."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, budget: ByteBudget) -> None:
+        """Count what clients do not take in `budget`, which the watches of the stores share."""
         self.clock = clock
         self.stopped = False
+        self.cut = 0
+        """Watchers cut because what all of them did not take reached its bound."""
+        self.budget = budget
+        self._stuck: dict[EventStream, None] = {}
+        """Who holds bytes of the budget, the longest first."""
+        self._cut_told = 0
+        self._cut_told_at = float("-inf")
         self._open: dict[EventStream, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -51,6 +69,7 @@ class Streams:
     def remove(self, stream: "EventStream") -> None:
         """Forget `stream`."""
         self._open.pop(stream, None)
+        self.hold(stream, 0)
         if not self._open and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -61,6 +80,21 @@ class Streams:
         for stream in list(self._open):
             stream.end()
 
+    def hold(self, stream: "EventStream", size: int) -> None:
+        """Count `size` bytes that the client of `stream` has not taken; where they do not fit, the slowest is cut."""
+        while not stream.held.try_resize(size):
+            slowest = next(iter(self._stuck), stream)
+            self.cut += 1
+            slowest.abort()
+            slowest.held.release()
+            self._stuck.pop(slowest, None)
+            if slowest is stream:
+                return
+        if size:
+            self._stuck[stream] = None
+        else:
+            self._stuck.pop(stream, None)
+
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
         self.look()
@@ -70,6 +104,13 @@ class Streams:
         now = self.clock.monotonic()
         for stream in list(self._open):
             stream.look(now)
+        if self.cut > self._cut_told and now - self._cut_told_at >= _TOLD_SECONDS:
+            log.warning(
+                "%d slow watchers cut: clients that do not read would hold more than %d bytes",
+                self.cut - self._cut_told,
+                self.budget.bytes_max,
+            )
+            self._cut_told, self._cut_told_at = self.cut, now
 
 
 class EventStream:
@@ -87,6 +128,27 @@ class EventStream:
         self._gone = False
         self._writing = False
         self._since = streams.clock.monotonic()
+        self.held = Holding(streams.budget)
+        """What its client has not taken, while the transport waits for it."""
+        self._piece_bytes = 0
+        self._behind: Sequence[Change] = ()
+        """What is told once the client takes more; the first `_told` of them are written."""
+        self._told = 0
+
+    def pause(self) -> None:
+        """The client takes nothing: count what is written and what stands behind it."""
+        behind = sum(entry_bytes(change.entry) for change in islice(self._behind, self._told, None) if change.entry)
+        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        self._streams.hold(self, max(self._piece_bytes, unsent) + behind)
+
+    def resume(self) -> None:
+        """The client reads again."""
+        self._streams.hold(self, 0)
+
+    def abort(self) -> None:
+        """Cut the client off, which does not read."""
+        if self._transport is not None:
+            self._transport.abort()
 
     async def run(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send events until there are no more to send.
@@ -152,19 +214,21 @@ class EventStream:
     async def _tell(self, changes: Sequence[Change]) -> None:
         pieces: list[bytes] = []
         size = 0
-        for change in changes:
+        self._behind = changes
+        for self._told, change in enumerate(changes, start=1):
             pieces.append(events.event(change))
             size += len(pieces[-1])
             if size >= _PIECE_BYTES:
                 await self._write(b"".join(pieces))
                 pieces, size = [], 0
+        self._behind, self._told = (), 0
         if pieces:
             await self._write(b"".join(pieces))
 
     async def _write(self, data: bytes) -> None:
-        self._writing = True
+        self._writing, self._piece_bytes = True, len(data)
         try:
             await self._response.write(data)
         finally:
-            self._writing = False
+            self._writing, self._piece_bytes = False, 0
             self._since = self._streams.clock.monotonic()

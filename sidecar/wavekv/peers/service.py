@@ -1,5 +1,8 @@
 """Answers other members: `POST /wavekv/sync2/{store}` and `POST /wavekv/push/{store}`.
 
+With TLS every message has to be in the name that its sender's certificate has (`identity`), so that no member speaks
+for another. Without, on loopback, nobody knows who sends: what a web page could send is refused, and no more.
+
 404 and 405 make a crate peer fall back to the 1.x protocol for five minutes, so only a store or route that does not
 exist is answered with them. The admin routes of this plane are the operator's alone: what shows another certificate, or
 none, never reaches their handler.
@@ -15,6 +18,7 @@ from typing import Protocol
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from wavekv.config import Limits
 from wavekv.core.codec.envelope import pack, unpack
@@ -27,10 +31,12 @@ from wavekv.errors import (
     TooManyWaiting,
     UnknownRoute,
     UnknownStore,
+    UnsupportedMediaType,
     WaveKVError,
     WrongRole,
 )
-from wavekv.peers.tls import Role, check_role
+from wavekv.peers.identity import Names, Shown
+from wavekv.peers.proofs import SignedEpochs
 from wavekv.peers.transport import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
@@ -60,20 +66,33 @@ class Receiver(Protocol):
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+Guard = Callable[[CIMultiDictProxy[str]], None]
+"""Refuses, by its headers, a request that a page of another host may have made."""
+
+
 class PeerService:
     """The HTTP server of the peer plane."""
 
     def __init__(
         self,
         stores: Mapping[str, Receiver],
-        cluster_id: str | None,
+        *,
+        names: Names,
         tls: ssl.SSLContext | None,
         limits: Limits,
         admin: Handler,
+        guard: Guard,
+        epochs: SignedEpochs | None = None,
     ) -> None:
+        """Serve `stores`; who speaks is checked by `names` where there is `tls`, else `guard` keeps web pages out.
+
+        `epochs` reads signed epochs in messages; None: nobody does.
+        """
         self._stores = stores
         self._admin_handler = admin
-        self._cluster_id = cluster_id
+        self._names = names
+        self._guard = guard
+        self._epochs = epochs
         self._tls = tls
         self._limits = limits
         self._merging = 0
@@ -112,25 +131,36 @@ class PeerService:
             raise UnknownStore(f"there is no store {parts[3]!r}; stores are {' and '.join(self._stores)}")
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST only")
-        self._check_sender(request, "member")
-        return await self._merge(request, _sync(store) if parts[2] == "sync2" else _push(store))
+        shown = self._sender(request)
+        return await self._merge(request, shown, _sync(store) if parts[2] == "sync2" else _push(store))
+
+    def _sender(self, request: web.BaseRequest) -> Shown | None:
+        """Return which member sent the request; None without TLS, where nobody knows and no web page may."""
+        if self._tls is not None:
+            return self._names.shown(request.get_extra_info("peercert"), "member")
+        self._guard(request.headers)
+        if request.content_type != CONTENT_TYPE:
+            raise UnsupportedMediaType(f"a message between members has the content type {CONTENT_TYPE}")
+        return None
 
     async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._tls is None:
             raise WrongRole("admin routes need mutual TLS; this member runs with --insecure-peers")
-        self._check_sender(request, "operator")
+        self._names.shown(request.get_extra_info("peercert"), "operator")
         return await self._admin_handler(request)
 
-    def _check_sender(self, request: web.BaseRequest, role: Role) -> None:
-        if self._tls is not None:
-            check_role(request.get_extra_info("peercert"), self._cluster_id, (role,))
-
-    async def _merge(self, request: web.BaseRequest, receive: Callable[[Envelope], Awaitable[bytes]]) -> web.Response:
+    async def _merge(
+        self, request: web.BaseRequest, shown: Shown | None, receive: Callable[[Envelope], Awaitable[bytes]]
+    ) -> web.Response:
         if self._merging >= REQUESTS_MAX:
             raise TooManyWaiting(f"{self._merging} messages are being merged; try again")
         self._merging += 1
         try:
             message = unpack(await self._body(request), self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+            if shown is not None:
+                message = self._names.check(shown, message)
+            if self._epochs is not None:
+                await self._epochs.look(message)
             return _packed(await receive(message))
         finally:
             self._merging -= 1

@@ -1,8 +1,4 @@
-"""Who may speak on the peer plane: mutual TLS by the cluster's authority, roles by URI SAN, files that are replaced.
-
-A certificate issued by the operator carries `wavekv://CLUSTER_ID/member` or `…/operator`. Where one carries such a
-URI, cluster and role have to fit; one without (a team's own authority, static peers) passes as a member of whatever
-cluster trusts that authority, and as nothing else.
+"""Mutual TLS by the cluster's authority, from files that are replaced; `identity` reads whom a certificate names.
 
 Files that change are used for every handshake from then on, on both sides; connections that stand go on. The listening
 socket keeps one context for good, which hands each handshake to the newest: binding again was turned down, since it
@@ -13,18 +9,12 @@ whose authority has left the bundle.
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 from wavekv.config import TlsFiles
-from wavekv.errors import ForeignCluster, UsageError, WrongRole
+from wavekv.errors import UsageError
 
 log = logging.getLogger(__name__)
-
-Role = Literal["member", "operator"]
-
-_SCHEME = "wavekv://"
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
@@ -117,22 +107,3 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def check_role(certificate: Mapping[str, Any] | None, cluster_id: str | None, allowed: Sequence[Role]) -> None:
-    """Check the URI SAN of a verified certificate (None: a plain connection, which only loopback allows).
-
-    Raises:
-        ForeignCluster: the certificate is of another cluster.
-        WrongRole: its role is not in `allowed`.
-    """
-    names = certificate.get("subjectAltName", ()) if certificate else ()
-    uris = [value for kind, value in names if kind == "URI" and value.startswith(_SCHEME)]
-    if not uris and "member" not in allowed:
-        raise WrongRole(f"a certificate without a role may not speak here; allowed: {', '.join(allowed)}")
-    for uri in uris:
-        cluster, _, role = uri.removeprefix(_SCHEME).partition("/")
-        if cluster_id is not None and cluster != cluster_id:
-            raise ForeignCluster(f"the certificate is of cluster {cluster}, this member of {cluster_id}")
-        if role not in allowed:
-            raise WrongRole(f"a certificate of role {role!r} may not speak here; allowed: {', '.join(allowed)}")

@@ -5,7 +5,7 @@ import json
 import os
 import ssl
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Self, cast
 
 import aiohttp
 
@@ -13,6 +13,8 @@ from wavekv.config import GossipSettings, Limits
 from wavekv.core.codec.envelope import pack, unpack, unpack_push_answer
 from wavekv.core.messages import Envelope
 from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable, StaleProcess
+from wavekv.peers.identity import Certificate, Names
+from wavekv.peers.proofs import SignedEpochs
 
 CONTENT_TYPE = "application/x-msgpack-gz"
 _REFUSAL_BYTES_MAX = 64 << 10
@@ -25,6 +27,18 @@ class PeerRefusal(PeerError):
         super().__init__(detail)
         self.code = code  # type: ignore[misc]
         self.status = status  # type: ignore[misc]
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer with the certificate its server showed: the connection may be given back before it is read."""
+
+    certificate: Certificate | None = None
+
+    async def start(self, connection: aiohttp.connector.Connection) -> Self:
+        """Read status and headers."""
+        transport = connection.transport
+        self.certificate = transport.get_extra_info("peercert") if transport is not None else None
+        return cast("Self", await super().start(connection))
 
 
 class HttpTransport:
@@ -41,9 +55,18 @@ class HttpTransport:
         settings: GossipSettings,
         store: Literal["persistent", "ephemeral"] = "persistent",
         server_name: Callable[[str], str | None] = lambda _: None,
+        *,
+        names: Names | None = None,
+        epochs: SignedEpochs | None = None,
     ) -> None:
-        """Ask in `store`; `server_name` returns whose certificate to expect at a peer's URL, None: as the URL says."""
+        """Ask in `store`.
+
+        `server_name` returns which host the certificate at a peer's URL is for, None: as the URL says. With TLS
+        `names` checks that an answer is in the name of whose certificate it came with. `epochs` reads signed epochs.
+        """
         self._tls = tls
+        self._epochs = epochs
+        self._names = names or Names(None)
         self._server_name = server_name
         self._store = store
         self._limits = limits
@@ -52,23 +75,38 @@ class HttpTransport:
         )
         resolved_seconds = max(1, settings.resolved_ms_max // 1000)
         connector = aiohttp.TCPConnector(limit_per_host=4, ttl_dns_cache=resolved_seconds)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, auto_decompress=False, response_class=_Answer
+        )
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:
         """Send one request of an exchange and return the answer. Raises as `ports.Transport`."""
-        body = await self._post(url, f"/wavekv/sync2/{self._store}", request)
-        return unpack(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+        body, certificate = await self._post(url, f"/wavekv/sync2/{self._store}", request)
+        return await self._checked(
+            unpack(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max), certificate
+        )
 
     async def push(self, url: str, message: Envelope) -> Envelope | None:
         """Send pushed entries; return the report, None from a crate node. Raises as `ports.Transport`."""
-        body = await self._post(url, f"/wavekv/push/{self._store}", message)
-        return unpack_push_answer(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+        body, certificate = await self._post(url, f"/wavekv/push/{self._store}", message)
+        answer = unpack_push_answer(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+        return None if answer is None else await self._checked(answer, certificate)
+
+    async def _checked(self, answer: Envelope, certificate: Certificate | None) -> Envelope:
+        """Return `answer` if the server may say it. Raises WrongName, WrongRole or ForeignCluster."""
+        if self._tls is None:
+            return answer
+        answer = self._names.check(self._names.shown(certificate, "member"), answer)
+        if self._epochs is not None:
+            await self._epochs.look(answer)
+        return answer
 
     async def close(self) -> None:
         """Close the session and its connections."""
         await self._session.close()
 
-    async def _post(self, peer: str, path: str, message: Envelope) -> bytes:
+    async def _post(self, peer: str, path: str, message: Envelope) -> tuple[bytes, Certificate | None]:
+        """Return the body of the answer, and the certificate its server showed."""
         url, headers = peer + path, {"Content-Type": CONTENT_TYPE}
         try:
             body = io.BytesIO(pack(message))  # written in pieces: a message may have megabytes
@@ -76,12 +114,20 @@ class HttpTransport:
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, ssl=tls, server_hostname=self._server_name(peer)
             ) as response:
+                assert isinstance(response, _Answer), "the session was told so"
                 # A refusal by membership carries the refuser's epoch; the core reads it as it reads an answer (R9).
                 if response.status != 200 and response.content_type != CONTENT_TYPE:
-                    raise await _refusal(url, response)
-                return await _read(response, self._limits.wire_bytes_max)
+                    raise self._judged(await _refusal(url, response), response.certificate)
+                return await _read(response, self._limits.wire_bytes_max), response.certificate
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise PeerUnreachable(f"{url} does not answer: {_reason(error)}") from error
+
+    def _judged(self, refusal: PeerError, certificate: Certificate | None) -> PeerError:
+        """Return `refusal`, marked where it speaks of the very member that its server's certificate names."""
+        if isinstance(refusal, StaleProcess):
+            # Without TLS nobody can tell who answers, and everybody is believed.
+            refusal.own_word = not self._tls or self._names.shown(certificate, "member").speaks_for(refusal.member)
+        return refusal
 
 
 def _reason(error: Exception) -> str:
@@ -104,12 +150,12 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
 
 
 async def _refusal(url: str, response: aiohttp.ClientResponse) -> PeerError:
-    text = await response.content.read(_REFUSAL_BYTES_MAX)
     try:
+        text = await _read(response, _REFUSAL_BYTES_MAX)
         problem = json.loads(text)
         detail = f"{url} refuses: {problem['detail']}"
         if problem["code"] == StaleProcess.code and "newest" in problem:
-            return StaleProcess(detail, str(problem["member"]), int(problem["newest"]))
+            return StaleProcess(detail, str(problem["member"]), int(problem["newest"]), str(problem.get("claim", "")))
         return PeerRefusal(str(problem["code"]), response.status, detail)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, EnvelopeTooLarge):
         return PeerRefusal("peer_refused", response.status, f"{url} answers {response.status}")

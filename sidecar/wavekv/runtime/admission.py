@@ -5,12 +5,15 @@ admission that it ends, so a newer admission voids the mark by itself, also whil
 """
 
 import asyncio
+import logging
 
 from wavekv.config import PeerAddress
-from wavekv.core.membership import Membership
+from wavekv.core.membership import EPOCH_JUMP_MAX, Epoch, Membership, Verifier
 from wavekv.errors import EpochConflict, ForeignCluster, StaticPeers
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.epoch_file import EpochDocument, EpochFile, Kept, addresses
+
+log = logging.getLogger(__name__)
 
 
 class Admission:
@@ -43,8 +46,14 @@ class Admission:
     def addresses(self) -> tuple[PeerAddress, ...]:
         """Return where the members are: as the flags say, else as the document does, else whom DNS found."""
         epoch = self.membership.epoch
-        given = self._peers if self._peers or epoch is None else addresses(epoch, self._peer_url)
+        given = self._peers if self._peers or epoch is None else addresses(epoch, self._url)
         return self.discovery.peers() if not given and self.discovery is not None else given
+
+    @property
+    def _url(self) -> str | None:
+        """How members are reached: as the epoch says that a member handed on, else as the last document given here."""
+        epoch = self.membership.epoch
+        return epoch.peer_url if epoch is not None and epoch.peer_url is not None else self._peer_url
 
     def look_around(self) -> None:
         """Take note of who was discovered."""
@@ -55,21 +64,42 @@ class Admission:
     # ---- changes, in memory ----------------------------------------------------------------------------------------
 
     def take(self, document: EpochDocument) -> bool:
-        """Take a document that the operator pushed; tell whether it says anything new.
+        """Take a document of the operator; tell whether it says anything new.
 
         Raises:
             ForeignCluster: it is of another cluster.
-            StaleEpoch, EpochConflict, StaticPeers: as `Membership.take`.
+            StaleEpoch, EpochConflict, EpochJump, StaticPeers: as `Membership.take`.
         """
         membership = self.membership
-        if membership.cluster_id is not None and document.cluster_id != membership.cluster_id:
-            raise ForeignCluster(f"this member is of cluster {membership.cluster_id}, not {document.cluster_id}")
+        self._check_cluster(document)
+        known_url = self._url
         taken = membership.take(document.epoch)
         if taken:
             self._peer_url = document.peer_url
-        elif document.peer_url != self._peer_url:
+        elif document.peer_url != known_url:
             raise EpochConflict(f"this member knows another peer_url of epoch {document.epoch.number}")
         return taken
+
+    def override(self, document: EpochDocument, now_ms: int) -> bool:
+        """Take a document that the operator insists on; tell whether it overrode what was known.
+
+        Raises:
+            ForeignCluster: it is of another cluster.
+            StaticPeers: as `Membership.override`.
+        """
+        membership = self.membership
+        self._check_cluster(document)
+        before, restarts = membership.overridden, membership.restarts
+        if membership.override(document.epoch, now_ms):
+            self._peer_url = document.peer_url
+        if membership.restarts != restarts:
+            self._draining = None  # it names an admission by a number that no longer counts
+        return membership.overridden is not before
+
+    def _check_cluster(self, document: EpochDocument) -> None:
+        cluster_id = self.membership.cluster_id
+        if cluster_id is not None and document.cluster_id not in {None, cluster_id}:
+            raise ForeignCluster(f"this member is of cluster {cluster_id}, not {document.cluster_id}")
 
     def drain(self) -> None:
         """Mark that this member is to leave.
@@ -92,7 +122,7 @@ class Admission:
         if membership.epoch is None:
             return None
         draining = self._draining if self.draining else None
-        return Kept(membership.epoch, self._peer_url, membership.healed_epoch, draining)
+        return Kept(membership.epoch, self._url, membership.healed_epoch, draining, membership.overridden)
 
     def keep_now(self) -> None:
         """Make what holds in memory durable. Blocks; for the start of a process.
@@ -128,6 +158,7 @@ def open_admission(
     founds: bool,
     damaged: bool,
     discovery: Discovery | None = None,
+    verifier: Verifier | None = None,
 ) -> Admission:
     """Return the standing that a starting process finds, durable: the newer of what is kept and the boot `document`.
 
@@ -139,6 +170,7 @@ def open_admission(
         peers: Addresses from the flags; in static mode also who the others are.
         founds: This volume founds a cluster, whatever the document says (`--bootstrap`).
         discovery: Finds peers by DNS; None: nothing does.
+        verifier: Reads signed epochs that other members hand on; None: none is taken from them.
         damaged: The log lost something that was in it: the volume is not trusted until it has healed again.
 
     Raises:
@@ -147,11 +179,21 @@ def open_admission(
     """
     kept = file.load()
     epoch, peer_url = (kept.epoch, kept.peer_url) if kept else (None, None)
-    if document is not None and (kept is None or document.epoch.number >= kept.epoch.number):
+    if document is not None and (kept is None or _follows(document.epoch, kept.epoch)):
         epoch, peer_url = document.epoch.following(kept.epoch if kept else None), document.peer_url
     names = tuple(peer.name for peer in peers)
     healed_epoch = kept.healed_epoch if kept else None
-    membership = Membership(own_name, cluster_id, epoch, names, healed_epoch, discovers=discovery is not None)
+    membership = Membership(
+        own_name,
+        cluster_id,
+        epoch,
+        names,
+        healed_epoch,
+        discovers=discovery is not None,
+        crates=[peer.name for peer in peers if peer.crate],
+        verifier=verifier,
+        overridden=kept.overridden if kept else None,
+    )
     if damaged:
         membership.distrust()
     elif membership.included() and (not membership.must_heal() or (founds and membership.healed_epoch is None)):
@@ -160,3 +202,16 @@ def open_admission(
     standing = Admission(membership, file, peers=peers, peer_url=peer_url, draining=draining, discovery=discovery)
     standing.keep_now()
     return standing
+
+
+def _follows(given: Epoch, kept: Epoch) -> bool:
+    """Tell whether a mounted document is to be taken: it is as new as what is kept, and no more than a step ahead."""
+    if given.number > kept.number + EPOCH_JUMP_MAX:
+        log.error(
+            "the --membership file's epoch %d is more than %d ahead of the kept one, %d: it is not taken",
+            given.number,
+            EPOCH_JUMP_MAX,
+            kept.number,
+        )
+        return False
+    return given.number >= kept.number

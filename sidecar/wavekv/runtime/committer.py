@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, DiskFull, RequestError, Stopping, WaveKVError
+from wavekv.errors import DiskFailed, DiskFull, NotWritten, RequestError, Stopping, WaveKVError
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +142,11 @@ class Committer:
             self._on_durable(group)
             if self._replica.last_ticket > group.ticket:
                 self._schedule()
-        elif isinstance(error, DiskFull):
+        elif isinstance(error, NotWritten):
             self._replica.abandon()
             self._wake(None, error)
-            self._wait_for_room(error)
+            if isinstance(error, DiskFull):
+                self._wait_for_room(error)
         else:
             self.fail(error)
 
@@ -177,7 +178,7 @@ class Committer:
         if error is None:
             self._replica.full = None
             log.info("the disk has room again: values are taken")
-        elif isinstance(error, DiskFull):
+        elif isinstance(error, NotWritten):
             self._loop.call_later(ROOM_SECONDS, self._look_for_room)
         else:
             self.fail(error)

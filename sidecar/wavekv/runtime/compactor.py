@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from wavekv.config import CompactionSettings
-from wavekv.disk import OS_DISK, Disk
+from wavekv.disk import OS_DISK, Disk, disk_error
 from wavekv.errors import DiskFailed, WaveKVError
 from wavekv.ports import Clock, Log, Observer
 from wavekv.runtime.committer import Syncing
@@ -269,7 +269,7 @@ class Compactor:
             try:
                 await self._compact()
             except (WaveKVError, OSError) as error:
-                result = error.named if isinstance(error, WaveKVError) else "disk_failed"
+                result = (disk_error(error, "compact") if isinstance(error, OSError) else error).named
                 self._failed(error)
             else:
                 self.status.error, self.status.failures = None, 0

@@ -17,8 +17,8 @@ from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged
-from wavekv.errors import DiskFull, Superseded, WaveKVError
-from wavekv.ports import Clock, Observer, Transport
+from wavekv.errors import NotWritten, Superseded, WaveKVError
+from wavekv.ports import Claims, Clock, Observer, Transport
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
@@ -69,6 +69,7 @@ class Engine:
         pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
         hidden: str | None = None,
+        claims: Claims | None = None,
     ) -> None:
         """Put a store to work.
 
@@ -97,6 +98,7 @@ class Engine:
             on_round=on_round,
             keep_epoch=keep_epoch,
             on_superseded=on_superseded,
+            claims=claims,
         )
         self.coverage = self.gossip.coverage
         self.values = LocalKeyValues(
@@ -145,7 +147,7 @@ class Engine:
         count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
         try:
             await self.committer.durable(self.replica.last_ticket)
-        except DiskFull:  # they are collected when there is room again
+        except NotWritten:  # they are collected when there is room again
             return False
         return count == _COLLECTED_PER_STEP_MAX
 

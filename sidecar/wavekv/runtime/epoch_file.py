@@ -1,22 +1,28 @@
 """The membership document: what one has to say, and how a directory keeps it, replaced atomically (R9).
 
     {"cluster_id": UUID, "epoch": 3, "bootstrap": false, "members": ["demo-0", "demo-1"],
-     "admitted": {"demo-0": 1, "demo-1": 3}, "peer_url": "https://{name}.demo-peers.default.svc:7072"}
+     "admitted": {"demo-0": 1, "demo-1": 3}, "peer_url": "https://{name}.demo-peers.default.svc:7072",
+     "signature": base64}
 
-`--membership FILE` is the copy given at start. The newest one that an operator pushed or a peer told of is kept beside
-the log, so a restart with an old file does not fall back; with it the two facts of this volume that have to outlive its
-processes: the admission it healed for, and the one it is to leave.
+`--membership FILE` is the copy that is mounted. The newest one known is kept beside the log, so a restart with an old
+file does not fall back; with it the facts of this volume that have to outlive its processes: the admission it healed
+for, the one it is to leave, and the last override of an epoch.
+
+The `signature` is the cluster authority's, over the canonical JSON of the document without it. Whoever hands the
+document on sends it whole, in its canonical form, and is believed by it alone (`peers.proofs`). File and operator are
+believed as they are: the one is mounted, the other shows its certificate.
 """
 
 import json
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wavekv.config import VOLUME_LIMITS, PeerAddress
-from wavekv.core.membership import EPOCH_MAX, MEMBERS_MAX, Epoch, fits
+from wavekv.core.codec.envelope import EPOCH_DOC_BYTES_MAX
+from wavekv.core.membership import EPOCH_MAX, MEMBERS_MAX, Epoch, Overridden, fits
 from wavekv.disk import OS_DISK, disk_error, replace_file
 from wavekv.errors import UsageError
 from wavekv.volume import parse_json, read_file
@@ -31,6 +37,19 @@ class EpochDocument:
     epoch: Epoch
     cluster_id: str | None
     peer_url: str | None
+
+    def signed_epoch(self, document: bytes) -> Epoch:
+        """Return the epoch with the signed `document` it was read from, as it is handed on, and its `peer_url`."""
+        return replace(self.epoch, signed=document, peer_url=self.peer_url)
+
+
+def canonical(raw: dict[str, Any]) -> bytes:
+    """Return what the signature of a document is over: its JSON in one form, without the signature."""
+    return _one_form({name: value for name, value in raw.items() if name != "signature"})
+
+
+def _one_form(raw: dict[str, Any]) -> bytes:
+    return json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def addresses(epoch: Epoch, peer_url: str | None) -> tuple[PeerAddress, ...]:
@@ -76,8 +95,21 @@ def parse_document(raw: Any, where: str) -> EpochDocument:
             raise UsageError(f"{where}: {flag} has to be true or false")
     members = _members(raw, where)
     admitted = _admitted(raw, members, number, where)
-    epoch = Epoch(number, members, raw.get("bootstrap", False), admitted, raw.get("inferred", False))
+    epoch = Epoch(
+        number, members, raw.get("bootstrap", False), admitted, raw.get("inferred", False), _signed(raw, where)
+    )
     return EpochDocument(epoch, _cluster_id(raw, where), url)
+
+
+def _signed(raw: dict[str, Any], where: str) -> bytes | None:
+    """Return the document as it is handed on, None without a signature or where it is longer than a message takes."""
+    signature = raw.get("signature")
+    if signature is None:
+        return None
+    if not isinstance(signature, str):
+        raise UsageError(f"{where}: signature has to be a text, in base64")
+    document = _one_form(raw)
+    return document if len(document) <= EPOCH_DOC_BYTES_MAX else None
 
 
 def _members(raw: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -123,6 +155,8 @@ class Kept:
     """Admission the volume has healed for; None: it never had to yet, 0: it lost something since."""
     draining: int | None = None
     """Admission that a drain is to end; None: no drain was asked for."""
+    overridden: Overridden | None = None
+    """The last override of an epoch; None: there was none."""
 
 
 class EpochFile:
@@ -145,7 +179,26 @@ class EpochFile:
         for name, value in facts.items():
             if value is not None and _epoch_number(value, 0, EPOCH_MAX) is None:
                 raise UsageError(f"{self._path}: {name} has to be an epoch number")
-        return Kept(document.epoch, document.peer_url, **facts)
+        epoch = replace(document.epoch, signed=self._kept_document(raw))
+        return Kept(epoch, document.peer_url, **facts, overridden=self._kept_override(raw))
+
+    def _kept_document(self, raw: dict[str, Any]) -> bytes | None:
+        document = raw.get("document")
+        if document is not None and not isinstance(document, str):
+            raise UsageError(f"{self._path}: document has to be a text")
+        return None if document is None else document.encode()
+
+    def _kept_override(self, raw: dict[str, Any]) -> Overridden | None:
+        told: Any = raw.get("overridden")
+        if told is None:
+            return None
+        epoch, before, at_ms = (
+            _epoch_number(told.get(name), 0, EPOCH_MAX) if isinstance(told, dict) else None
+            for name in ("epoch", "from", "at_ms")
+        )
+        if epoch is None or before is None or at_ms is None:
+            raise UsageError(f"{self._path}: overridden has to name epoch, from and at_ms")
+        return Overridden(epoch, before, at_ms)
 
     def save(self, kept: Kept) -> None:
         """Keep `kept` durably. Blocks.
@@ -163,8 +216,16 @@ class EpochFile:
             "peer_url": kept.peer_url,
             "healed_epoch": kept.healed_epoch,
             "draining": kept.draining,
+            "document": epoch.signed.decode() if epoch.signed is not None else None,
+            "overridden": _override_out(kept.overridden),
         }
         try:
             replace_file(OS_DISK, self._path, json.dumps(body).encode())
         except OSError as error:
             raise disk_error(error, f"keep the membership in {self._path}") from error
+
+
+def _override_out(overridden: Overridden | None) -> dict[str, int] | None:
+    if overridden is None:
+        return None
+    return {"epoch": overridden.epoch, "from": overridden.before, "at_ms": overridden.at_ms}

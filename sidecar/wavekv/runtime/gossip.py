@@ -24,7 +24,7 @@ from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
 from wavekv.core.types import Entry
 from wavekv.errors import DiskFailed, PeerError, PeerUnreachable, SameProcess, StaleProcess, WaveKVError
-from wavekv.ports import Clock, Observer, Transport
+from wavekv.ports import Claims, Clock, NoClaims, Observer, Transport
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.coverage import Coverage, Holds
 from wavekv.runtime.link import Link, PushQueue
@@ -55,7 +55,9 @@ class Gossip:
         on_round: Callable[[Link], None],
         keep_epoch: Callable[[], Awaitable[None]],
         on_superseded: Callable[[], None],
+        claims: Claims | None = None,
     ) -> None:
+        """Gossip over `transport`; `claims` proves which process of a name is the newest, None: nothing does."""
         self.coverage = Coverage(replica, limits, settings, self.seek, self._reported_as)
         self.refusals = Refusals(replica, observer, clock)
         self._replica = replica
@@ -69,6 +71,8 @@ class Gossip:
         self._on_round = on_round
         self._keep_epoch = keep_epoch
         self._on_superseded = on_superseded
+        self._claims = claims or NoClaims()
+        self._judging = self._claiming = False
         self._silent = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._pushing: dict[str, Link] = {}
@@ -90,7 +94,7 @@ class Gossip:
         for name, peer in wanted.items():
             self.links[name] = known.pop(peer.url) if peer.url in known else self._link(peer)
         for name, link in self.links.items():
-            link.name, link.contact = name, wanted[name].contact
+            link.name, link.contact, link.crate = name, wanted[name].contact, wanted[name].crate
         self._names = list(self.links)
 
     def _link(self, peer: PeerAddress) -> Link:
@@ -238,12 +242,13 @@ class Gossip:
         try:
             while not current.done:
                 request = current.request(self._clock.now_ms())
-                answer = await self._transport.exchange(link.url, request)
+                answer = link.checked(await self._transport.exchange(link.url, request))
                 if written is not None:
                     await written
                 try:
                     written = self._committer.durable(current.receive(answer, self._clock.now_ms()))
                     written.add_done_callback(_heard_of)
+                    self._claim_if_wanted()
                 finally:
                     await self._keep_epoch()
                 link.answered(self._clock.monotonic(), sender_of(answer))
@@ -260,11 +265,16 @@ class Gossip:
                 self._fetched_from = None
         return True
 
-    def _note_failure(self, link: Link, error: WaveKVError) -> None:
+    def _claim_if_wanted(self) -> None:
         reports = self._replica.reports
+        if reports.claim_wanted and reports.own_claim is None and not self._claiming:
+            self._claiming = True
+            self._spawn(self._claim())
+
+    def _note_failure(self, link: Link, error: WaveKVError) -> None:
         if isinstance(error, StaleProcess):
-            reports.superseded(error.member, error.newest, self._clock.now_ms() + self._limits.future_ms_max)
-        if reports.superseded_by:
+            self._heed(error)
+        if self._replica.reports.superseded_by:
             self._on_superseded()
         if error.code == SameProcess.code:
             link.leads_back = True
@@ -277,6 +287,40 @@ class Gossip:
             )
             log.log(level, "exchange with %s failed: %s", link.name, error.detail)
         link.failed(self._clock.monotonic(), error.detail, self._settings, self._rng.uniform(0.5, 1.0))
+
+    # ---- two processes of one name (R8) ----------------------------------------------------------------------------
+
+    def _heed(self, refusal: StaleProcess) -> None:
+        """Believe that a newer process of our name runs if it said so itself, or signed what a peer shows us.
+
+        A peer's word alone ends nobody: any member could end any other.
+        """
+        if refusal.own_word:
+            self._superseded(refusal)
+        elif refusal.claim and not self._judging and refusal.member == self._replica.identity.name:
+            self._judging = True
+            self._spawn(self._judge(refusal))
+
+    def _superseded(self, refusal: StaleProcess) -> None:
+        latest = self._clock.now_ms() + self._limits.future_ms_max
+        if self._replica.reports.superseded(refusal.member, refusal.newest, latest):
+            self._on_superseded()
+
+    async def _judge(self, refusal: StaleProcess) -> None:
+        try:
+            if await self._claims.holds(refusal.claim, refusal.newest):
+                self._superseded(refusal)
+            else:
+                log.warning("a peer says, without proof, that a newer process runs under our name: %s", refusal.detail)
+        finally:
+            self._judging = False
+
+    async def _claim(self) -> None:
+        """Sign, once, what an older process of our name is to be shown."""
+        try:
+            self._replica.reports.own_claim = await self._claims.make(self._replica.identity.inc)
+        finally:
+            self._claiming = False
 
     # ---- push ------------------------------------------------------------------------------------------------------
 
@@ -360,6 +404,7 @@ class Gossip:
         answer = await self._transport.push(link.url, message)
         now = self._clock.monotonic()
         if answer is not None:
+            answer = link.checked(answer)
             link.answered(now, exchange.hear_report(self._replica, answer, self._clock.now_ms()))
             self.coverage.heard(link.reported_as)
             if self.relays and self.coverage.hurried and not link.busy:

@@ -6,14 +6,15 @@ dropped and counted; the next exchange brings what it held (G9).
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from wavekv.config import GossipSettings
 from wavekv.core.exchange import Round
-from wavekv.core.messages import Ranges
+from wavekv.core.messages import Envelope, Ranges
 from wavekv.core.replica import CARRIED_SPAN_MAX
 from wavekv.core.types import Entry, entry_bytes
+from wavekv.errors import WrongName
 
 
 class Taken(NamedTuple):
@@ -111,6 +112,8 @@ class Link:
     failures: int = 0
     retry_at: float = 0.0
     contact: bool = False
+    crate: bool = False
+    """A node of the original system, which names nobody."""
     unfinished: Round | None = None
     """A round that was cut off in its last part."""
     leads_back: bool = False
@@ -121,6 +124,26 @@ class Link:
     def contact_name(self) -> str | None:
         """What stands for the name of a contact; None of other peers."""
         return self.name if self.contact else None
+
+    def checked(self, answer: Envelope) -> Envelope:
+        """Return an answer if it is the peer's own; one of the original system with the peer's name beside it.
+
+        Raises:
+            WrongName: another member answers at this address.
+        """
+        if answer.name is None and self.crate:
+            return replace(answer, crate=self.name)
+        if self.contact or (answer.name == self.name and not self.crate):
+            return answer
+        if answer.name is None:
+            raise WrongName(
+                f"a node of the original system answers at {self.url}; name it by --crate-peer {self.name}=URL"
+            )
+        if self.crate:
+            raise WrongName(f"{answer.name!r} answers at {self.url}, no node of the original system; name it by --peer")
+        raise WrongName(
+            f"{answer.name!r} answers at {self.url}, where {self.name} was expected; name each by its own --name"
+        )
 
     def answered(self, at: float, reported_as: str) -> None:
         """Note an answer at monotonic second `at`."""

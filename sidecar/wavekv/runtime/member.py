@@ -15,7 +15,7 @@ from typing import Any
 from wavekv.config import GossipSettings, Limits
 from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed, Superseded
-from wavekv.ports import Clock, Log, Observer, Phase, Transport
+from wavekv.ports import Claims, Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.canary import HIDDEN, Canary
 from wavekv.runtime.clocks import ahead_ms
@@ -59,6 +59,7 @@ class Parts:
     data_dir: Path
     recovered: Recovered
     rng: random.Random
+    claims: Claims | None = None
 
 
 class Member:
@@ -151,6 +152,7 @@ class Member:
             pace=pace,
             token_suffix=token_suffix,
             hidden=hidden,
+            claims=parts.claims,
         )
 
     def _find_room(self, done: Done) -> None:
@@ -198,6 +200,12 @@ class Member:
                 continue
             self.persistent.gossip.ask(status.waiting_for)
             await asyncio.sleep(_DRAIN_SECONDS)
+
+    def ask_anew(self) -> None:
+        """Let no peer wait for the end of its pause: what kept this member from them may be over."""
+        for engine in self._engines:
+            engine.gossip.forgive()
+            engine.gossip.retry_now()
 
     def _discovered(self) -> None:
         """Other peers are there than before, or under another name."""
@@ -295,14 +303,21 @@ class Member:
             now_ms=self._clock.now_ms(),
         )
 
-    async def take_membership(self, document: EpochDocument) -> int:
-        """Take a pushed document; return the number of the epoch in force once it is durable.
+    async def take_membership(self, document: EpochDocument, *, override: bool = False) -> int:
+        """Take a document; return the number of the epoch in force once it is durable.
+
+        `override`: also one that does not follow what is known, for the operator alone.
 
         Raises:
             RequestError, PeerError: as `Admission.take`.
             DiskFull, DiskFailed: it could not be kept.
         """
-        self._admission.take(document)
+        if not override:
+            self._admission.take(document)
+        elif self._admission.override(document, self._clock.now_ms()):
+            overridden = self._admission.membership.overridden
+            assert overridden is not None, "it was just noted"
+            log.warning("the operator overrode epoch %d with epoch %d", overridden.before, overridden.epoch)
         await self._keep_epoch()
         await self.persistent.committer.durable(self._replica.last_ticket)
         return document.epoch.number

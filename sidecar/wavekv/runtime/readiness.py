@@ -12,7 +12,7 @@ import asyncio
 import logging
 
 from wavekv.core.replica import Replica
-from wavekv.errors import ClockAhead, DiskFull, Draining, Removed, Starting, Stopping, Superseded
+from wavekv.errors import ClockAhead, Draining, NotWritten, Removed, Starting, Stopping, Superseded
 from wavekv.ports import Clock, Phase
 from wavekv.runtime.admission import Admission
 from wavekv.runtime.gossip import Gossip
@@ -143,9 +143,9 @@ class Readiness:
         membership.healed()
         try:
             await self._admission.keep()
-        except DiskFull as error:  # once more in a moment, as long as it takes
+        except NotWritten as error:  # once more in a moment, as long as it takes
             membership.healed_epoch = before
-            self._tell("the volume has healed and waits for room to note it: " + error.detail)
+            self._tell("the volume has healed and waits to note it: " + error.detail)
 
     def _regate(self) -> None:
         before = self._replica.writable

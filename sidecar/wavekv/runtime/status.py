@@ -6,7 +6,7 @@ from uuid import UUID
 
 from wavekv import __version__
 from wavekv.core.collection import pins
-from wavekv.core.membership import Membership
+from wavekv.core.membership import Membership, Overridden
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
@@ -125,7 +125,13 @@ def _membership(membership: Membership) -> Mapping[str, Any]:
         "complete": membership.complete,
         "admitted_epoch": (membership.admission() or None) if epoch else None,
         "healed_epoch": membership.healed_epoch if epoch else None,
+        "overridden": _overridden(membership.overridden),
     }
+
+
+def _overridden(told: Overridden | None) -> Mapping[str, Any] | None:
+    """Return the last override of an epoch: which number took the place of which, and when."""
+    return None if told is None else {"epoch": told.epoch, "from": told.before, "at": told.at_ms / 1000}
 
 
 def _collection(replica: Replica, now_ms: int) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from wavekv.config import VOLUME_LIMITS
 from wavekv.core.codec.pieces import flat_array
 from wavekv.core.image import Dots
 from wavekv.core.types import U32_MAX
-from wavekv.disk import Disk, write_all
+from wavekv.disk import Disk, create, write_all
 
 RECORD_BYTES: Final = 16
 _RUN_READ_BYTES: Final = 4 << 20
@@ -56,7 +56,7 @@ class DotSorter:
 
     def _spill(self) -> None:
         if self._descriptor is None:
-            self._descriptor = self._disk.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            self._descriptor = create(self._disk, self._path, os.O_RDWR)
         self._held.sort()
         run = b"".join(self._held)
         self._held = []

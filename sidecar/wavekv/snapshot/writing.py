@@ -4,7 +4,6 @@ Memory does not grow with the entries: a block of them, the dots being sorted (`
 held. Whatever happens before the rename, no snapshot is there and none is harmed.
 """
 
-import os
 import struct
 from array import array
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from wavekv.core.digest import BUCKETS, tally
 from wavekv.core.packed import FACTS_BYTES, HAS_EXPIRY, HAS_VALUE, KIND_AT, dot_of, value_bytes
 from wavekv.core.standing import Standing
 from wavekv.core.types import U32_MAX
-from wavekv.disk import Disk, write_all
+from wavekv.disk import Disk, create, write_all
 from wavekv.snapshot.blocks import (
     DOTS,
     ENTRIES,
@@ -63,7 +62,7 @@ class Writer:
         self._expires_at, self._expiring = array("q"), array("I")
         self._sorter = DotSorter(disk, dots_path(path), settings.sort_dots_max)
         self._blocks = self._digest = self._written = self._synced = 0
-        self._descriptor: int | None = disk.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        self._descriptor: int | None = create(disk, self._partial)
         try:
             self._write(PREAMBLE)
             self._block(HEAD, encode_head(head))

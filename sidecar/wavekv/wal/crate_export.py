@@ -6,7 +6,6 @@
 - What expires becomes plain, or is left out once it has expired: there is no expiry over there.
 """
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from wavekv.core.ops import Op, SetNextSeq, UpdateLocalAck
 from wavekv.core.packed import HAS_EXPIRY, KIND_AT, unpack
 from wavekv.core.standing import Standing
 from wavekv.core.types import U64_MAX, Entry
-from wavekv.disk import Disk, write_all
+from wavekv.disk import Disk, create, write_all
 from wavekv.errors import DirectoryUnusable
 
 Progress = Callable[[int, int], None]
@@ -117,7 +116,7 @@ def write_crate_directory(out: Path, copy: CrateCopy, disk: Disk) -> None:
 
 
 def _write_synced(disk: Disk, path: Path, chunks: Iterable[bytes]) -> None:
-    descriptor = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = create(disk, path)
     try:
         offset = 0
         for chunk in chunks:

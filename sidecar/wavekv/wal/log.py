@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import encode_group, encode_header
 from wavekv.core.ops import Op
-from wavekv.disk import OS_DISK, Disk, advice, is_full, write_all
+from wavekv.disk import OS_DISK, Disk, advice, create, is_full, lacks_descriptors, out_of_descriptors, write_all
 from wavekv.errors import DiskFailed, DiskFull
 from wavekv.ports import Clock, LogSize, Observer
 from wavekv.wal.directory import DataDirectory
@@ -73,13 +73,14 @@ class SegmentedLog:
             try:
                 self._descriptor = disk.open(self._path / segment_name(self._number), os.O_WRONLY)
             except OSError as error:
+                self._refuse_for_descriptors("open", error)
                 self._fail("open", error)
 
     def append(self, ops: Sequence[Op], next_seq: int) -> None:
         """Write `ops` as one commit group and sync it; return when it is durable. Blocks.
 
         Raises:
-            DiskFull: nothing of the group is on disk; later appends may succeed.
+            DiskFull, OutOfDescriptors: nothing of the group is on disk; later appends may succeed.
             DiskFailed: the disk's content is unknown; the process must stop.
         """
         if self._failure is not None:
@@ -114,7 +115,7 @@ class SegmentedLog:
         To be called where appends are. Without a record since the last call nothing is done.
 
         Raises:
-            DiskFull: there is no room for a new segment; the log is as before.
+            DiskFull, OutOfDescriptors: there is no new segment; the log is as before.
             DiskFailed: as `append`.
         """
         if self._failure is not None:
@@ -141,6 +142,7 @@ class SegmentedLog:
         try:
             self._reserved = set_aside(self._path, self._disk)
         except OSError as error:
+            self._refuse_for_descriptors("set a reserve aside for", error)
             self._fail("set a reserve aside for", error)
         return self._reserved
 
@@ -185,6 +187,7 @@ class SegmentedLog:
             try:
                 freed = needed and release(self._path, self._disk)
             except OSError as error:
+                self._refuse_for_descriptors("free the reserve of", error)
                 self._fail("free the reserve of", error)
             self._reserved = False
             if not freed:
@@ -258,7 +261,7 @@ class SegmentedLog:
         try:
             spare = take_spare(self._path)
             draft = spare or path.with_name(f"{path.name}.tmp")
-            descriptor = self._disk.open(draft, os.O_RDWR | os.O_CREAT | (0 if spare else os.O_TRUNC))
+            descriptor = self._disk.open(draft, os.O_RDWR) if spare else create(self._disk, draft, os.O_RDWR)
             write_all(self._disk, descriptor, header, 0)
             self._disk.sync(descriptor)
             self._disk.rename(draft, path)
@@ -269,8 +272,10 @@ class SegmentedLog:
             if descriptor is not None:
                 self._disk.close(descriptor)
             # With its successor named, the live segment is not the last one: a torn tail of it would be corruption.
-            if is_full(error) and not (named and self._descriptor is not None):
-                raise self._full(error) from error
+            if not (named and self._descriptor is not None):
+                if is_full(error):
+                    raise self._full(error) from error
+                self._refuse_for_descriptors("create", error)
             self._fail("create", error)
         return descriptor, allocated
 
@@ -284,6 +289,11 @@ class SegmentedLog:
 
     def _full(self, error: OSError) -> DiskFull:
         return DiskFull(f"no room for the log in {self._path} ({error.strerror}); free some, or give a larger volume")
+
+    def _refuse_for_descriptors(self, action: str, error: OSError) -> None:
+        """Refuse what could not be begun because no file can be opened: the log is as before, and may go on."""
+        if lacks_descriptors(error):
+            raise out_of_descriptors(f"cannot {action} the log in {self._path}: {error.strerror}") from error
 
     def _fail(self, action: str, error: OSError | None) -> NoReturn:
         error = error or OSError(errno.EIO, "the write took nothing")

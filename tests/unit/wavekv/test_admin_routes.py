@@ -29,11 +29,13 @@ class Governed:
     def __init__(self) -> None:
         self.taken: list[EpochDocument] = []
         self.draining = False
+        self.overrides = 0
 
     def status(self) -> Mapping[str, Any]:
         return {"name": "a", "phase": "serving"}
 
-    async def take_membership(self, document: EpochDocument) -> int:
+    async def take_membership(self, document: EpochDocument, *, override: bool = False) -> int:
+        self.overrides += override
         self.taken.append(document)
         return document.epoch.number
 

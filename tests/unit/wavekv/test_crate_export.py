@@ -253,11 +253,11 @@ def test_the_files_are_synced_before_they_have_their_names_and_the_snapshot_come
     write_crate_directory(tmp_path / "out", crate_files({}, Standing(), NODE_ID, now_ms=0), disk)
     assert [call.split()[0] for call in disk.calls] == [
         *("mkdir", "sync_dir"),
-        *("open", "write", "sync"),
-        *("open", "write", "sync"),
+        *("unlink", "open", "write", "sync"),
+        *("unlink", "open", "write", "sync"),
         *("rename", "sync_dir", "rename", "sync_dir"),
     ]
-    assert disk.calls[8] == "rename node_1.snapshot.tmp node_1.snapshot"
+    assert disk.calls[10] == "rename node_1.snapshot.tmp node_1.snapshot"
 
 
 @pytest.mark.parametrize("code", [FULL, BROKEN])

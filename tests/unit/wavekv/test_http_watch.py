@@ -249,7 +249,7 @@ async def test_what_is_sent_behind_a_watch_does_not_pile_up(http: Plane) -> None
         assert (await watch.event()).data["key"] == "other"
         server = api(http)._server
         assert server is not None
-        assert [len(connection._messages) for connection in server.connections] == [0]
+        assert [len(connection._messages) for connection in server.open_connections] == [0]
         assert "k" not in http.store.entries
     await until(lambda: not http.store.watches)
 

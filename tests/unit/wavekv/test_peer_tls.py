@@ -1,4 +1,4 @@
-"""Handshakes in memory: which certificate is shown and who is trusted once files changed; and what roles may do."""
+"""Handshakes in memory: which certificate is shown and who is trusted once files changed."""
 
 import logging
 import ssl
@@ -8,8 +8,8 @@ import pytest
 
 from tests.pki import Authority, Leaf
 from wavekv.config import TlsFiles
-from wavekv.errors import ForeignCluster, UsageError, WrongRole
-from wavekv.peers.tls import Certificates, check_role, client_context
+from wavekv.errors import UsageError
+from wavekv.peers.tls import Certificates, client_context
 
 CLUSTER = "6f9f2a3e-1d1f-4f5e-9a44-3b6f0d4f7a01"
 
@@ -147,25 +147,3 @@ def test_a_key_of_another_certificate_is_not_used(tmp_path: Path) -> None:
     Talk(certificates.server, client_of(site.old, site.old))
     with pytest.raises(UsageError, match=r"tls\.key"):
         Certificates(site.files)
-
-
-def certificate(*uris: str) -> dict[str, object]:
-    return {"subjectAltName": (*(("URI", uri) for uri in uris), ("DNS", "localhost"))}
-
-
-def test_a_certificate_without_a_role_is_a_member_and_never_the_operator() -> None:
-    check_role(certificate(), CLUSTER, ("member",))
-    with pytest.raises(WrongRole):
-        check_role(certificate(), CLUSTER, ("operator",))
-    with pytest.raises(WrongRole):
-        check_role(None, CLUSTER, ("operator",))
-
-
-def test_a_role_is_held_to_its_plane_and_cluster() -> None:
-    check_role(certificate(f"wavekv://{CLUSTER}/operator"), CLUSTER, ("operator",))
-    with pytest.raises(WrongRole):
-        check_role(certificate(f"wavekv://{CLUSTER}/member"), CLUSTER, ("operator",))
-    with pytest.raises(WrongRole):
-        check_role(certificate(f"wavekv://{CLUSTER}/operator"), CLUSTER, ("member",))
-    with pytest.raises(ForeignCluster):
-        check_role(certificate("wavekv://another/operator"), CLUSTER, ("operator",))

@@ -71,7 +71,7 @@ def test_each_start_is_counted_and_the_rest_of_the_identity_stays(tmp_path: Path
 def test_the_count_is_durable_before_the_directory_is_open(tmp_path: Path) -> None:
     disk = FaultDisk()
     open_at(tmp_path, disk=disk).close()
-    assert [call.split()[0] for call in disk.calls] == ["open", "write", "sync", "rename", "sync_dir"]
+    assert [call.split()[0] for call in disk.calls] == ["unlink", "open", "write", "sync", "rename", "sync_dir"]
 
 
 def test_a_cluster_is_adopted_once(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Appending: one group, one write, one sync; full and failed disks told apart."""
 
+import errno
 import random
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.fakes.paged_disk import PagedDisk
 from wavekv.config import WalSettings
 from wavekv.core.codec.records import decode_header
 from wavekv.core.ops import Clear, Op, Set, SetNextSeq
-from wavekv.errors import DiskFailed, DiskFull
+from wavekv.errors import DiskFailed, DiskFull, OutOfDescriptors
 from wavekv.ports import Log, LogSize
 from wavekv.wal.directory import DataDirectory
 from wavekv.wal.log import SegmentedLog
@@ -54,7 +55,7 @@ def test_a_segment_is_durable_under_its_name_before_a_group_is_written(tmp_path:
     with opened(tmp_path) as directory:
         open_log(directory, disk).append([], 1)
     assert [call.split()[0] for call in disk.calls] == [
-        *("open", "write", "sync", "rename", "sync_dir"),
+        *("unlink", "open", "write", "sync", "rename", "sync_dir"),
         *("zeros", "sync"),
         *("write", "sync"),
     ]
@@ -196,6 +197,46 @@ def test_a_disk_that_fills_up_at_any_call_never_spoils_the_log(tmp_path: Path) -
         stored = [op for op in ops if isinstance(op, Set)]
         assert stored[: len(kept)] == kept, disk.calls[index]
         assert found.damage is None
+
+
+def test_a_lack_of_descriptors_at_any_open_refuses_the_group_and_the_log_goes_on(tmp_path: Path) -> None:
+    groups = [[Set(entry(seq))] for seq in range(1, 12)]
+    disk = FaultDisk()
+    with opened(tmp_path / "all") as directory:
+        log = open_log(directory, disk, TIGHT)
+        for seq, group in enumerate(groups, start=1):
+            log.append(group, seq)
+    opens = [index for index, call in enumerate(disk.calls) if call.startswith("open ")]
+    assert len(opens) == 2
+    for index in opens:
+        path = tmp_path / str(index)
+        refused = 0
+
+        def before(call: str, seen: int, index: int = index) -> None:
+            if seen == index:
+                fail_on(call, errno.EMFILE)(call, seen)
+
+        with opened(path) as directory:
+            log = open_log(directory, FaultDisk(before), TIGHT)
+            for seq, group in enumerate(groups, start=1):
+                try:
+                    log.append(group, seq)
+                except OutOfDescriptors:
+                    refused += 1
+                    log.append(group, seq)
+        found, ops = recovered(path)
+        assert [op for op in ops if isinstance(op, Set)] == [group[0] for group in groups]
+        assert (found.damage, refused) == (None, 1)
+
+
+def test_the_reserve_and_the_log_wait_for_a_descriptor(tmp_path: Path) -> None:
+    disk = FaultDisk(fail_on("open RESERVE", errno.ENFILE))
+    with opened(tmp_path) as directory:
+        log = open_log(directory, disk)
+        with pytest.raises(OutOfDescriptors, match="set a reserve aside"):
+            log.reserve()
+        assert log.reserve()
+        log.append([Clear("kept")], 1)
 
 
 def test_with_little_room_left_the_log_takes_what_it_needs_and_no_more(tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ from wavekv.core.types import I64_MAX, I64_MIN, U32_MAX, U64_MAX, Dot, Entry
 from wavekv.errors import BadEnvelope, EnvelopeTooLarge
 
 VERSION_MAX: Final = 1
+EPOCH_DOC_BYTES_MAX: Final = 1 << 20
+"""Longest signed membership document in a message; a thousand members with the longest names fit."""
+CLAIM_BYTES_MAX: Final = 16 << 10
+"""Longest claim: a signature and a chain of certificates."""
 ITEMS_MAX: Final = 1 << 20
 """Items one array or map may declare (G9); holds the longest value written as an array of numbers."""
 _HASH_BYTES = 32
@@ -57,6 +61,9 @@ _OWN_FIELDS: Final = (
     "listed_upto",
     "takes_block",
     "block",
+    "epoch_doc",
+    "rival",
+    "claim",
 )
 _REQUIRED: Final = frozenset({"version", "sender_id", "sender_uuid"})
 _KNOWN: Final = frozenset({*_CRATE_FIELDS, *_OWN_FIELDS, "key", "value", "meta", "node", "seq", "timestamp",
@@ -354,6 +361,15 @@ def _listed(raw: Any, name: str) -> tuple[Listed, ...]:
     return tuple(found)
 
 
+def _document(bytes_max: int) -> Callable[[Any, str], bytes]:
+    def read(raw: Any, name: str) -> bytes:
+        if not isinstance(raw, bytes) or len(raw) > bytes_max:
+            raise BadEnvelope(f"{name} has to be at most {bytes_max} bytes")
+        return raw
+
+    return read
+
+
 def _block(raw: Any, name: str) -> Block:
     fields = _named(raw, name, ("keys", "packed"))
     keys, packed = fields.get("keys"), fields.get("packed")
@@ -398,4 +414,7 @@ _READERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "listed_upto": _text,
     "takes_block": _flag,
     "block": _block,
+    "epoch_doc": _document(EPOCH_DOC_BYTES_MAX),
+    "rival": _flag,
+    "claim": _document(CLAIM_BYTES_MAX),
 }

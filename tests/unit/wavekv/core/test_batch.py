@@ -225,6 +225,7 @@ def test_an_abandoned_batch_leaves_nothing_and_the_next_takes_its_sequences() ->
 
 def test_a_batch_with_an_expiry_is_refused_whole_while_a_crate_node_speaks() -> None:
     member = alone()
+    member.configure_crates("c0")
     crate = as_crate(Envelope(sender_id=9, sender_uuid=bytes(16)))
     exchange.receive_request(member.replica, crate, 100)
     with pytest.raises(CratePeers):

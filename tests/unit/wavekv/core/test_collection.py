@@ -3,6 +3,8 @@
 from array import array
 from dataclasses import replace
 
+import pytest
+
 from tests.fakes.cluster import MemoryMember, as_crate, cluster, collect, push, sync, wire
 from wavekv.core import collection, exchange
 from wavekv.core.collection import Pin
@@ -12,6 +14,7 @@ from wavekv.core.ops import Clear, Floor
 from wavekv.core.packed import pack
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
+from wavekv.errors import NotAMember
 
 NOW = 10_000
 
@@ -145,6 +148,7 @@ def test_nothing_is_forgotten_while_a_node_of_the_original_system_speaks() -> No
     a.put("x", b"1", 100)
     a.delete("x", 200)
     agree(a, b)
+    a.configure_crates("c0")
     exchange.receive_request(a.replica, wire(as_crate(replace(exchange.report(b.replica, NOW), sender_id=9))), NOW)
     assert collect(a, NOW) == []
     assert Pin("*", "a node of the original system is a member", 200) in pins(a)
@@ -162,16 +166,16 @@ def test_nothing_is_forgotten_where_it_is_not_known_who_belongs() -> None:
     assert collect(a, NOW) != []
 
 
-def test_a_sender_that_no_flag_names_is_asked_too() -> None:
+def test_a_sender_that_no_flag_names_is_refused_and_holds_nothing_up() -> None:
     a, b = cluster(2)
     stranger = MemoryMember(0, ("m7", "m0", "m1"))
     a.put("x", b"1", 100)
     a.delete("x", 200)
     agree(a, b)
     message = replace(exchange.report(stranger.replica, NOW), sender_id=7, sender_uuid=b"7" * 16)
-    exchange.receive_request(a.replica, wire(message), NOW)
-    assert collect(a, NOW) == []
-    assert [pin.name for pin in pins(a)] == ["m7"]
+    with pytest.raises(NotAMember, match="m7 is no configured peer"):
+        exchange.receive_request(a.replica, wire(message), NOW)
+    assert [entry.key for entry in collect(a, NOW)] == ["x"]
 
 
 def test_a_key_that_is_about_to_be_written_is_left_alone_and_collected_if_the_write_is_lost() -> None:

@@ -16,6 +16,7 @@ from tests.fakes.cluster import (
     sync,
     wire,
 )
+from tests.fakes.documents import signed
 from wavekv.core import exchange
 from wavekv.core.membership import Epoch
 from wavekv.core.messages import Page
@@ -264,6 +265,8 @@ def test_a_push_that_stands_for_superseded_sequences_closes_up() -> None:
 def test_a_crate_node_s_request_adopts_nothing_and_its_answer_does() -> None:
     a, b = cluster(2)
     b.put("x", b"1", 100)
+    for member in (a, b):
+        member.configure_crates("c0")
     request = as_crate(begin(b, a).request(NOW))
     exchange.receive_request(a.replica, wire(replace(request, entries=tuple(b.store.entries.values()))), NOW)
     a.commit()
@@ -361,7 +364,7 @@ def test_a_refused_message_merges_nothing() -> None:
 
 def test_a_member_left_out_of_the_epoch_is_refused_and_the_newest_epoch_is_learnt_from_any_message() -> None:
     names = ("m0", "m1", "m2")
-    old, new = Epoch(1, names), Epoch(2, ("m0", "m1"))
+    old, new = Epoch(1, names), signed(Epoch(2, ("m0", "m1")))
     a, b = MemoryMember(0, names, epoch=new), MemoryMember(1, names, epoch=old)
     c = MemoryMember(2, names, epoch=old)
     c.put("x", b"1", 100)
@@ -374,7 +377,7 @@ def test_a_member_left_out_of_the_epoch_is_refused_and_the_newest_epoch_is_learn
 
 def test_a_member_admitted_again_adopts_nothing_and_changes_its_origin_until_a_round_of_its_own_healed_it() -> None:
     names = ("m0", "m1")
-    a = MemoryMember(0, names, epoch=Epoch(3, names))
+    a = MemoryMember(0, names, epoch=signed(Epoch(3, names)))
     b = MemoryMember(1, names, epoch=Epoch(2, ("m0",)))
     b.replica.healing = False
     b.put("mine", b"1", 100)
@@ -459,11 +462,11 @@ def test_the_names_of_an_epoch_go_to_who_may_not_know_it_alone() -> None:
     for message in (begin(a, b).request(NOW), exchange.push_message(a.replica, (), {}, NOW, "m1")):
         assert (message.epoch, message.members) == (4, None)
     assert answer_to(b, begin(a, b).request(NOW), NOW).members is None
-    a.replica.membership.learn(Epoch(5, names))
+    a.replica.membership.learn(signed(Epoch(5, names, admitted=dict.fromkeys(names, 4))))
     message = begin(a, b).request(NOW)
     assert message.members == names
     answer_to(b, message, NOW)
-    assert b.replica.membership.epoch == Epoch(5, names, admitted=dict.fromkeys(names, 4), inferred=True)
+    assert b.replica.membership.epoch == Epoch(5, names, admitted=dict.fromkeys(names, 4))
 
 
 def test_a_receipt_is_no_report_of_what_was_taken() -> None:

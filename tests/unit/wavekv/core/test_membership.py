@@ -1,9 +1,13 @@
 """Epochs and admissions: which document is in force, and which volume has to heal first (R9)."""
 
+from dataclasses import replace
+
 import pytest
 
-from wavekv.core.membership import Epoch, Membership
-from wavekv.errors import EpochConflict, StaleEpoch, StaticPeers
+from tests.fakes.documents import FakeVerifier, document
+from wavekv.core.membership import EPOCH_JUMP_MAX, EPOCH_MAX, Epoch, Membership, Overridden
+from wavekv.core.messages import Envelope
+from wavekv.errors import EpochConflict, EpochJump, IdentityMismatch, NotAMember, StaleEpoch, StaticPeers
 
 BOTH = ("m0", "m1")
 
@@ -118,3 +122,146 @@ def test_a_damaged_volume_heals_first_while_it_is_not_known_that_nobody_is_there
     assert looking.must_heal()
     looking.discovered([])
     assert not looking.must_heal()
+
+
+# ---- what other members say ----------------------------------------------------------------------------------------
+
+
+def governed(number: int = 3, healed_epoch: int | None = 1) -> tuple[Membership, FakeVerifier]:
+    verifier = FakeVerifier()
+    return Membership("m0", None, told(number), (), healed_epoch, verifier=verifier), verifier
+
+
+def says(number: int, document: bytes | None, name: str = "m1") -> Envelope:
+    return Envelope(sender_id=2, name=name, inc=1, epoch=number, members=("m1",), epoch_doc=document)
+
+
+def test_an_epoch_is_learnt_from_another_member_with_the_operator_s_signature_alone() -> None:
+    known, _ = governed()
+    epoch = told(4, ("m0", "m1", "m2"), m2=4)
+    for forged in (None, b"", b"{", document(epoch, signature="m1"), document(replace(epoch, number=5))):
+        known.admit(says(4, forged))
+        assert known.epoch == told(3)
+    known.admit(says(4, document(epoch)))
+    assert known.epoch == epoch
+    assert known.epoch is not None
+    assert known.epoch.signed == document(epoch), "it is handed on as it came"
+
+
+def test_a_member_that_lets_itself_in_is_refused_and_one_that_the_document_lets_in_is_heard() -> None:
+    known, _ = governed()
+    joined = told(4, ("m0", "m1", "m2"), m2=4)
+    with pytest.raises(NotAMember):
+        known.admit(says(4, None, name="m2"))
+    known.admit(says(4, document(joined), name="m2"))
+    assert known.epoch == joined
+
+
+@pytest.mark.parametrize(
+    ("number", "asked"),
+    [(3, False), (2, False), (4, True), (3 + EPOCH_JUMP_MAX, True), (4 + EPOCH_JUMP_MAX, False), (EPOCH_MAX, False)],
+)
+def test_a_document_is_read_only_if_its_number_follows(number: int, asked: bool) -> None:
+    known, verifier = governed()
+    known.admit(says(number, document(told(number))))
+    assert verifier.asked == (["m1"] if asked else [])
+    assert known.epoch == (told(number) if asked else told(3))
+
+
+def test_the_operator_s_numbers_follow_too_unless_it_overrides() -> None:
+    known, _ = governed()
+    with pytest.raises(EpochJump, match="override"):
+        known.take(told(4 + EPOCH_JUMP_MAX))
+    assert known.override(told(4 + EPOCH_JUMP_MAX), 77)
+    assert known.overridden == Overridden(4 + EPOCH_JUMP_MAX, 3, 77)
+    assert not known.must_heal(), "numbers went on: what it healed for still counts"
+
+
+def test_a_smaller_number_by_override_begins_anew_and_everybody_heals() -> None:
+    known, verifier = governed(EPOCH_MAX)
+    with pytest.raises(StaleEpoch):
+        known.take(told(5))
+    assert known.override(told(5), 77)
+    assert known.epoch == told(5)
+    assert (known.must_heal(), known.restarts) == (True, 1)
+    known.admit(says(EPOCH_MAX, document(told(EPOCH_MAX))))
+    assert known.epoch == told(5), "who was not told yet does not bring the old one back"
+    known.healed()
+    assert not known.must_heal()
+    assert known.take(told(6, ("m0", "m1", "m2"), m2=6)), "the operator goes on from there"
+    assert not known.override(told(6, ("m0", "m1", "m2"), m2=6), 78), "said again it changes nothing"
+    assert known.restarts == 1
+    assert verifier.asked == []
+
+
+def test_after_an_override_old_documents_in_reach_are_not_learnt_either() -> None:
+    known, _ = governed(10)
+    known.override(told(5), 77)
+    for number in (6, 10):
+        known.admit(says(number, document(told(number))))
+        assert known.epoch == told(5)
+    known.admit(says(11, document(told(11))))
+    assert known.epoch == told(11)
+
+
+def test_a_document_that_was_signed_anew_is_the_one_handed_on() -> None:
+    known, _ = governed()
+    again = replace(told(3), signed=b"by the next authority")
+    assert known.take(again)
+    assert known.epoch is not None
+    assert known.epoch.signed == b"by the next authority"
+    assert not known.take(again)
+    assert not known.take(told(3)), "one without a signature takes none away"
+    assert known.epoch.signed == b"by the next authority"
+
+
+# ---- configured peers ----------------------------------------------------------------------------------------------
+
+
+def configured(*crates: str) -> Membership:
+    return Membership("m0", None, None, ("m1", *crates), crates=crates)
+
+
+def unnamed(node_id: int, crate: str | None = None) -> Envelope:
+    return Envelope(sender_id=node_id, crate=crate)
+
+
+@pytest.mark.parametrize(("name", "served"), [("m1", True), ("m0", True), ("m2", False), ("c0", False), ("", False)])
+def test_with_static_peers_those_that_are_configured_are_served(name: str, served: bool) -> None:
+    message = Envelope(sender_id=2, name=name, inc=1)
+    if served:
+        configured("c0").admit(message)
+        return
+    with pytest.raises(NotAMember, match="--peer"):
+        configured("c0").admit(message)
+
+
+def test_peers_that_are_looked_for_need_no_configuration() -> None:
+    Membership("m0", None, None, (), None, discovers=True).admit(Envelope(sender_id=2, name="m7", inc=1))
+
+
+def test_a_sender_without_a_name_is_served_where_nodes_of_the_original_system_are_configured() -> None:
+    with pytest.raises(NotAMember, match="--crate-peer"):
+        configured().admit(unnamed(7))
+    with pytest.raises(NotAMember):
+        member(told(3)).admit(unnamed(7))
+    known = configured("c0", "c1")
+    for _ in range(2):
+        known.admit(unnamed(7))
+        known.admit(unnamed(8))
+    with pytest.raises(NotAMember, match="more than"):
+        known.admit(unnamed(9))
+    assert known.has_crates
+
+
+def test_a_node_id_is_bound_to_the_name_it_was_heard_under() -> None:
+    known = configured("c0", "c1")
+    known.admit(unnamed(7, "c0"))
+    known.admit(unnamed(7))
+    for node_id, name in ((8, "c0"), (7, "c1")):
+        with pytest.raises(IdentityMismatch):
+            known.admit(unnamed(node_id, name))
+    known.admit(unnamed(8))
+    known.admit(unnamed(8, "c1"))
+    with pytest.raises(NotAMember):
+        known.admit(unnamed(9))

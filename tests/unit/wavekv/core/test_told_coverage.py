@@ -39,6 +39,7 @@ def test_who_heals_and_covers_too_many_single_dots_tells_them_only_where_they_ar
     needed = answer_to(filling, begin(healing, filling).request(NOW), NOW)
     assert needed.dots == filling.store.context.dots()
     assert needed.floor is not None
+    filling.configure_crates("c0")
     as_a_crate = answer_to(filling, as_crate(begin(trusted, filling).request(NOW)), NOW)
     assert as_a_crate.dots
 

@@ -131,6 +131,7 @@ async def test_no_canary_flies_without_peers_or_where_it_would_be_refused_or_kep
     replica.writable = Starting("not yet")
     await bench.canary.write()
     replica.writable = None
+    bench.members[0].configure_crates("c0")
     exchange.hear_report(replica, as_crate(wire(exchange.report(bench.members[1].replica, 100))), 100_000)
     await bench.canary.write()
     replica.reports.crates = False

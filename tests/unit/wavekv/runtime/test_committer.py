@@ -11,7 +11,15 @@ from tests.fakes.syncing import HeldSyncing
 from wavekv.config import Limits
 from wavekv.core.ops import Set
 from wavekv.core.steps import Group
-from wavekv.errors import DiskFailed, DiskFull, PreconditionFailed, TooManyWaiting, WaveKVError
+from wavekv.errors import (
+    DiskFailed,
+    DiskFull,
+    NotWritten,
+    OutOfDescriptors,
+    PreconditionFailed,
+    TooManyWaiting,
+    WaveKVError,
+)
 from wavekv.runtime import committer
 from wavekv.runtime.committer import DRAIN_POLLS_MAX, Committer
 
@@ -83,16 +91,18 @@ async def test_a_durable_ticket_is_not_waited_for() -> None:
     assert not bench.disk.busy
 
 
-async def test_a_full_disk_fails_everything_staged_and_the_next_write_succeeds() -> None:
+@pytest.mark.parametrize("refusal", [DiskFull("no room"), OutOfDescriptors("too many open files")])
+async def test_what_is_not_written_fails_everything_staged_and_the_next_write_succeeds(refusal: NotWritten) -> None:
     bench = Bench()
     first = bench.put("a")
     await bench.until_busy()
     second = bench.put("b")
     await asyncio.sleep(0)
-    bench.disk.release(DiskFull("no room"))
+    bench.disk.release(refusal)
     for write in (first, second):
-        with pytest.raises(DiskFull):
+        with pytest.raises(type(refusal)):
             await write
+    assert not bench.committer.failed.done()
     third = bench.put("c")
     await bench.until_busy()
     bench.disk.release()

@@ -260,6 +260,7 @@ async def test_neither_strangers_nor_crate_nodes_nor_two_names_of_one_member_cou
     entry, dots = bench.write()
     for member in bench.members[1:]:
         push(bench.members[0], member, (entry,))
+    bench.members[0].configure_crates("c0")
     exchange.hear_report(bench.members[0].replica, as_crate(wire(exchange.report(bench.members[1].replica, 100))), 100)
     bench.coverage.heard("crate-2")
     bench.reports(2)  # it goes by m2, which no member of the configuration calls itself

@@ -288,9 +288,9 @@ async def test_a_message_of_a_newer_process_of_its_name_ends_a_store_s_service()
 class Refusing(DeadTransport):
     """Peers that refuse every message as one of a process that `newest` of `member` superseded."""
 
-    def __init__(self, member: str, newest: int) -> None:
+    def __init__(self, member: str, newest: int, *, own_word: bool) -> None:
         super().__init__()
-        self.refusal = StaleProcess("refused", member, newest)
+        self.refusal = StaleProcess("refused", member, newest, own_word=own_word)
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:
         self.asked.append(url)
@@ -305,12 +305,19 @@ FAR = LIMITS.future_ms_max + 10**9
 
 
 @pytest.mark.parametrize(
-    ("member", "newest", "ends"), [("m0", 2, True), ("m0", 1, False), ("m1", 2, False), ("m0", FAR, False)]
+    ("member", "newest", "own_word", "ends"),
+    [
+        ("m0", 2, True, True),
+        ("m0", 1, True, False),
+        ("m1", 2, True, False),
+        ("m0", FAR, True, False),
+        ("m0", 2, False, False),
+    ],
 )
-async def test_a_peer_s_refusal_ends_it_only_if_it_names_a_newer_process_of_its_name(
-    member: str, newest: int, ends: bool
+async def test_a_refusal_ends_it_only_if_a_newer_process_of_its_name_says_so_itself(
+    member: str, newest: int, own_word: bool, ends: bool
 ) -> None:
-    transport = Refusing(member, newest)
+    transport = Refusing(member, newest, own_word=own_word)
     bench = Bench(("m0", "m1"), transport=transport)
     bench.engine.gossip.connect((PeerAddress("m1", "http://m1"),))
     for _ in range(2):

@@ -10,8 +10,10 @@ from tests.fakes.key_values import FakeClock, FakeKeyValues, Operations
 from tests.fakes.planes import Plane, fast_http, plain_http, plane
 from tests.fakes.raw_http import RawHttp
 from wavekv.config import Limits
+from wavekv.errors import UnsupportedMediaType
 from wavekv.http_api import HttpApi
 from wavekv.runtime.listening import open_unix
+from wavekv.web_guard import refuse_form
 
 
 @pytest.fixture(params=[fast_http, plain_http])
@@ -75,6 +77,84 @@ async def test_a_page_of_another_host_is_refused_whatever_it_asks(http: Plane, o
             assert (answer.status, b'"foreign_origin"' in answer.body) == (403, True)
     assert http.store.entries["k"].value == b"v"
     assert http.operations.seen[-1] == ("http", "other", "foreign_origin")
+
+
+@pytest.mark.parametrize("site", ["cross-site", "", "Same-Origin", "x"])
+async def test_what_a_browser_calls_cross_site_is_refused_without_an_origin(http: Plane, site: str) -> None:
+    async with RawHttp(http.port) as raw:
+        await raw.ask(put("Host: localhost"))
+        for lines in (("GET /v1/kv/k HTTP/1.1",), ("POST /v1/batch HTTP/1.1", "Content-Type: application/json")):
+            head = [*lines, "Host: localhost", f"Sec-Fetch-Site: {site}", "Content-Length: 0", "", ""]
+            answer = await raw.ask("\r\n".join(head).encode())
+            assert (answer.status, b'"foreign_origin"' in answer.body) == (403, True)
+
+
+@pytest.mark.parametrize("site", ["same-origin", "same-site", "none"])
+async def test_a_page_of_this_machine_may_say_its_site(http: Plane, site: str) -> None:
+    async with RawHttp(http.port) as raw:
+        assert (await raw.ask(put("Host: localhost", f"Sec-Fetch-Site: {site}"))).status == 201
+
+
+async def test_two_names_of_this_machine_are_two_sites_to_a_browser_and_served(http: Plane) -> None:
+    headers = ("Host: localhost", "Origin: http://127.0.0.1:3000", "Sec-Fetch-Site: cross-site")
+    async with RawHttp(http.port) as raw:
+        assert (await raw.ask(put(*headers))).status == 201
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://evil.example/v1/kv/k",
+        "http://evil.example:7070?/v1/kv/k",
+        "https://localhost@evil.example/v1/kv/k",
+        "http://a@localhost/v1/kv/k",
+    ],
+)
+async def test_a_target_that_names_another_host_beats_host_and_is_refused(http: Plane, target: str) -> None:
+    async with RawHttp(http.port) as raw:
+        answer = await raw.ask(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert (answer.status, b'"foreign_origin"' in answer.body) == (403, True)
+
+
+async def test_a_target_that_names_this_machine_is_served(http: Plane) -> None:
+    async with RawHttp(http.port) as raw:
+        answer = await raw.ask(b"GET http://localhost:7070/v1/kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.status == 404
+
+
+async def test_of_several_hosts_none_may_be_foreign(http: Plane) -> None:
+    for hosts in (("localhost", "evil.example"), ("evil.example", "localhost")):
+        async with RawHttp(http.port) as raw:
+            assert (await raw.ask(put(*[f"Host: {host}" for host in hosts]))).status in {400, 403}
+    assert not http.store.entries
+
+
+@pytest.mark.parametrize("form", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/kv/k", "/v1/kv", "/v1/ephemeral/batch", "/v1/watch"])
+async def test_no_form_of_a_page_changes_anything_even_without_an_origin(http: Plane, form: str, path: str) -> None:
+    body = b'{"operations": [{"op": "put", "key": "k", "value": "v"}]}'
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {form}", f"Content-Length: {len(body)}"]
+    async with RawHttp(http.port) as raw:
+        answer = await raw.ask("\r\n".join([*lines, "", ""]).encode() + body)
+    assert answer.status in {405, 415}
+    assert not http.store.entries
+    assert not http.ephemeral.entries
+
+
+async def test_a_preflight_gets_no_permission(http: Plane) -> None:
+    for headers in ("", "Origin: http://evil.example\r\n", "Origin: http://localhost:3000\r\n"):
+        ask = f"OPTIONS /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n{headers}Access-Control-Request-Method: PUT\r\n\r\n"
+        async with RawHttp(http.port) as raw:
+            answer = await raw.ask(ask.encode())
+        assert answer.status in {403, 405}
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_a_body_of_a_form_is_refused_where_one_type_is_taken() -> None:
+    refuse_form({"Content-Type": "Application/X; charset=utf-8"}, "application/x")
+    for headers in ({}, {"Content-Type": "text/plain"}, {"Content-Type": ""}):
+        with pytest.raises(UnsupportedMediaType, match="has to be application/x"):
+            refuse_form(headers, "application/x")
 
 
 @pytest.mark.parametrize("fast", [True, False])
