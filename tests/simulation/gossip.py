@@ -157,11 +157,13 @@ class Gossip:
             return
         process.step()
         self._world.trace(f"{process.slot.id} has an answer from {link.name}", answer)
-        try:
-            pending = process.durable(current.receive(answer, process.now()))
-        except PeerError as refusal:
-            process.standing.keep_epoch(partial(self._failed, link, refusal))
-            return
+        slices = current.receive_in_slices(answer, process.now())
+        failed = lambda refusal: process.standing.keep_epoch(partial(self._failed, link, refusal))  # noqa: E731
+        process.in_turns(slices, partial(self._taken, link, current, answer), failed)
+
+    def _taken(self, link: Link, current: exchange.Round, answer: Envelope, ticket: int) -> None:
+        process = self._process
+        pending = process.durable(ticket)
         process.heard()
         process.step()
         link.answered(self._seconds, sender_of(answer))

@@ -298,7 +298,7 @@ def reports_what_is_staged() -> list[Change]:
     """I4: a member reports what it has taken and not yet synced."""
 
     def report(replica: Replica, now_ms: int) -> Envelope:
-        context = replica._covered
+        context = replica.covered
         return exchange.envelope(replica, now_ms, acks=dict(context.acks), dots=context.dots(), push_only=True)
 
     return [(exchange, "report", report)]

@@ -40,6 +40,7 @@ TINY = replace(
     dots_max=4,
     told_dots_max=1,
     push_keys_max=3,
+    merge_slice_entries=1,
     waiting_writes_max=4,
     journal_entries_max=4,
 )
@@ -286,7 +287,13 @@ class World:
                 process.gossip.retry_now()
             self._run_until(self.now + max(self.setting.interval_ms * 3 // 2, 2 * PASS_MS))
             state = [
-                (p.slot.id, p.replica.store.position, p.replica.healing, p.replica.writable is None) for p in members
+                (
+                    p.slot.id,
+                    p.replica.store.position,
+                    p.replica.healing and p.replica.reports.count,  # lists are compared without a change on disk
+                    p.replica.writable is None,
+                )
+                for p in members
             ]
             same = same + 1 if state == before else 0
             before = state

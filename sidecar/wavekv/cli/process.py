@@ -31,7 +31,6 @@ from wavekv.core.store import Store
 from wavekv.disk import OS_DISK
 from wavekv.errors import UsageError
 from wavekv.http_api import HttpApi
-from wavekv.http_api.guard import refuse_foreign
 from wavekv.metrics import HealthServer, Metrics
 from wavekv.peers.enrolment import Enrolment
 from wavekv.peers.identity import Names
@@ -58,6 +57,7 @@ from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
+from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 

@@ -255,7 +255,7 @@ class Repair:
         """Drop those of `keys` that are held, not in the list, and covered by its sender (R6)."""
         replica = self._replica
         theirs = {listed.key for listed in answer.listed or ()}
-        context = Context(answer.acks, answer.dots)
+        context = Context.told(answer.acks, answer.dots)
         stale: list[str] = []
         alone: list[str] = []
         for key in keys:

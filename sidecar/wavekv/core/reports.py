@@ -163,7 +163,7 @@ class Reports:
         self.crates |= message.name is None
         held = self._by_name.pop(name, None)
         if held is None or held.inc != inc or message.inc is None:
-            held = Report(inc, Context(message.acks, message.dots), now_ms)
+            held = Report(inc, Context.told(message.acks, message.dots), now_ms)
         else:
             held.join(message)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing

@@ -21,7 +21,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from wavekv.config import Limits
-from wavekv.core.codec.envelope import pack, unpack
+from wavekv.core.codec.envelope import pack
 from wavekv.core.messages import Envelope
 from wavekv.errors import (
     BadEnvelope,
@@ -38,6 +38,7 @@ from wavekv.errors import (
 from wavekv.peers.identity import Names, Shown
 from wavekv.peers.proofs import SignedEpochs
 from wavekv.peers.transport import CONTENT_TYPE
+from wavekv.peers.wrapping import Wrapping
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class PeerService:
         self._tls = tls
         self._limits = limits
         self._merging = 0
+        self._wrapping = Wrapping(limits)
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None))
 
     async def start(self, listener: socket.socket) -> None:
@@ -106,6 +108,7 @@ class PeerService:
     async def stop(self) -> None:
         """Close the listener and end open requests."""
         await self._runner.cleanup()
+        self._wrapping.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -132,7 +135,8 @@ class PeerService:
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST only")
         shown = self._sender(request)
-        return await self._merge(request, shown, _sync(store) if parts[2] == "sync2" else _push(store))
+        receive = store.receive_request if parts[2] == "sync2" else store.receive_push
+        return await self._merge(request, shown, receive)
 
     def _sender(self, request: web.BaseRequest) -> Shown | None:
         """Return which member sent the request; None without TLS, where nobody knows and no web page may."""
@@ -150,18 +154,19 @@ class PeerService:
         return await self._admin_handler(request)
 
     async def _merge(
-        self, request: web.BaseRequest, shown: Shown | None, receive: Callable[[Envelope], Awaitable[bytes]]
+        self, request: web.BaseRequest, shown: Shown | None, receive: Callable[[Envelope], Awaitable[Envelope | None]]
     ) -> web.Response:
         if self._merging >= REQUESTS_MAX:
             raise TooManyWaiting(f"{self._merging} messages are being merged; try again")
         self._merging += 1
         try:
-            message = unpack(await self._body(request), self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+            message = await self._wrapping.unwrapped(await self._body(request))
             if shown is not None:
                 message = self._names.check(shown, message)
             if self._epochs is not None:
                 await self._epochs.look(message)
-            return _packed(await receive(message))
+            answer = await receive(message)
+            return _packed(_EMPTY if answer is None else await self._wrapping.wrapped(answer))
         finally:
             self._merging -= 1
 
@@ -186,21 +191,6 @@ class PeerService:
         except (aiohttp.ClientError, web.RequestPayloadError, ConnectionError) as error:
             raise BadEnvelope(f"the message was cut short after {size} bytes") from error
         return b"".join(chunks)
-
-
-def _sync(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
-    async def receive(message: Envelope) -> bytes:
-        return pack(await store.receive_request(message))
-
-    return receive
-
-
-def _push(store: Receiver) -> Callable[[Envelope], Awaitable[bytes]]:
-    async def receive(message: Envelope) -> bytes:
-        report = await store.receive_push(message)
-        return _EMPTY if report is None else pack(report)
-
-    return receive
 
 
 def _packed(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

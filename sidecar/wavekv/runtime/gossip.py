@@ -29,6 +29,7 @@ from wavekv.runtime.committer import Committer
 from wavekv.runtime.coverage import Coverage, Holds
 from wavekv.runtime.link import Link, PushQueue
 from wavekv.runtime.refusals import Refusals
+from wavekv.runtime.slices import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +247,8 @@ class Gossip:
                 if written is not None:
                     await written
                 try:
-                    written = self._committer.durable(current.receive(answer, self._clock.now_ms()))
+                    received = await in_turns(current.receive_in_slices(answer, self._clock.now_ms()))
+                    written = self._committer.durable(received)
                     written.add_done_callback(_heard_of)
                     self._claim_if_wanted()
                 finally:

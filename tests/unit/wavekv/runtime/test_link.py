@@ -1,7 +1,7 @@
 """The push queue: what goes out once, what it may claim to carry, and how a peer is left alone for a while."""
 
 from wavekv.config import GossipSettings
-from wavekv.core.replica import CARRIED_SPAN_MAX
+from wavekv.core.adoption import CARRIED_SPAN_MAX
 from wavekv.core.types import Entry
 from wavekv.runtime.link import Link, PushQueue
 
