@@ -478,4 +478,5 @@ def _check_sender(replica: Replica, message: Envelope, now_ms: int) -> None:
         raise BadEnvelope("sender_id is 0; a node id is 1 … 4294967295")
     replica.membership.admit(message)
     replica.heed_admission()
-    replica.reports.check(message, now_ms + replica.limits.future_ms_max)
+    governed = replica.membership.epoch is not None
+    replica.reports.check(message, now_ms + replica.limits.future_ms_max, governed=governed)

@@ -60,7 +60,7 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity.name, identity.uuid, identity.inc, crates=membership.has_crates)
+        self.reports = Reports(identity, crates=membership.has_crates)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wavekv.core.context import Context
+from wavekv.core.identity import Identity
 from wavekv.core.messages import Envelope
 from wavekv.errors import FutureProcess, IdentityMismatch, SameProcess, StaleProcess, Superseded
 
@@ -81,10 +82,11 @@ def _bound(book: dict[Any, Any]) -> None:
 class Reports:
     """The last report of each sender."""
 
-    def __init__(self, own_name: str, own_uuid: bytes, own_inc: int, *, crates: bool = False) -> None:
-        self._own_name = own_name
-        self._own_uuid = own_uuid
-        self._own_inc = own_inc
+    def __init__(self, identity: Identity, *, crates: bool = False) -> None:
+        self._own_name = identity.name
+        self._own_node_id = identity.node_id
+        self._own_uuid = identity.uuid
+        self._own_inc = identity.inc
         self.superseded_by = 0
         """The newest process heard under our own name, if it is newer than this one (R8); 0: none is."""
         self.claim_wanted = False
@@ -100,8 +102,12 @@ class Reports:
         self.crates = crates
         """A node of the original system is a member: it is configured, or spoke to this process (R14)."""
 
-    def check(self, message: Envelope, inc_max: int) -> None:
+    def check(self, message: Envelope, inc_max: int, *, governed: bool = False) -> None:
         """Refuse a sender that is not who it says, or that a newer process has replaced.
+
+        Two volumes of one node id are refused where ids are given by flags, whichever is heard second. Under an
+        operator (`governed`) they are drawn, and the first to claim another's could shut that one out; there a member
+        refuses those alone that claim its own.
 
         Raises:
             IdentityMismatch: the uuid is not the one known for its node id.
@@ -114,7 +120,9 @@ class Reports:
             raise FutureProcess(f"process {message.inc} of {sender_of(message)} began in the future; set its clock")
         if message.name == self._own_name:
             self._check_own(message, inc_max)
-        known = self._uuids.get(message.sender_id)
+        known = self._own_uuid if message.sender_id == self._own_node_id else self._uuids.get(message.sender_id)
+        if governed and message.sender_id != self._own_node_id:
+            known = None
         if known and message.sender_uuid and known != message.sender_uuid:
             raise IdentityMismatch(f"node {message.sender_id} is known under another uuid; two nodes share one id")
         held = self._by_name.get(sender_of(message))
