@@ -129,7 +129,14 @@ def http_server(*, fast: bool) -> tuple[HttpApi, Callable[[], Any]]:
     """Return the HTTP plane over an empty store, and what makes its connections."""
     store, ephemeral = _stores()
     api = HttpApi(store, ephemeral, LIMITS, Operations(), FakeClock(), fast=fast)
-    return api, lambda: cast("Any", api)._server()
+    return api, lambda: _connection(api)
+
+
+def _connection(api: Any) -> Any:
+    """Return the protocol of a connection that the plane's book admitted."""
+    slot = api._connections.admit("127.0.0.1", lambda: None)
+    assert slot is not None, "the only connection there is"
+    return api._server._make(slot)
 
 
 def resp_server() -> tuple[RespServer, Callable[[], Any]]:

@@ -134,6 +134,8 @@ class Checks:
     def counted(self, write: Write, names: list[str]) -> None:
         """Check G2: each member that was counted for a write has it on disk, or had before a fault that loses."""
         for name in names:
+            if self._world.is_hostile(name):
+                continue  # it may say that it holds what it does not: its word counts for one copy
             slots = [slot for slot in self._world.slots.values() if slot.name == name]
             dot = write.entry.dot
             if not any(slot.volume.context().covers(*dot) or slot.lossy_at >= write.at_ms for slot in slots):
@@ -191,6 +193,8 @@ class Checks:
         """Check R11: what expires is collected only when every member's clock has passed it."""
         if held.value is not None:
             for name in process.replica.membership.members():
+                if self._world.is_hostile(name):
+                    continue  # it says of its clock what it likes
                 if held.expires_at is None or self._history.clocks.get(name, 0) < held.expires_at:
                     write = self._history.writes[held.dot]
                     late = self._world.keeper.admitted_ms.get(name, -1) > write.at_ms

@@ -165,7 +165,7 @@ def hollow(self: Hostile, _: str) -> None:
 
 
 def covers_all(self: Hostile, _: str) -> None:
-    """Report to cover all that anybody does, in answers whose context may not be adopted: deletes are collected."""
+    """Report to cover all that anybody does, in answers whose context may not be adopted."""
     self.answers = "covering"
 
 
@@ -263,23 +263,23 @@ def equivocate(self: Hostile, to: str) -> None:
         self.send(name, "push", self.message(entries=(told,), push_only=True))
 
 
-# ---- lies that harm --------------------------------------------------------------------------------------------------
-
-
 def epoch(self: Hostile, to: str) -> None:
-    """Tell of an epoch far ahead that leaves everybody out (unsigned; harmless once epochs are signed)."""
+    """Tell of an epoch far ahead that leaves everybody out, unsigned."""
     self.send(to, "request", self.message(since=0, epoch=2**40, members=(self.name,)))
-
-
-def cover_unseen(self: Hostile, to: str) -> None:
-    """Claim to cover what honest members write next, in a context that may be adopted."""
-    self.send(to, "request", self.message(since=0, floor=0, acks=self.ahead_of_others(to)))
 
 
 def cover_by_push(self: Hostile, to: str) -> None:
     """Claim that a push carries what honest members write next."""
     dots = {origin: ((1, ack),) for origin, ack in self.ahead_of_others(to).items()}
     self.send(to, "push", self.message(dots=dots, push_only=True))
+
+
+# ---- lies that harm --------------------------------------------------------------------------------------------------
+
+
+def cover_unseen(self: Hostile, to: str) -> None:
+    """Claim to cover what honest members write next, in a context that may be adopted."""
+    self.send(to, "request", self.message(since=0, floor=0, acks=self.ahead_of_others(to)))
 
 
 def forge(self: Hostile, to: str) -> None:
@@ -291,12 +291,12 @@ def forge(self: Hostile, to: str) -> None:
 ATTACKS: dict[str, Callable[[Hostile, str], None]] = {
     made.__name__.replace("_", "-"): made
     for made in (
-        quiet, hollow, covers_all, silent, endless, refusing, own_write, overwrite, replay, impersonate, future, numbers, odd_pages,
-        odd_lists, clocks, own_claims, far_floor, equivocate,
+        quiet, hollow, covers_all, silent, endless, refusing, own_write, overwrite, replay, impersonate, future,
+        numbers, odd_pages, odd_lists, clocks, own_claims, far_floor, equivocate, epoch, cover_by_push,
     )
 }  # fmt: skip
 BEYOND: dict[str, Callable[[Hostile, str], None]] = {
-    made.__name__.replace("_", "-"): made for made in (epoch, cover_unseen, cover_by_push, forge)
+    made.__name__.replace("_", "-"): made for made in (cover_unseen, forge)
 }
 
 

@@ -64,7 +64,7 @@ def covered_entries_taken() -> list[Change]:
 
     def merge(self: Replica, entries: Any, now_ms: int, **how: Any) -> Merged:
         for entry in entries:
-            if self._staging.held(entry.key) is None and self._covered.covers(*entry.dot):
+            if self._staging.held(entry.key) is None and self.covered.covers(*entry.dot):
                 self._stage_entry(entry, None)
         return original(self, entries, now_ms, **how)
 

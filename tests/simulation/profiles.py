@@ -87,7 +87,8 @@ def plan_of(seed: int, profile_name: str | None = None) -> Plan:
         late_ms=rng.choice((MINUTE, HOUR, 5 * HOUR)),
         wire=rng.choice((0.02, 0.1)),
         disk="paged" if paged else "memory",
-        limits="tiny" if harsh and rng.random() < 0.3 else "production",
+        # A hostile member makes more ranges than tiny limits let members tell each other: contexts then stay apart.
+        limits="tiny" if harsh and rng.random() < 0.3 and not profile.hostile else "production",
         skew_ms=rng.choice((0, 0, 50, 5000)),
         hostile=1 if profile.hostile else 0,
     )

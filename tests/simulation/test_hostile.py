@@ -15,6 +15,7 @@ from tests.simulation.profiles import PROFILES, plan_of
 from tests.simulation.runs import run
 from wavekv.core import exchange, fitting
 from wavekv.core import replica as replicas
+from wavekv.errors import Superseded
 
 HOSTILE_PROFILES = [name for name, profile in PROFILES.items() if profile.hostile]
 STORY = """
@@ -37,9 +38,7 @@ profile hostile
 140000 put m0 g
 """
 HARMS = {
-    "epoch": "liveness",
     "cover-unseen": "I1 coverage",
-    "cover-by-push": "I1 coverage",
     "forge": "G3 convergence",
 }
 """Lies of a member that harm honest ones, and what they break; accepted in docs/threat-model.md, section "a member"."""
@@ -107,13 +106,6 @@ def any_floor() -> list[Change]:
     return [(exchange, "_sane_floor", lambda replica, message, now_ms: message.floor is not None)]
 
 
-def late_entries_taken() -> list[Change]:
-    """R4: an entry whose dot is covered is stored though nothing is held, so a replay brings deletes back."""
-    from tests.simulation.plants import covered_entries_taken  # noqa: PLC0415 - shared with the honest plants
-
-    return covered_entries_taken()
-
-
 SEEN_BY: dict[Callable[[], list[Change]], Plan] = {
     names_unchecked: parse(
         STORY.format(attack="quiet", to="m1")
@@ -121,10 +113,6 @@ SEEN_BY: dict[Callable[[], list[Change]], Plan] = {
     ),
     no_future_guard: story("future", "m1"),
     any_floor: story("far-floor", "m1"),
-    late_entries_taken: parse(
-        "members 3\nhostile 1\nprofile hostile\n100 put m0 a\n200 hostile covers-all m0\n60000 delete m0 a\n"
-        "400000 hostile replay m1\n401000 hostile replay m2\n"
-    ),
 }
 
 
@@ -132,5 +120,13 @@ SEEN_BY: dict[Callable[[], list[Change]], Plan] = {
 def test_a_hole_for_a_hostile_member_is_seen(defect: Callable[[], list[Change]]) -> None:
     plan = SEEN_BY[defect]
     with planted(Plant(defect.__name__, defect, "")):
-        assert run(plan).rule is not None, defect.__doc__
-    assert run(plan).rule is None
+        assert violated(plan), defect.__doc__
+    assert not violated(plan)
+
+
+def violated(plan: Plan) -> bool:
+    """Tell whether a plan violates a rule, or ends a member by a refusal that only its own name may bring about."""
+    try:
+        return run(plan).rule is not None
+    except Superseded:
+        return True
