@@ -61,7 +61,6 @@ from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
-from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +95,8 @@ def run_member(settings: MemberSettings) -> int:
     Raises:
         WaveKVError: it cannot start, or its disk failed.
     """
-<<<<<<< HEAD
     sys.setswitchinterval(SWITCH_SECONDS)
-=======
     give_back_large_blocks()
->>>>>>> h4
     return uvloop.run(_Process(settings, raise_limit()).run())
 
 
@@ -110,13 +106,10 @@ class _Process:
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._budgets = budgets_of(settings.limits)
-<<<<<<< HEAD
         self._planes = planes_of(settings, self._budgets, descriptors, self._clock.monotonic)
         planes = (self._planes.http, self._planes.peer, self._planes.metrics)
         self._metrics.bind_planes(planes, (*self._budgets, self._planes.metrics.budget))
-=======
         self._watchdog = Watchdog(self._clock, settings.limits.turn_ms_max, self._metrics.held_loop)
->>>>>>> h5
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -198,11 +191,8 @@ class _Process:
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
             claims=security.claims if security else None,
-<<<<<<< HEAD
             watch_budget=self._budgets.watch,
-=======
             watchdog=self._watchdog,
->>>>>>> h5
         )
         member = Member(parts)
         stack.push_async_callback(member.stop)
@@ -401,7 +391,6 @@ class _Process:
             stack.callback(asyncio.get_running_loop().create_task(work).cancel)
         values = member.persistent.values
         http = HttpApi(
-<<<<<<< HEAD
             values,
             member.ephemeral.values,
             self._planes.limits,
@@ -409,25 +398,19 @@ class _Process:
             self._clock,
             connections=self._planes.http,
             watch_budget=self._budgets.watch,
-=======
-            values, member.ephemeral.values, settings.limits, self._metrics, self._clock, watchdog=self._watchdog
->>>>>>> h5
+            watchdog=self._watchdog,
         )
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-<<<<<<< HEAD
-        resp = RespServer(values, self._planes.limits, self._metrics, self._clock, budget=self._budgets.resp)
-=======
         resp = RespServer(
             values,
-            settings.limits,
+            self._planes.limits,
             self._metrics,
             self._clock,
             budget=self._budgets.resp,
             watchdog=self._watchdog,
         )
->>>>>>> h5
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 

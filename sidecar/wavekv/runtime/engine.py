@@ -24,11 +24,8 @@ from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
 from wavekv.runtime.link import Link
-<<<<<<< HEAD
 from wavekv.runtime.slices import in_turns
-=======
 from wavekv.runtime.watchdog import Watchdog
->>>>>>> h5
 from wavekv.runtime.watching import WatchHub
 
 StoreName = Literal["persistent", "ephemeral"]
@@ -214,12 +211,9 @@ class Engine:
         if self._superseded is not None:
             raise self._superseded.with_traceback(None)
         try:
-<<<<<<< HEAD
-            merged = await in_turns(receive(self.replica, message, self._clock.now_ms()))
-=======
-            with self._watchdog.running("merge"):
-                merged = receive(self.replica, message, self._clock.now_ms())
->>>>>>> h5
+            merged = await in_turns(
+                receive(self.replica, message, self._clock.now_ms()), lambda: self._watchdog.running("merge")
+            )
             durable = self.committer.durable(merged.ticket)
         except Superseded:
             self._on_superseded()
