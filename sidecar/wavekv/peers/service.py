@@ -39,6 +39,7 @@ from wavekv.peers.transport import CONTENT_TYPE
 from wavekv.peers.wrapping import Wrapping
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
+from wavekv.runtime.spaced_log import SpacedLog
 from wavekv.web_connections import BoundedServer, refusal, refuse_cut_body
 from wavekv.web_guard import refuse_foreign, refuse_form
 
@@ -103,6 +104,7 @@ class PeerService:
             connections = Connections(
                 "peer", PEER_PLANE, ByteBudget("peer", limits.peer_held_bytes_max), time.monotonic
             )
+        self._refusals = SpacedLog(log, time.monotonic)
         self._server = BoundedServer(self._handle, connections)
 
     async def start(self, listener: socket.socket) -> None:
@@ -121,7 +123,8 @@ class PeerService:
             return self._refuse(error)
 
     def _refuse(self, error: WaveKVError) -> web.Response:
-        log.info("refused a request on the peer plane: %s [%s]", error.detail, error.code)
+        told = (error.detail, error.code)
+        self._refusals.tell(logging.INFO, error.code, "refused a request on the peer plane: %s [%s]", *told)
         if isinstance(error, NotAMember):  # the epoch as proof (R9), the reason in a header
             return _packed(pack(self._stores["persistent"].proof()), error.status, {"Wavekv-Code": error.code})
         return refusal(error)

@@ -29,6 +29,9 @@ from wavekv.runtime.canary import behind_all
 
 PAGE_ENTRIES: Final = 100
 """Held entries told in one step of a new watch."""
+WOKEN_BYTES_PER_TURN: Final = 8 << 20
+"""Bytes of events that watchers are woken for in one turn of the loop, one watcher's more at most."""
+PAGES_PER_TURN: Final = 16
 PAGE_BYTES: Final = 1 << 16
 """Key and value bytes of such a step where a watch resumes, one entry more at most."""
 WOKEN_PER_TURN: Final = 128
@@ -74,6 +77,8 @@ class WatchHub:
         self.late: dict[Subscription, None] = {}
         """Watchers that events wait for, those that have waited longest first."""
         self._ended: Stopping | Superseded | None = None
+        self._readers: deque[asyncio.Future[None] | None] = deque()
+        """Who reads a page in this turn, None, and who waits for one of the next."""
         self.count = 0
         """Watches open."""
         self.cut = 0
@@ -226,9 +231,35 @@ class WatchHub:
             asyncio.get_running_loop().call_soon(self._wake_some)
         self._woken.append(subscription)
 
+    async def turn(self) -> None:
+        """Wait for a turn to read a page: a few each turn of the loop, so that thousands do not hold theirs at once."""
+        if len(self._readers) >= PAGES_PER_TURN:
+            waiting = asyncio.get_running_loop().create_future()
+            self._readers.append(waiting)
+            await waiting
+            return
+        if not self._readers:
+            asyncio.get_running_loop().call_soon(self._turned)
+        self._readers.append(None)
+
+    def _turned(self) -> None:
+        """Let those that wait read, as many as may in one turn; the first ones had their turn."""
+        for _ in range(min(len(self._readers), PAGES_PER_TURN)):
+            self._readers.popleft()
+        if self._readers:
+            asyncio.get_running_loop().call_soon(self._turned)
+        for waiting in islice(self._readers, PAGES_PER_TURN):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
     def _wake_some(self) -> None:
+        size = 0
         for _ in range(min(len(self._woken), WOKEN_PER_TURN)):
-            self._woken.popleft().wake()
+            woken = self._woken.popleft()
+            size += woken.waiting_bytes
+            woken.wake()
+            if size >= WOKEN_BYTES_PER_TURN:
+                break
         if self._woken:
             asyncio.get_running_loop().call_soon(self._wake_some)
 
@@ -266,6 +297,11 @@ class Subscription:
         self._woken = False
         self._news: asyncio.Future[None] | None = None
         self._end: SlowReader | Stopping | Superseded | None = None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Key and value bytes of the events that wait."""
+        return self._waiting_bytes
 
     def selects(self, key: str) -> bool:
         """Tell whether the watch is about `key`."""
@@ -325,6 +361,8 @@ class Subscription:
     async def next(self) -> Sequence[Change]:
         """Return the events that wait, or the first to come. Raises as `ports.Watch`."""
         while True:
+            if self._told is not None or self._missed is not None:
+                await self._hub.turn()
             if self._end is not None:
                 raise self._end.with_traceback(None)  # several watchers share one
             if self._told is not None:
