@@ -31,6 +31,7 @@ steps = st.one_of(
     st.tuples(st.just("answer"), ordinals),
     st.tuples(st.just("restart"), ordinals),
     st.tuples(st.just("replace volume"), ordinals),
+    st.tuples(st.just("lie"), ordinals),
     st.tuples(st.just("heal"), ordinals),
     st.tuples(st.just("unheal"), ordinals),
     st.tuples(st.just("lose membership"), st.just(0)),
@@ -76,6 +77,8 @@ class Watched(World):
         assert new["epoch"] > old["epoch"], "an epoch is issued once"
         assert not old["epoch"] or new["epoch"] > max(known, default=0), "members would refuse an older epoch"
         assert set(new["admitted"]) == set(new["members"])
+        possible = {names.member(CLUSTER, ordinal) for ordinal in range(MEMBERS_MAX)}
+        assert set(new["members"]) <= possible, "a report added them"
         assert all(1 <= admitted <= new["epoch"] for admitted in new["admitted"].values())
         if not old["epoch"] or new["epoch"] != old["epoch"] + 1:
             return  # lost or taken over: who belongs comes from the members
@@ -120,6 +123,9 @@ class Watched(World):
                 member.covered_by = set()
             case "silence" | "answer":
                 member.reachable = what == "answer"
+            case "lie":
+                member.claims_epoch = (member.volume.epoch or 0) + 5
+                member.claims_members = (*member.volume.members, f"{CLUSTER}-{MEMBERS_MAX + 90}", "evil-0")
             case "heal" | "unheal":
                 member.healing = what == "unheal"
             case "restart":
@@ -143,6 +149,7 @@ async def play(replicas: int, script: list[tuple[str, int]]) -> None:
     for _ in range(2 * MEMBERS_MAX):
         for member in world.members.values():
             member.reachable, member.healing = True, False
+            member.claims_epoch = member.claims_members = None
         world.cover_all()
         await world.settle()
     wanted = world.resource["spec"]["replicas"]
