@@ -15,6 +15,7 @@ from wavekv.http_api.waiting import Spreading
 async def get(call: Call) -> web.Response:
     """Answer GET and HEAD."""
     key = call.key
+    await call.room_for(call.store.length_of(key) or 0)
     entry = call.store.get(key)
     if entry is None:
         raise KeyNotFound(f"there is no key {key!r}")
