@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop soak images manifests e2e clean
+.PHONY: help setup local test check fmt sim lock sbom audit bench bench-engine bench-replication kill-loop soak fuzz images manifests e2e clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,7 @@ images: ## Build both images: make images REGISTRY=registry.example.org/team (al
 	@if docker info >/dev/null 2>&1; then tool="docker build"; \
 	elif command -v buildah >/dev/null; then tool="buildah build"; \
 	else echo "make images needs a running Docker, or buildah" >&2; exit 1; fi; \
+	case "$(BASE_IMAGE)" in *@sha256:*) ;; *) echo "the base $(BASE_IMAGE) is not pinned by a digest (docs/supply-chain.md)" >&2 ;; esac; \
 	for target in sidecar operator; do \
 		$$tool --build-arg BASE_IMAGE=$(BASE_IMAGE) --target $$target --tag $(REGISTRY)/wavekv-$$target:$(TAG) . || exit 1; \
 	done
@@ -81,6 +82,9 @@ manifests: $(INSTALLED) ## Write manifests/ and the chart's CRD anew, from the c
 		--set watchAllNamespaces=true; \
 	} > manifests/install.yaml
 
+fuzz: $(INSTALLED) ## Fuzz what strangers send and store: make fuzz ARGS="--seconds 60" (needs Atheris; docs/fuzzing.md).
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 lock: ## Compile requirements.lock and what each image takes from it (needs uv).
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	command -v uv >/dev/null || { echo "make lock needs uv: $(BIN)/python -m pip install uv" >&2; exit 1; }; \
@@ -89,6 +93,12 @@ lock: ## Compile requirements.lock and what each image takes from it (needs uv).
 	$$compile --all-extras --group dev --output-file requirements.lock && \
 	$$compile --no-annotate --constraint requirements.lock --output-file requirements-member.lock && \
 	$$compile --no-annotate --constraint requirements.lock --extra operator --output-file requirements-operator.lock
+
+sbom: $(INSTALLED) ## Write what both images are made of, as CycloneDX, to build/sbom.
+	@$(BIN)/python .ci/sbom.py --base "$(BASE_IMAGE)"
+
+audit: $(INSTALLED) ## Look up the locked dependencies in a data base of vulnerabilities, where one is reachable.
+	@$(BIN)/python .ci/audit.py
 
 clean: ## Remove caches and build output; .venv and the data of `make local` stay.
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

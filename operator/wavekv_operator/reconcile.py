@@ -5,6 +5,7 @@ anywhere and done again. Actions are carried out in the plan's order; the API's 
 not, because members come and go. What the resource did not create is neither changed nor deleted: `children_api`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -46,7 +47,7 @@ from wavekv_operator.view import View
 
 log = logging.getLogger(__name__)
 
-_PROOFS_MAX = 3
+_PROOFS_MAX = 16
 """Members asked in one pass for the document behind an epoch that the operator does not know."""
 
 
@@ -211,13 +212,15 @@ class Reconciler:
         held, _ = read_document(found.get(("ConfigMap", names.membership(cluster.name))))
         base = held.epoch if held is not None else 0
         newer = sorted((view for view in views.values() if view.known > base), key=lambda view: -view.known)
-        for view in newer[:_PROOFS_MAX]:
-            address = self._address(cluster, view.name)
-            if address is not None and not (held is not None and held.overrules(view.known)):
-                document = await self._proof(cluster, address, identity)
-                if document is not None and document.epoch > base:
-                    return document
-        return None
+        asked = [
+            address
+            for view in newer
+            if not (held is not None and held.overrules(view.known))
+            and (address := self._address(cluster, view.name)) is not None
+        ]
+        proofs = await asyncio.gather(*(self._proof(cluster, address, identity) for address in asked[:_PROOFS_MAX]))
+        proven = [document for document in proofs if document is not None and document.epoch > base]
+        return max(proven, key=lambda document: document.epoch, default=None)
 
     async def _proof(self, cluster: Cluster, address: Address, identity: _Identity) -> Document | None:
         """Return the document that a member holds, None if it shows none that this cluster's authority signed."""

@@ -63,9 +63,16 @@ class MemberClient:
     """Speaks with the members of all clusters."""
 
     def __init__(
-        self, counter: MemberCounter, *, timeout_seconds: float, requests_max: int, answer_bytes_max: int
+        self,
+        counter: MemberCounter,
+        *,
+        timeout_seconds: float,
+        requests_max: int,
+        cluster_requests_max: int,
+        answer_bytes_max: int,
     ) -> None:
         self._counter = counter
+        self._cluster_requests_max = cluster_requests_max
         self._answer_bytes_max = answer_bytes_max
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=requests_max))
@@ -150,6 +157,7 @@ class MemberClient:
             known = self._identity(cluster_id, identity)
             context = known.verifying if verified else known.trusting
             async with (
+                known.asking,
                 self._asking,
                 self._session.request(
                     method, address.url(route), json=body, ssl=context, server_hostname=address.host
@@ -184,7 +192,8 @@ class MemberClient:
         digest = hashlib.sha256(b"".join(identity[key] for key in sorted(identity))).hexdigest()
         held = self._identities.get(cluster_id)
         if held is None or held.digest != digest:
-            held = self._identities[cluster_id] = _Identity(digest, cluster_id, identity)
+            asking = held.asking if held is not None else asyncio.Semaphore(self._cluster_requests_max)
+            held = self._identities[cluster_id] = _Identity(digest, cluster_id, identity, asking)
         return held
 
     def forget(self, cluster_id: str) -> None:
@@ -195,9 +204,10 @@ class MemberClient:
 class _Identity:
     """The operator's identity in one cluster, and the certificates that its members showed to it."""
 
-    def __init__(self, digest: str, cluster_id: str, identity: Data) -> None:
+    def __init__(self, digest: str, cluster_id: str, identity: Data, asking: asyncio.Semaphore) -> None:
         """Raises MemberUnreachable: the identity cannot be used."""
         self.digest = digest
+        self.asking = asking
         self.cluster_id = cluster_id
         self.shown: dict[str, bytes] = {}
         """The certificate (DER) of each host whose certificate held; as many as the cluster has members."""

@@ -57,6 +57,9 @@ class Limits:
     inflated_bytes_max: int = 16 << 20
     """The same message inflated; checked while inflating, never after. The largest honest one has a page, as much that
     changed meanwhile, and a context: 10 MiB (docs/message-bounds.md)."""
+    reported_items_max: int = 2_097_152
+    """Origins and ranges in the reports of all peers, about 100 bytes each: those of a thousand members that know two
+    thousand origins. Over it the report heard longest ago is forgotten, which costs a fuller exchange."""
     merge_slice_entries: int = 256
     """Entries of other members merged, and operations shown, in one turn of the loop: some 2 ms."""
     push_keys_max: int = 4096

@@ -258,7 +258,7 @@ class World:
         token = f"{TOKEN_PREFIX}{name}/{self.child('Pod', name)['metadata']['uid']}"
         member = FakeMember(name, volume, inc=int(self.now.timestamp() * 1000) + len(self.calls), token=token)
         document = self._boot_document()
-        if volume.epoch is None or document["epoch"] > volume.epoch:
+        if document is not None and (volume.epoch is None or document["epoch"] > volume.epoch):
             member.take(document, self.bundle)
         self.members[name] = member
 
@@ -278,9 +278,10 @@ class World:
         """The authorities that members trust."""
         return str(self.child("ConfigMap", names.authorities(CLUSTER))["data"][names.CA_KEY]).encode()
 
-    def _boot_document(self) -> dict[str, Any]:
-        text = self.child("ConfigMap", names.membership(CLUSTER))["data"][names.MEMBERSHIP_KEY]
-        document: dict[str, Any] = json.loads(text)
+    def _boot_document(self) -> dict[str, Any] | None:
+        """Return the document that a starting process finds; None stands for one that tells it nothing new."""
+        found = self.view.get("ConfigMap", (NAMESPACE, names.membership(CLUSTER)))
+        document: dict[str, Any] | None = None if found is None else json.loads(found["data"][names.MEMBERSHIP_KEY])
         return document
 
     def _pod(self, name: str) -> None:

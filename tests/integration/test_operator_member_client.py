@@ -3,9 +3,10 @@
 The plane under test is the member's protocol with certificates in files; the real member's is in the tests of both.
 """
 
+import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ class FakePlane:
         self.answers: dict[str, tuple[int, Any]] = {"GET /v1/admin/status": (200, STATUS)}
         self.bodies: list[tuple[str, Any]] = []
         self.clients: list[tuple[str, ...]] = []
+        self.before: Callable[[], Awaitable[None]] | None = None
+        """What is waited for before a request is answered."""
         self.runner = web.ServerRunner(web.Server(self.handle))
 
     def show(self, chain: str) -> None:
@@ -114,6 +117,8 @@ class FakePlane:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self.before is not None:
+            await self.before()
         shown = request.get_extra_info("peercert")
         self.clients.append(tuple(value for _, value in shown["subjectAltName"]))
         route = f"{request.method} {request.path_qs}"
@@ -143,7 +148,9 @@ async def plane(tmp_path: Path, issued: tls.Secrets, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 async def client() -> AsyncIterator[MemberClient]:
-    made = MemberClient(Told(), timeout_seconds=5, requests_max=8, answer_bytes_max=ANSWER_BYTES_MAX)
+    made = MemberClient(
+        Told(), timeout_seconds=5, requests_max=8, cluster_requests_max=4, answer_bytes_max=ANSWER_BYTES_MAX
+    )
     yield made
     await made.close()
 
@@ -313,6 +320,27 @@ async def test_silent_members_cost_the_others_nothing(
     seen = await client.views(CLUSTER_ID, issued.operator, listed)
     assert set(seen.views) == {"demo-0"}
     assert seen.unverified == frozenset()
+
+
+async def test_members_of_one_cluster_that_let_requests_hang_take_a_share_of_the_requests(
+    plane: FakePlane, client: MemberClient, issued: tls.Secrets
+) -> None:
+    asked, go_on, waiting = asyncio.Semaphore(0), asyncio.Event(), [0, 0]
+
+    async def hang() -> None:
+        waiting[0] += 1
+        waiting[1] = max(waiting)
+        asked.release()
+        await go_on.wait()
+        waiting[0] -= 1
+
+    plane.before = hang
+    views = asyncio.create_task(client.views(CLUSTER_ID, issued.operator, [address()] * 7))
+    for _ in range(4):
+        await asked.acquire()
+    go_on.set()
+    assert (await views).views
+    assert waiting == [0, 4], "no more than its share at any time"
 
 
 async def test_a_damaged_identity_is_said(client: MemberClient) -> None:

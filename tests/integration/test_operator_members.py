@@ -215,6 +215,26 @@ async def test_an_epoch_that_only_the_config_map_knew_is_gone_above_on_the_membe
         assert cluster.document()["admitted"] == {"demo-0": 1, "demo-1": 1}
 
 
+async def test_an_older_config_map_is_gone_above_on_the_members_proof_alone(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with governed(api, tmp_path, monkeypatch) as cluster:
+        old = json.dumps(cluster.document())
+        await enrolled(cluster)
+        await eventually(
+            lambda: all(pod.process.status()["membership"]["epoch"] == 2 for pod in cluster.pods), "both took epoch 2"
+        )
+        held = api.objects["configmaps"][NAMESPACE, names.membership(CLUSTER)]
+        metadata = {key: value for key, value in held["metadata"].items() if key != "resourceVersion"}
+        api.put("configmaps", {"metadata": metadata, "data": {names.MEMBERSHIP_KEY: old}})
+        assert cluster.document()["epoch"] == 1
+        await eventually(lambda: cluster.document()["epoch"] == 3, "the operator goes above what it had signed")
+        await eventually(
+            lambda: all(pod.process.status()["membership"]["epoch"] == 3 for pod in cluster.pods), "both follow"
+        )
+        assert cluster.condition("EpochAgreed")[0] == "True"
+
+
 async def test_an_override_is_taken_by_members_and_said(
     api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

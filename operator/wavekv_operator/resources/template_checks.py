@@ -177,6 +177,8 @@ def _unknown(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[Refus
     if schema.get("type") == "array":
         if isinstance(value, list):
             for index, item in enumerate(value):
+                if item is None:
+                    yield f"{path}[{index}]", "may not be null"
                 yield from _unknown(item, schema["items"], f"{path}[{index}]")
         else:
             yield path, "has to be a list"

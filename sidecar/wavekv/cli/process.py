@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine
@@ -53,6 +54,7 @@ from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.snapshot.bounds import held_bounds
 from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
@@ -61,6 +63,10 @@ from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
 
 log = logging.getLogger(__name__)
+
+SWITCH_SECONDS = 0.001
+"""How long a thread that decodes a large message runs before the loop has its turn; with Python's own 5 ms a reader
+waits that long again and again while another member sends pages."""
 
 
 class SystemClock:
@@ -89,6 +95,7 @@ def run_member(settings: MemberSettings) -> int:
     Raises:
         WaveKVError: it cannot start, or its disk failed.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     give_back_large_blocks()
     return uvloop.run(_Process(settings, raise_limit()).run())
 
@@ -102,6 +109,7 @@ class _Process:
         self._planes = planes_of(settings, self._budgets, descriptors, self._clock.monotonic)
         planes = (self._planes.http, self._planes.peer, self._planes.metrics)
         self._metrics.bind_planes(planes, (*self._budgets, self._planes.metrics.budget))
+        self._watchdog = Watchdog(self._clock, settings.limits.turn_ms_max, self._metrics.held_loop)
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -184,6 +192,7 @@ class _Process:
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
             claims=security.claims if security else None,
             watch_budget=self._budgets.watch,
+            watchdog=self._watchdog,
         )
         member = Member(parts)
         stack.push_async_callback(member.stop)
@@ -389,11 +398,19 @@ class _Process:
             self._clock,
             connections=self._planes.http,
             watch_budget=self._budgets.watch,
+            watchdog=self._watchdog,
         )
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(values, self._planes.limits, self._metrics, self._clock, budget=self._budgets.resp)
+        resp = RespServer(
+            values,
+            self._planes.limits,
+            self._metrics,
+            self._clock,
+            budget=self._budgets.resp,
+            watchdog=self._watchdog,
+        )
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 

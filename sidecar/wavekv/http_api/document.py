@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from wavekv.errors import InvalidBody, UnsupportedMediaType
 from wavekv.http_api.body import read_body
+from wavekv.http_api.json_pieces import LARGE_BYTES, parse
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -82,6 +83,9 @@ async def _from_json(body: bytes, elements_max: int) -> Any:
     if await _elements(body, elements_max) > elements_max:
         raise InvalidBody(f"the body has more than {elements_max} values")
     try:
+        if len(body) > LARGE_BYTES:
+            text = body.decode(json.detect_encoding(body), "surrogatepass")
+            return await parse(text, _once, _no_constant)
         return json.loads(body, object_pairs_hook=_once, parse_constant=_no_constant)
     except RecursionError as error:
         raise InvalidBody("the body is nested too deep") from error

@@ -157,6 +157,16 @@ COMPACTION_DURATION = Family(
 REFUSED_ENTRIES = Family(
     "wavekv_refused_entries_total", "counter", ("code",), "Entries of other members refused on merge, by error code."
 )
+LONG_TURNS = Family(
+    "wavekv_loop_long_turns_total",
+    "counter",
+    ("kind",),
+    "Turns of the loop longer than `turn_ms_max` (20 ms), in which everybody else waited, by what ran; `machine`: the "
+    "member was not given a processor.",
+)
+LONG_TURN_SECONDS = Family(
+    "wavekv_loop_long_turn_seconds_total", "counter", ("kind",), "How long these turns took together."
+)
 
 PLANES = (CONNECTIONS, CONNECTIONS_MAX, CONNECTIONS_CLOSED, HELD_BYTES, HELD_BYTES_MAX, HELD_BYTES_REFUSED)
 """Read from the books of the planes at scrape time."""
@@ -211,6 +221,8 @@ COUNTED = (
     COMPACTIONS,
     COMPACTION_DURATION,
     REFUSED_ENTRIES,
+    LONG_TURNS,
+    LONG_TURN_SECONDS,
 )
 """Accumulated as log and runtime report."""
 

@@ -42,7 +42,7 @@ class _Counter:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: float = 0
 
 
 class _Distribution:
@@ -114,6 +114,8 @@ class Metrics(Collector):
         self._compactions = _counters(families.COMPACTIONS)
         self._compaction_seconds = _distributions(families.COMPACTION_DURATION)
         self._refused = _counters(families.REFUSED_ENTRIES)
+        self._long_turns = _counters(families.LONG_TURNS)
+        self._long_turn_seconds = _counters(families.LONG_TURN_SECONDS)
         self._fsync_seconds = _distributions(families.FSYNC_DURATION)
         self._group_ops = _distributions(families.LOG_GROUP_OPS)
         self._written_bytes = _counters(families.LOG_WRITTEN_BYTES)
@@ -185,6 +187,11 @@ class Metrics(Collector):
         """Count refused entries."""
         self._refused.at(code).value += count
 
+    def held_loop(self, kind: str, seconds: float) -> None:
+        """Count a turn of the loop that took long."""
+        self._long_turns.at(kind).value += 1
+        self._long_turn_seconds.at(kind).value += seconds
+
     # ---- exposition --------------------------------------------------------------------------------------------
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -222,6 +229,8 @@ class Metrics(Collector):
             self._pushed_entries,
             self._compactions,
             self._refused,
+            self._long_turns,
+            self._long_turn_seconds,
         )
         distributions = (
             self._durations,

@@ -19,7 +19,7 @@ from wavekv.errors import TooManyBytes, WaveKVError
 from wavekv.ports import Clock, Observer
 from wavekv.resp import replies
 from wavekv.resp.commands import COMMANDS, refuse_transaction, unknown, wrong_count
-from wavekv.resp.framing import BadProtocol, CommandReader
+from wavekv.resp.framing import UNFINISHED, BadProtocol, CommandReader
 from wavekv.resp.session import Command, Refused, Reply, Session, Sliced
 from wavekv.resp.turns import BYTES_PER_STEP_SHIFT, WRITE_STEPS
 from wavekv.runtime.budget import Holding
@@ -37,6 +37,9 @@ _FREE_BYTES = 1 << 16
 
 _ARGUMENT_BYTES = 64
 """What an argument of a command that waits costs beside its bytes."""
+
+_READING_STEPS = 48
+"""Steps that reading `framing.READ_AT_ONCE` arguments takes."""
 
 _INTERNAL = replies.error("ERR internal: an internal error; the member's log has its traceback")
 
@@ -186,7 +189,7 @@ class Connection(asyncio.Protocol):
                 if words is None:
                     self._ending = self._ending or self._input_ended
                     break
-                left -= self._run(words)
+                left -= self._run(words) if words is not UNFINISHED else _READING_STEPS
             if len(self._replies) >= self._batch or self._reply_bytes >= _FLUSH_BYTES:
                 # Also at the bound of waiting replies: what still waits then is a write, whose end brings a turn.
                 self._send_settled()

@@ -26,6 +26,12 @@ _ARRAY: Final = ord("*")
 _STRING: Final = ord("$")
 
 
+UNFINISHED: Final[list[bytes]] = []
+"""Given by `next` in the place of a command of very many arguments, of which some were read: ask again."""
+READ_AT_ONCE: Final = 512
+"""Arguments read before that, about half a millisecond."""
+
+
 class BadProtocol(Exception):
     """The client speaks something else; the text is Redis' own. The connection ends after the replies due so far."""
 
@@ -62,6 +68,8 @@ class CommandReader:
 
     def next(self) -> list[bytes] | None:
         """Return the next command, None until more bytes come; the list is empty for an empty array.
+
+        The very object UNFINISHED is no command: there is more to read, which is better done in another turn.
 
         Raises:
             BadProtocol: the bytes are not a command, or one exceeds its bound.
@@ -102,8 +110,9 @@ class CommandReader:
                     return command
                 self._lines = []
             command, self._place = self._partial.take(self._bytes, self._place)
-            if self._place >= len(self._bytes):
-                self._bytes = b""
+            if self._place < len(self._bytes):
+                return UNFINISHED if command is None else command
+            self._bytes = b""
             if command is not None:
                 return command
 
@@ -168,11 +177,14 @@ class _PartialCommand:
     def take(self, data: bytes, place: int) -> tuple[list[bytes] | None, int]:
         """Read on from `place`; return the command if it is complete, and the place behind what was read.
 
+        Stops before the end of `data` behind a complete command, or behind `READ_AT_ONCE` arguments.
+
         Raises:
             BadProtocol: it is none, or exceeds a bound.
         """
         began = place
-        while place < len(data):
+        enough = len(self._words) + READ_AT_ONCE
+        while place < len(data) and len(self._words) < enough:
             place = self._take_header(data, place) if self._need < 0 else self._take_string(data, place)
             if self._left == 0:
                 words = self._words

@@ -41,8 +41,14 @@ def mget(session: Session, words: list[bytes]) -> Reply:
     keys = [session.key(word) for word in words[1:]]
     if sum(session.store.length_of(key) or 0 for key in keys) > limits.list_bytes_max:
         raise BatchTooLarge(f"the values exceed {limits.list_bytes_max} bytes together; ask for fewer keys at once")
-    entries = map(session.store.get, keys)
-    return replies.array([bulk_or_null(session, None if entry is None else entry.value) for entry in entries])
+    parts = [b"*%d\r\n" % len(keys)]  # put together once: each copy of 8 MiB takes milliseconds
+    for key in keys:
+        entry = session.store.get(key)
+        if entry is None or entry.value is None:
+            parts.append(replies.null(session.proto))
+        else:
+            parts += (b"$%d\r\n" % len(entry.value), entry.value, b"\r\n")
+    return b"".join(parts)
 
 
 def mset(session: Session, words: list[bytes]) -> Reply:

@@ -25,6 +25,7 @@ from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
 from wavekv.runtime.link import Link
 from wavekv.runtime.slices import in_turns
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.runtime.watching import WatchHub
 
 StoreName = Literal["persistent", "ephemeral"]
@@ -71,6 +72,7 @@ class Engine:
         pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
         hidden: str | None = None,
+        watchdog: Watchdog | None = None,
         claims: Claims | None = None,
         watch_budget: ByteBudget | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Engine:
         """
         self.replica = replica
         self._clock = clock
+        self._watchdog = watchdog or Watchdog(clock, limits.turn_ms_max)
         self._keep_epoch = keep_epoch
         self._collect_seconds = settings.interval_ms / 1000
         self._on_superseded = on_superseded
@@ -109,6 +112,10 @@ class Engine:
         )
 
     def _durable(self, group: Group) -> None:
+        with self._watchdog.running("commit"):
+            self._tell(group)
+
+    def _tell(self, group: Group) -> None:
         self.watches.committed(group.ops, self.replica.store.position - group.record_count + 1, group.withdrawn)
         self.gossip.durable(group)
         self.coverage.advanced()
@@ -133,8 +140,9 @@ class Engine:
 
     def _expire_some(self) -> bool:
         """Tell of a few keys that expired; tell whether more may have."""
-        due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
-        self.watches.expired(due)
+        with self._watchdog.running("expire"):
+            due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
+            self.watches.expired(due)
         return len(due) == _EXPIRED_PER_TICK_MAX
 
     async def collect(self) -> None:
@@ -147,7 +155,8 @@ class Engine:
 
     async def _collect_some(self) -> bool:
         """Forget a few deletes; tell, once that is durable, whether there may be more."""
-        count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
+        with self._watchdog.running("collect"):
+            count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
         try:
             await self.committer.durable(self.replica.last_ticket)
         except NotWritten:  # they are collected when there is room again
@@ -202,7 +211,9 @@ class Engine:
         if self._superseded is not None:
             raise self._superseded.with_traceback(None)
         try:
-            merged = await in_turns(receive(self.replica, message, self._clock.now_ms()))
+            merged = await in_turns(
+                receive(self.replica, message, self._clock.now_ms()), lambda: self._watchdog.running("merge")
+            )
             durable = self.committer.durable(merged.ticket)
         except Superseded:
             self._on_superseded()

@@ -39,19 +39,28 @@ _TICK_SECONDS: Final = 0.01
 _BUSY_SHARE: Final = 0.5
 """With less of the time than this on a processor, the machine had others to run."""
 _LOG_SECONDS: Final = 5.0
+_NOTHING: Final = ("other", "")
 
 
 class Watchdog:
-    """Watches the turns of one loop. `long_turns` counts by kind; metrics read it."""
+    """Watches the turns of one loop. `long_turns` counts the long ones by kind."""
 
-    def __init__(self, clock: Clock, turn_ms_max: int, processor: Callable[[], float] = time.thread_time) -> None:
-        """Report turns longer than `turn_ms_max`; `processor` returns the seconds the loop's thread ran."""
+    def __init__(
+        self,
+        clock: Clock,
+        turn_ms_max: int,
+        on_long: Callable[[str, float], None] = lambda kind, seconds: None,
+        processor: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """Report turns longer than `turn_ms_max` to `on_long`; `processor`: seconds that the loop's thread ran."""
         self._clock = clock
         self._processor = processor
         self.seconds_max = turn_ms_max / 1000
         """Longest turn that is not reported; who measured more calls `ran`."""
         self.long_turns: dict[str, int] = dict.fromkeys(KINDS, 0)
-        self.longest_seconds = 0.0
+        self.begun: tuple[str, str] = _NOTHING
+        """Kind and name of what was begun last: named where a turn was long and nobody told of it."""
+        self._on_long = on_long
         self._told_seconds = 0.0  # of long stretches since the last tick
         self._logged_at = float("-inf")
         self._unlogged = 0
@@ -89,13 +98,15 @@ class Watchdog:
         untold, self._told_seconds = late - self._told_seconds, 0.0
         if untold > self.seconds_max:
             share = (busy - busy_since) / (now - since)
-            self._report("other" if share >= _BUSY_SHARE else "machine", untold, "")
+            kind, what = self.begun if share >= _BUSY_SHARE else ("machine", "")
+            self._report(kind, untold, what)
+        self.begun = _NOTHING
         return now, busy
 
     def _report(self, kind: str, seconds: float, what: str) -> None:
         assert kind in self.long_turns, "kinds are few and known: they are a metric's labels"
         self.long_turns[kind] += 1
-        self.longest_seconds = max(self.longest_seconds, seconds)
+        self._on_long(kind, seconds)
         now = self._clock.monotonic()
         if kind == "machine" or now - self._logged_at < _LOG_SECONDS:
             self._unlogged += 1

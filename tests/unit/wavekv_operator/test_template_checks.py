@@ -127,6 +127,8 @@ SHAPE: list[Row] = [
     (security(somethingNew=True), "containers[0].securityContext.somethingNew"),
     (app(command="sh"), "containers[0].command"),
     ({"volumes": {}}, "volumes"),
+    ({"volumes": [None]}, "volumes[0]"),
+    (app(ports=[{"containerPort": 1}, None]), "containers[0].ports[1]"),
     (app(securityContext=["privileged"]), "containers[0].securityContext"),
     (app(name={"a": "b"}), "containers[0].name"),
 ]
