@@ -43,6 +43,8 @@ _RETRY_SECONDS: Final = 1
 """What a refusal for want of room tells the client to wait: answers leave within milliseconds, so room returns soon."""
 _COPIES: Final = 2
 """Of an answer that aiohttp writes: its body, and the head and body it joined."""
+_TURNS_MAX: Final = 1000
+"""Turns of the loop that an answer waits for room; who reads makes some within a few."""
 _NO_ROOM: Final = (TooManyBytes, TooManyConnections, TooManyWaiting, TooManyWatchers)
 _SAFE: Final = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS.items())
 _REASONS: Final = {200: "OK", 201: "Created"}
@@ -259,6 +261,23 @@ class BoundedHandler(web.RequestHandler):
             return True
         return self._connections.hold(slot, received, slot.unsent)
 
+    async def room_for(self, size: int) -> None:
+        """Wait until an answer of `size` bytes, with its copies, may be made; it is given back when it has gone.
+
+        One turn of the loop makes no more than the budget: what is cut to make room is free only in the next one.
+
+        Raises:
+            TooManyBytes: there is no room for it.
+        """
+        connections, slot = self._connections, self.slot
+        for _ in range(_TURNS_MAX):
+            if connections.try_hold(slot, slot.received, _COPIES * size):
+                return
+            connections.make_room(slot, _COPIES * size)
+            await asyncio.sleep(0)
+        connections.closed["memory_budget"] += 1
+        raise self._no_room()
+
     def note_unread(self, answer_bytes: int) -> None:
         """The client has not taken all of an answer: count it, and give it time.
 
@@ -285,7 +304,8 @@ class BoundedHandler(web.RequestHandler):
             free = self._last_unparsed <= self._connections.settings.free_bytes
             self._unparsed = 0 if free else self._last_unparsed
         if self.slot.held.size:
-            self._connections.hold(self.slot, self._unparsed + self._bodies, self.slot.unsent)
+            unsent = self.slot.unsent if self._paused else 0
+            self._connections.hold(self.slot, self._unparsed + self._bodies, unsent)
 
     def begin(self) -> None:
         """A request is worked on: its head is whole."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from aiohttp import web
 
@@ -11,6 +11,7 @@ from wavekv.core.types import Entry
 from wavekv.http_api.streams import Streams
 from wavekv.http_api.target import key_from
 from wavekv.ports import Clock, KeyValues
+from wavekv.web_connections import BoundedHandler
 
 BYTES = "application/octet-stream"
 
@@ -41,6 +42,10 @@ class Call(NamedTuple):
     def seconds_left(self) -> float:
         """How long the request may still wait for other members; below 0: no longer."""
         return self.ends_at - self.shared.clock.monotonic()
+
+    async def room_for(self, size: int) -> None:
+        """Wait for room for an answer of `size` bytes. Raises TooManyBytes."""
+        await cast("BoundedHandler", self.request.protocol).room_for(size)
 
     @property
     def key(self) -> str:

@@ -224,22 +224,28 @@ class FastConnection(BoundedHandler):
             return False
         if framing.length if method == b"GET" else framing.length > self._fast.limits.value_bytes_max:
             return False
+        return self._begin(store, method, target[2], data, body)
+
+    def _begin(self, store: KeyValues, method: bytes, escaped: bytes, data: bytes, body: int) -> bool:
+        """Begin the operation on a key whose value, if it has one, is `data` from `body` on; tell whether it was."""
         try:
-            key = key_from(target[2].decode(), self._fast.limits.key_bytes_max)
+            key = key_from(escaped.decode(), self._fast.limits.key_bytes_max)
         except InvalidKey:  # told by the slow way
             return False
         if method == b"GET":
-            self._get(store, key)
-        else:
-            self._writing = self._loop.create_task(self._put(store, key, data[body:]))
+            return self._get(store, key)
+        self._writing = self._loop.create_task(self._put(store, key, data[body:]))
         return True
 
-    def _get(self, store: KeyValues, key: str) -> None:
+    def _get(self, store: KeyValues, key: str) -> bool:
+        """Answer a read; tell whether there was room to."""
         started = self._fast.clock.monotonic()
         try:
             entry = store.get(key)
             if entry is None or entry.value is None:
                 raise KeyNotFound(f"there is no key {key!r}")
+            if not self._connections.fits(2 * len(entry.value)):
+                return False  # it waits for room there
             content = f"Content-Type: application/octet-stream\r\n{_etag(entry)}"
             if entry.expires_at is not None:
                 told = expiry_headers(entry, self._fast.clock.now_ms())
@@ -248,6 +254,7 @@ class FastConnection(BoundedHandler):
         except Exception as error:  # noqa: BLE001 - stands where aiohttp catches what handlers raise
             result, response = _refusal_of(error)
         self._answer("get", result, started, response)
+        return True
 
     async def _put(self, store: KeyValues, key: str, value: bytes) -> None:
         started = self._fast.clock.monotonic()

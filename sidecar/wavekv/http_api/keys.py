@@ -1,5 +1,7 @@
 """Get, put, delete and explain: the routes of one key."""
 
+from typing import Final
+
 from aiohttp import web
 
 from wavekv.core.session import dots_of
@@ -11,10 +13,16 @@ from wavekv.http_api.document import answer
 from wavekv.http_api.expiry import expiry_headers, expiry_of
 from wavekv.http_api.waiting import Spreading
 
+_SMALL_BYTES: Final = 8 << 10
+"""A value that needs no room in the budget: with its copies it is in what a connection has free."""
+
 
 async def get(call: Call) -> web.Response:
     """Answer GET and HEAD."""
     key = call.key
+    length = call.store.length_of(key)
+    if length is not None and length > _SMALL_BYTES:
+        await call.room_for(length)
     entry = call.store.get(key)
     if entry is None:
         raise KeyNotFound(f"there is no key {key!r}")

@@ -21,6 +21,8 @@ from wavekv.ports import KeyValues
 
 PARAMETERS: Final = ("prefix", "after", "limit", "keys_only")
 
+_STEP_BYTES: Final = 1 << 20
+"""Value bytes that one step of a page may add, room for which is taken before it."""
 _ESCAPED_BYTES_MAX: Final = 6
 """Bytes that one byte of a key may take in JSON, as in `\\u0001`."""
 
@@ -49,13 +51,20 @@ def query_from(given: Mapping[str, str], limits: Limits) -> Query:
     )
 
 
-async def page(store: KeyValues, query: Query, bytes_max: int) -> tuple[list[Entry], str | None]:
-    """Return a page and the key to ask for the next one with, None if it is the last. Others take turns meanwhile."""
-    found = store.list(query.prefix, query.after, query.limit, keys_only=query.keys_only, bytes_max=bytes_max)
-    more = found.step()
+async def page(call: Call, query: Query, bytes_max: int) -> tuple[list[Entry], str | None]:
+    """Return a page and the key to ask for the next one with, None if it is the last. Others take turns meanwhile.
+
+    Raises:
+        TooManyBytes: there is no room for what it comes to.
+    """
+    found = call.store.list(query.prefix, query.after, query.limit, keys_only=query.keys_only, bytes_max=bytes_max)
+    more = True
     while more:
-        await asyncio.sleep(0)
+        if not query.keys_only:
+            await call.room_for(sum(len(entry.value or b"") for entry in found.entries) + _STEP_BYTES)
         more = found.step()
+        if more:
+            await asyncio.sleep(0)
     return found.entries, found.entries[-1].key if found.more else None
 
 
@@ -73,7 +82,7 @@ def item(entry: Entry, *, keys_only: bool, binary: bool) -> dict[str, Any]:
 async def list_entries(call: Call) -> web.Response:
     """Answer a page."""
     query = query_from(call.given, call.shared.limits)
-    entries, following = await page(call.store, query, call.shared.limits.list_bytes_max)
+    entries, following = await page(call, query, call.shared.limits.list_bytes_max)
     return await _answer(call.request, entries, {"next": following}, keys_only=query.keys_only)
 
 
@@ -84,6 +93,7 @@ async def multi_get(call: Call) -> web.Response:
     items_max = limits.multi_get_keys_max + 1  # one more, for the refusal to be in our words
     document = await read_document(call.request, bytes_max, items_max, 2 * items_max)
     keys = _keys(document.member(["keys"]).get("keys"), limits)
+    await call.room_for(min(sum(call.store.length_of(key) or 0 for key in keys), 2 * limits.list_bytes_max))
     entries, missing, left_out = _found(call.store, keys, limits.list_bytes_max)
     return await _answer(call.request, entries, {"missing": missing, "left_out": left_out}, keys_only=False)
 

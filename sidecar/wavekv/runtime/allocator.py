@@ -11,10 +11,16 @@ from typing import Final
 
 LARGE_BYTES: Final = 512 << 10
 """Blocks from this size are mapped on their own; reads and writes of sockets stay below it."""
+KEPT_BYTES: Final = 8 << 20
+"""Free bytes at the end of the heap that are kept: a fixed threshold would bring this down to a few, and with it a
+system call for every other operation."""
 _M_MMAP_THRESHOLD: Final = -3
+_M_TRIM_THRESHOLD: Final = -1
 
 
 def give_back_large_blocks() -> None:
-    """Fix the threshold; another C library than glibc goes on as it does."""
+    """Fix the thresholds; another C library than glibc goes on as it does."""
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

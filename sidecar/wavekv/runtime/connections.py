@@ -191,23 +191,36 @@ class Connections:
 
         Who has held bytes longer makes room for it.
         """
+        while not self.try_hold(slot, received, unsent):
+            slower = self._slower_than(slot)
+            if slower is None:
+                return False
+            self._end(slower, "memory_budget")
+        return True
+
+    def make_room(self, slot: Slot, size: int) -> None:
+        """Cut who has held bytes longer than `slot`, until so many fit; their memory is free in the next turn."""
+        while self.budget.left < size and (slower := self._slower_than(slot)) is not None:
+            self._end(slower, "memory_budget")
+
+    def try_hold(self, slot: Slot, received: int, unsent: int) -> bool:
+        """Note what the connection holds now, if it fits as things are; tell whether it did."""
         if slot.left:
             return True  # it is ending
         size = received + unsent
         size = size if size > self.settings.free_bytes else 0
         if not slot.held.try_resize(size):
-            while (slower := self._slower_than(slot)) is not None:
-                self._end(slower, "memory_budget")
-                if slot.held.try_resize(size):
-                    break
-            else:
-                return False
+            return False
         slot.received, slot.unsent = received, unsent
         if not size:
             self._holders.pop(slot, None)
         elif slot not in self._holders:
             self._holders[slot] = None
         return True
+
+    def fits(self, size: int) -> bool:
+        """Tell whether an answer of `size` bytes may be written at once."""
+        return size <= self.settings.free_bytes or size <= self.budget.left
 
     def _slower_than(self, slot: Slot) -> Slot | None:
         """Return a connection that has held bytes longer than `slot`, and is waited for; None: there is none."""

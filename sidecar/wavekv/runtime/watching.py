@@ -31,7 +31,8 @@ PAGE_ENTRIES: Final = 100
 """Held entries told in one step of a new watch."""
 WOKEN_BYTES_PER_TURN: Final = 8 << 20
 """Bytes of events that watchers are woken for in one turn of the loop, one watcher's more at most."""
-PAGES_PER_TURN: Final = 16
+PAGES_PER_TURN: Final = 4
+"""Pages that all watches together read in one turn of the loop; each may have a megabyte, and its text six."""
 PAGE_BYTES: Final = 1 << 16
 """Key and value bytes of such a step where a watch resumes, one entry more at most."""
 WOKEN_PER_TURN: Final = 128

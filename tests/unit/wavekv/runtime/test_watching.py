@@ -10,8 +10,8 @@ from tests.fakes.cluster import LIMITS
 from tests.fakes.watched import Watched
 from wavekv.core.types import Entry
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import SlowReader, Stopping, TooManyWatchers
-from wavekv.runtime.watching import PAGE_ENTRIES, WOKEN_PER_TURN
+from wavekv.errors import SlowReader, Stopping, TooManyBytes, TooManyWatchers
+from wavekv.runtime.watching import PAGE_ENTRIES, PAGES_PER_TURN, WOKEN_PER_TURN
 
 
 def keys(count: int) -> list[str]:
@@ -330,3 +330,80 @@ async def test_a_watcher_that_waits_is_woken_each_time() -> None:
         world.put(key)
         assert [change.key for change in await asyncio.wait_for(waiting, 5)] == [key]
     client.reading = None
+
+
+# ---- the budget of all watches ---------------------------------------------------------------------------------------
+
+
+async def test_an_event_counts_once_however_many_it_waits_for_and_is_given_back() -> None:
+    world = Watched()
+    clients = [world.watch() for _ in range(50)]
+    for client in clients:
+        await client.read()
+    world.put("k", bytes(1000))
+    used = world.hub.budget.used
+    assert 1000 < used < 2000
+    for client in clients[:-1]:
+        await client.read()
+    assert world.hub.budget.used == used
+    clients[-1].subscription.close()
+    assert world.hub.budget.used == 0
+
+
+async def test_when_the_budget_is_used_up_who_waited_longest_is_cut_and_who_reads_is_not() -> None:
+    world = Watched(replace(LIMITS, watch_held_bytes_max=10_000))
+    slow, reader = world.watch("slow"), world.watch("")
+    for client in (slow, reader):
+        await client.read()
+    world.put("slow/1", bytes(5000))
+    assert await reader.read() == ["put slow/1"]
+    world.put("other", bytes(5000))
+    assert await reader.read() == ["put other"]
+    with pytest.raises(SlowReader, match="for all watchers"):
+        await slow.read()
+    assert (world.hub.cut, world.hub.budget.used) == (1, 0)
+
+
+async def test_a_change_larger_than_the_budget_cuts_those_it_is_for_and_nobody_else() -> None:
+    world = Watched(replace(LIMITS, watch_held_bytes_max=2000))
+    concerned, other = world.watch("k"), world.watch("x")
+    for client in (concerned, other):
+        await client.read()
+    world.put("k", bytes(3000))
+    with pytest.raises(SlowReader):
+        await concerned.read()
+    world.put("x", b"")
+    assert await other.read() == ["put x"]
+
+
+async def test_what_resumed_watches_have_missed_is_counted_refused_and_given_back() -> None:
+    world = Watched(replace(LIMITS, watch_held_bytes_max=20_000))
+    first = world.watch()
+    world.put("begin")
+    await first.read()
+    token = first.token
+    first.subscription.close()
+    for number in range(100):
+        world.put(f"k{number:03}", b"v")
+    resumed = world.watch(since=token)
+    assert 10_000 < world.hub.budget.used <= 20_000
+    with pytest.raises(TooManyBytes):
+        world.watch(since=token)
+    assert world.hub.count == 1, "a refused watch is in no book"
+    await resumed.read()
+    assert world.hub.budget.used == 0
+    assert len(resumed.state) >= 100
+
+
+async def test_pages_are_read_a_few_in_each_turn_and_all_in_the_end() -> None:
+    world = Watched()
+    for number in range(3):
+        world.put(f"k{number}")
+    clients = [world.watch() for _ in range(5 * PAGES_PER_TURN)]
+    waiting = [client.wait() for client in clients]
+    done: list[int] = []
+    while not all(task.done() for task in waiting):
+        await asyncio.sleep(0)
+        done.append(sum(task.done() for task in waiting))
+    assert all(after - before <= PAGES_PER_TURN for before, after in pairwise([0, *done]))
+    assert all(len(task.result()) == 4 for task in waiting)
