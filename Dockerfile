@@ -1,6 +1,9 @@
 # Two images: --target sidecar, the member without the operator's dependencies, and --target operator. The base has to
 # bring Python 3.11 or newer as python3, with pip and venv; the same base is built in and run from, because a virtual
 # environment points at its interpreter. Nothing is compiled: every dependency comes as a wheel of the lock.
+#
+# A tag moves. Give the base by its digest for images that matter (docs/supply-chain.md):
+#   make images REGISTRY=registry.example.org/team BASE_IMAGE=python:3.11-slim-bookworm@sha256:DIGEST
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS libraries
@@ -40,12 +43,14 @@ RUN cp -r wavekv_operator /opt/wavekv/lib/python3*/site-packages/ \
         -prune -exec rm -rf {} + \
     && /opt/wavekv/bin/python -m compileall -q -x /kubernetes/ --invalidation-mode unchecked-hash /opt/wavekv/lib
 
-# What both images run on: the base without its package installer, with a name for the user.
+# What both images run on: the base without its package installer, with a name for the user. Files that run with another
+# user's rights are none of a member's business: their bits go, and the last step of each image fails if one is left.
 FROM ${BASE_IMAGE} AS stripped
 RUN rm -rf /usr/local/lib/python3*/site-packages/* /usr/lib/python3/dist-packages/* /usr/local/bin/pip* /usr/bin/pip* \
         /usr/share/python-wheels /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip \
     && echo 'wavekv:x:65532:65532::/nonexistent:/usr/sbin/nologin' >> /etc/passwd \
-    && echo 'wavekv:x:65532:' >> /etc/group
+    && echo 'wavekv:x:65532:' >> /etc/group \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 # One layer, so that what was removed is gone.
 FROM scratch AS runtime
@@ -55,7 +60,8 @@ ENV PATH=/opt/wavekv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:
 FROM runtime AS operator
 COPY --from=operator-tree /opt/wavekv /opt/wavekv
 # A broken image is not built, and modules that have no byte code yet (in some bases the standard library's) get it.
-RUN python -c 'import wavekv_operator.handlers' && wavekv-operator crd > /dev/null
+RUN python -c 'import wavekv_operator.handlers' && wavekv-operator crd > /dev/null \
+    && test -z "$(find / -xdev -type f -perm /6000)"
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 65532:65532
 ENTRYPOINT ["wavekv-operator"]
@@ -63,7 +69,7 @@ CMD ["run"]
 
 FROM runtime AS sidecar
 COPY --from=sidecar-tree /opt/wavekv /opt/wavekv
-RUN wavekv serve --help > /dev/null
+RUN wavekv serve --help > /dev/null && test -z "$(find / -xdev -type f -perm /6000)"
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 65532:65532
 ENTRYPOINT ["wavekv"]

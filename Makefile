@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local test check fmt sim lock bench bench-engine bench-replication kill-loop soak images manifests e2e clean
+.PHONY: help setup local test check fmt sim lock sbom audit bench bench-engine bench-replication kill-loop soak fuzz images manifests e2e clean
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,7 @@ images: ## Build both images: make images REGISTRY=registry.example.org/team (al
 	@if docker info >/dev/null 2>&1; then tool="docker build"; \
 	elif command -v buildah >/dev/null; then tool="buildah build"; \
 	else echo "make images needs a running Docker, or buildah" >&2; exit 1; fi; \
+	case "$(BASE_IMAGE)" in *@sha256:*) ;; *) echo "the base $(BASE_IMAGE) is not pinned by a digest (docs/supply-chain.md)" >&2 ;; esac; \
 	for target in sidecar operator; do \
 		$$tool --build-arg BASE_IMAGE=$(BASE_IMAGE) --target $$target --tag $(REGISTRY)/wavekv-$$target:$(TAG) . || exit 1; \
 	done
@@ -73,11 +74,16 @@ manifests: $(INSTALLED) ## Write manifests/ and the chart's CRD anew, from the c
 	@cp manifests/crd.yaml charts/wavekv-operator/files/crd.yaml
 	@{ printf '%s\n' "# The whole installation, for all namespaces; rendered from the chart by make manifests. Give your registry:" \
 		"#   sed 's|REGISTRY/|registry.example.org/team/|' manifests/install.yaml | kubectl apply -f -" \
+		"# It lets the operator read and change every Secret of the cluster; the chart's watchNamespaces narrows that." \
 		"apiVersion: v1" "kind: Namespace" "metadata:" "  name: wavekv-system" \
 		"  labels:" "    pod-security.kubernetes.io/enforce: restricted" && \
 	.ci/helm template wavekv-operator charts/wavekv-operator --namespace wavekv-system --kube-version 1.29.0 \
-		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar; \
+		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar \
+		--set watchAllNamespaces=true; \
 	} > manifests/install.yaml
+
+fuzz: $(INSTALLED) ## Fuzz what strangers send and store: make fuzz ARGS="--seconds 60" (needs Atheris; docs/fuzzing.md).
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock: ## Compile requirements.lock and what each image takes from it (needs uv).
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; \
@@ -87,6 +93,12 @@ lock: ## Compile requirements.lock and what each image takes from it (needs uv).
 	$$compile --all-extras --group dev --output-file requirements.lock && \
 	$$compile --no-annotate --constraint requirements.lock --output-file requirements-member.lock && \
 	$$compile --no-annotate --constraint requirements.lock --extra operator --output-file requirements-operator.lock
+
+sbom: $(INSTALLED) ## Write what both images are made of, as CycloneDX, to build/sbom.
+	@$(BIN)/python .ci/sbom.py --base "$(BASE_IMAGE)"
+
+audit: $(INSTALLED) ## Look up the locked dependencies in a data base of vulnerabilities, where one is reachable.
+	@$(BIN)/python .ci/audit.py
 
 clean: ## Remove caches and build output; .venv and the data of `make local` stay.
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -144,8 +144,8 @@ def write(plan: Plan) -> None:
     tell({"stopped": True})
     assert next(commands) == "check"
     for member in members:
+        now_ms = time.time() * 1000  # before the listing: what expires meanwhile may be in it or not
         found = listing(member)
-        now_ms = time.time() * 1000
         for writer in writers:
             for name, key in writer.keys.items():
                 complaint = key.complaint(found.get(name), now_ms)

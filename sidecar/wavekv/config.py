@@ -37,10 +37,15 @@ class Limits:
     """Local writes staged and not yet durable; the next one is answered 429."""
     waiting_bytes_max: int = 64 << 20
     """Value bytes of local writes staged and not yet durable, one value or batch more at most; over it 429."""
-    origins_max: int = 262_144
-    """Origins in a context; those of further ones are not adopted. Far below what a message may list."""
-    dots_max: int = 65_536
-    """Ranges of single dots above the acks; pushed entries that would add one more are refused."""
+    origins_max: int = 65_536
+    """Origins in a context and in a message: a thousand members that started 65 times each. A context that would add
+    more is not adopted, an entry of a further one is refused."""
+    dots_max: int = 16_384
+    """Ranges of single dots above the acks in a context, and in a message; pushed entries that would add one more are
+    refused, and a context that would is not adopted. Looking at all of them takes some milliseconds."""
+    fill_ranges_max: int = 1_048_576
+    """The same while pages of an exchange come in, of whose entries each may be a range until the last page closes
+    them: as many as entries. Over it they are refused."""
     told_dots_max: int = 4096
     """Ranges of single dots that a healing member tells; with more it tells only who heals as well what it covers."""
     page_entries_max: int = 4096
@@ -49,8 +54,14 @@ class Limits:
     """Bytes in one page, counted as len(key) + len(value) + 32 an entry (the crate's count)."""
     wire_bytes_max: int = 16 << 20
     """A message of the peer plane, compressed (the crate's limit)."""
-    inflated_bytes_max: int = 128 << 20
-    """The same message inflated; checked while inflating, never after."""
+    inflated_bytes_max: int = 16 << 20
+    """The same message inflated; checked while inflating, never after. The largest honest one has a page, as much that
+    changed meanwhile, and a context: 10 MiB (docs/message-bounds.md)."""
+    reported_items_max: int = 2_097_152
+    """Origins and ranges in the reports of all peers, about 100 bytes each: those of a thousand members that know two
+    thousand origins. Over it the report heard longest ago is forgotten, which costs a fuller exchange."""
+    merge_slice_entries: int = 256
+    """Entries of other members merged, and operations shown, in one turn of the loop: some 2 ms."""
     push_keys_max: int = 4096
     """Keys queued for one peer's push; over it the queue is dropped and the exchange brings them."""
     changes_max: int = 65_536
@@ -184,6 +195,8 @@ PEER_PLANE = PlaneSettings(2048, 256)
 """The peer plane: a member of the largest cluster is asked by all others within a minute, for two stores each."""
 METRICS_PLANE = PlaneSettings(128, 32, evicted_ms_idle=0, head_ms_max=5000, idle_ms_max=120_000)
 """Probes and metrics: the kubelet's address, and one or two Prometheus servers; nobody else keeps these out."""
+METRICS_HELD_BYTES_MAX = 8 << 20
+"""Bytes of scrapes that clients have not taken; one has some hundred KiB at a thousand peers."""
 
 
 ENTRIES_MOST = 10_000_000

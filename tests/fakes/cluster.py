@@ -7,12 +7,14 @@ from dataclasses import replace
 from tests.fakes.documents import FakeVerifier
 from wavekv.config import Limits
 from wavekv.core import collection, exchange
+from wavekv.core.block import Block
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope
 from wavekv.core.identity import Identity
 from wavekv.core.membership import Epoch, Membership
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op, as_records
 from wavekv.core.replica import Replica
+from wavekv.core.steps import Merged
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
 
@@ -111,6 +113,14 @@ def collect(member: MemoryMember, now_ms: int) -> list[Entry]:
     collection.collect(member.replica, now_ms, 1000)
     member.commit()
     return [before[key] for key in before if key not in member.store.entries]
+
+
+def merge_block(replica: Replica, block: Block, now_ms: int, sender: str = "") -> Merged:
+    """Merge what a message has that carries nothing but a block."""
+    stored, others = replica.take_block(block, now_ms)
+    merged = replica.merge(others, now_ms, sender=sender)
+    merged.stored += stored
+    return merged
 
 
 def wire(message: Envelope) -> Envelope:

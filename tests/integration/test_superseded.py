@@ -8,12 +8,25 @@ from pathlib import Path
 import pytest
 
 from tests.integration.member_process import Cluster, MemberProcess, eventually, fetch, free_ports
+from tests.pki import Authority
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Cluster, MemberProcess]]:
-    """A cluster of two, and a copy of the first one's directory that is to run under the same name."""
+def with_certificates(cluster: Cluster, authority: Authority) -> None:
+    for member in cluster.members:
+        member.peer_flags = authority.issue(member.name, member.cluster_id).flags()
+    for member in cluster.members:
+        member.peers = {other.name: other.peer_url for other in cluster.members if other is not member}
+
+
+@pytest.fixture(params=["plain", "certificates"])
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Cluster, MemberProcess]]:
+    """A cluster of two, and a copy of the first one's directory that is to run under the same name.
+
+    With certificates the older process has to be shown what the newer one signed: a peer's word is not enough.
+    """
     with Cluster(2, tmp_path) as cluster:
+        if request.param == "certificates":
+            with_certificates(cluster, Authority(tmp_path / "pki"))
         cluster.start()
         cluster[0].put("before", b"1")
         cluster.wait_everywhere("before", b"1")

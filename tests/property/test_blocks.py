@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.cluster import LIMITS, MemoryMember, wire
+from tests.fakes.cluster import LIMITS, MemoryMember, merge_block, wire
 from wavekv.config import Limits
 from wavekv.core.block import Block
 from wavekv.core.codec.records import encode_group
@@ -138,7 +138,7 @@ def member_with(limits: Limits, held: list[tuple[Entry, str]]) -> MemoryMember:
     merge([entry for entry, where in held if where == "staged"], NOW)
     blocked = distinct([entry for entry, where in held if where == "in a block"])
     if blocked:
-        member.replica.merge_block(block_of(blocked), NOW)
+        merge_block(member.replica, block_of(blocked), NOW)
     return member
 
 
@@ -152,7 +152,7 @@ def test_a_block_is_merged_as_its_entries_are(
         member.replica.full = DiskFull("no room") if full else None
         if mine:
             member.replica._origin = 7
-    of_block = together.replica.merge_block(block_of(entries), NOW, sender="m1")
+    of_block = merge_block(together.replica, block_of(entries), NOW, sender="m1")
     one_by_one = singly.replica.merge(entries, NOW, sender="m1")
     if sum(one_by_one.refused.values()) == one_by_one.refused["limit_reached"] > 0:
         return  # which of them still fit depends on their order
@@ -161,7 +161,7 @@ def test_a_block_is_merged_as_its_entries_are(
         assert together.replica._staging.held(entry.key) == singly.replica._staging.held(entry.key)
         assert together.replica.moves(entry.key) == singly.replica.moves(entry.key)
     assert sorted(together.replica.staged()) == sorted(singly.replica.staged())
-    assert together.replica._covered == singly.replica._covered
+    assert together.replica.covered == singly.replica.covered
     for member in (together, singly):
         member.commit()
         assert of_block.ticket <= together.replica.durable_ticket
@@ -173,19 +173,19 @@ def test_a_block_is_merged_as_its_entries_are(
 
 def test_a_block_that_never_reached_the_disk_is_forgotten() -> None:
     member = MemoryMember(0, ("m0",))
-    member.replica.merge_block(block_of([Entry("k", b"v", 1, 7, 1)]), NOW)
+    merge_block(member.replica, block_of([Entry("k", b"v", 1, 7, 1)]), NOW)
     assert member.replica.moves("k")
     assert member.replica.ready() is not None
     member.replica.abandon()
     assert not member.replica.moves("k")
-    assert member.replica.merge_block(block_of([Entry("k", b"v", 1, 7, 1)]), NOW).stored == 1
+    assert merge_block(member.replica, block_of([Entry("k", b"v", 1, 7, 1)]), NOW).stored == 1
     member.commit()
     assert member.value("k") == b"v"
 
 
 def test_what_is_written_over_a_staged_block_stands() -> None:
     member = MemoryMember(0, ("m0",))
-    member.replica.merge_block(block_of([Entry("k", b"v", 1, 7, 1)]), NOW)
+    merge_block(member.replica, block_of([Entry("k", b"v", 1, 7, 1)]), NOW)
     staged = member.replica.put("k", b"mine", NOW)
     assert staged.previous == Entry("k", b"v", 1, 7, 1)
     member.commit()

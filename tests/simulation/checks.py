@@ -134,10 +134,18 @@ class Checks:
     def counted(self, write: Write, names: list[str]) -> None:
         """Check G2: each member that was counted for a write has it on disk, or had before a fault that loses."""
         for name in names:
+            if self._world.is_hostile(name):
+                continue  # it may say that it holds what it does not: its word counts for one copy
             slots = [slot for slot in self._world.slots.values() if slot.name == name]
             dot = write.entry.dot
             if not any(slot.volume.context().covers(*dot) or slot.lossy_at >= write.at_ms for slot in slots):
                 raise Violation("G2 durability", f"{name} was counted for {dot} and does not have it on disk")
+
+    def superseded(self, process: "Process") -> None:
+        """Check G11: where no other volume has the name, only a hostile member can have ended a process."""
+        twins = [slot for slot in self._world.slots.values() if slot.name == process.slot.name]
+        if self._world.hostile is not None and len(twins) == 1:
+            raise Violation("G11 identity", f"{process.slot.id} was ended by somebody who has not its name")
 
     # ---- processes, reports, reads ----------------------------------------------------------------------------------
 
@@ -185,8 +193,11 @@ class Checks:
         """Check R11: what expires is collected only when every member's clock has passed it."""
         if held.value is not None:
             for name in process.replica.membership.members():
+                if self._world.is_hostile(name):
+                    continue  # it says of its clock what it likes
                 if held.expires_at is None or self._history.clocks.get(name, 0) < held.expires_at:
-                    late = self._world.keeper.admitted_ms.get(name, -1) > self._history.writes[held.dot].at_ms
+                    write = self._history.writes[held.dot]
+                    late = self._world.keeper.admitted_ms.get(name, -1) > write.at_ms
                     self._violated(
                         "R11 later member" if late else "R11 expiry",
                         f"{process.slot.id} collects {held.key}, which lives by {name}'s clock",

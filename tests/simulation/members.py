@@ -7,7 +7,7 @@ points between two steps; a crash may come at any of them.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.fakes.documents import FakeVerifier
 from tests.simulation.gossip import Gossip
@@ -22,9 +22,9 @@ from wavekv.core.messages import Envelope
 from wavekv.core.ops import Clear, as_records
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
-from wavekv.core.steps import Group
+from wavekv.core.steps import Group, Merged, Slices
 from wavekv.core.types import Dot, Stamp
-from wavekv.errors import DiskFull, NotAMember, PeerError, PeerUnreachable, Superseded
+from wavekv.errors import DiskFull, NotAMember, NotWritten, PeerError, PeerUnreachable, Superseded
 from wavekv.runtime.admission import open_admission
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 COLLECTED_MAX = 500
 
+T = TypeVar("T")
 Reply = Callable[[Envelope | PeerError], None]
 
 
@@ -205,24 +206,48 @@ class Process:
     def receive(self, kind: str, message: Envelope, reply: Reply) -> None:
         """Merge a request or push, and answer once that is durable."""
         self.step()
-        receive = exchange.receive_request if kind == "request" else exchange.receive_push
-        ranges = self.replica._covered.range_count
+        request = kind == "request"
+        receive = exchange.receive_request_in_slices if request else exchange.receive_push_in_slices
+        slices = receive(self.replica, message, self.now())
+        alone = len(message.entries) <= self.world.limits.merge_slice_entries  # nobody has a turn in between
+        limits, ranges = self.world.limits, self.replica.covered.range_count
+        bound = limits.fill_ranges_max if request or not alone else max(ranges, limits.dots_max)
+        self.in_turns(slices, partial(self._received, kind, message, reply, bound), partial(self._refused, reply))
+
+    def in_turns(
+        self, slices: Slices[T], done: Callable[[T], None], refused: Callable[[PeerError | NotWritten], None]
+    ) -> None:
+        """Do a slice, the next ones later; call `done` in the turn of the last one."""
+        if not self.alive:
+            return
         try:
-            merged = receive(self.replica, message, self.now())
-        except Superseded:
+            next(slices)
+        except StopIteration as ended:
+            done(ended.value)
+        except (PeerError, NotWritten) as refusal:
+            refused(refusal)
+        else:
+            self.world.count("slices with others in between")
+            self.commit()
+            self.step()
+            self.world.after(self.world.rng.randint(0, 2), self.in_turns, slices, done, refused)
+
+    def _refused(self, reply: Reply, refusal: PeerError | NotWritten) -> None:
+        if isinstance(refusal, NotWritten):
+            self.standing.keep_epoch(partial(reply, PeerError("it could not be stored")))
+            return
+        if isinstance(refusal, Superseded):
             self.standing.supersede()
             reply(PeerUnreachable("a newer process of this name serves"))
             return
-        except PeerError as refusal:
-            self.world.count(f"refused: {refusal.code}")
-            proof = exchange.envelope(self.replica, self.now())
-            self.standing.keep_epoch(partial(reply, proof if isinstance(refusal, NotAMember) else refusal))
-            return
+        self.world.count(f"refused: {refusal.code}")
+        proof = exchange.envelope(self.replica, self.now())
+        self.standing.keep_epoch(partial(reply, proof if isinstance(refusal, NotAMember) else refusal))
+
+    def _received(self, kind: str, message: Envelope, reply: Reply, ranges_max: int, merged: Merged) -> None:
         for code, count in merged.refused.items():
             self.world.count(f"entries refused: {code}", count)
-        if kind == "push":
-            bound = max(ranges, self.world.limits.dots_max)
-            self.world.checks.within("ranges of dots after a push", self.replica._covered.range_count, bound)
+        self.world.checks.within("ranges of dots after a message", self.replica.covered.range_count, ranges_max)
         pending = self.durable(merged.ticket)
         self.heard()
         self.step()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.simulation.hostile import Hostile
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope
 from wavekv.core.messages import Envelope
 from wavekv.errors import PeerError, PeerUnreachable
@@ -130,7 +131,7 @@ class Network:
 
     def _send(self, carried: Carried) -> None:
         world, rng = self._world, self._rng
-        sender = world.slots[carried.sender].name
+        sender = self._name_of(carried.sender)
         for hold in self._holds:
             if (hold.kind, hold.sender, hold.to) == (carried.kind, carried.sender, carried.to):
                 self._holds.remove(hold)
@@ -148,6 +149,9 @@ class Network:
             self._carry_late(carried)
         else:
             world.after(self._latency(sender, carried.to), self._arrive, carried)
+
+    def _name_of(self, slot_id: str) -> str:
+        return slot_id if self._world.is_hostile(slot_id) else self._world.slots[slot_id].name
 
     def _carry_late(self, carried: Carried) -> None:
         self.under_way[carried] = None
@@ -170,6 +174,10 @@ class Network:
             if carried.call is not None:
                 carried.call.end(None, PeerUnreachable(f"{carried.to} does not answer: connection refused"))
             return
+        refusal = Hostile.may_say(carried.sender, carried.message) if world.is_hostile(carried.sender) else None
+        if refusal is not None:
+            self._reply(carried, receiver, refusal)
+            return
         world.trace(f"{receiver.slot.id} receives {carried.kind} from {carried.sender}", carried.message)
         receiver.receive(carried.kind, carried.message, lambda answer: self._reply(carried, receiver, answer))
 
@@ -178,11 +186,13 @@ class Network:
         call = carried.call
         if call is None or not call.open:
             return
-        names = receiver.slot.name, world.slots[carried.sender].name
+        names = receiver.slot.name, self._name_of(carried.sender)
         if self._blocked.get(names) or (self.loss and self._rng.random() < self.loss):
             world.count("messages lost")
             return
         delay = self._latency(*names)
+        if world.is_hostile(names[0]) and isinstance(answer, Envelope):
+            answer = Hostile.may_say(names[0], answer) or answer
         if isinstance(answer, PeerError):
             world.after(delay, call.end, None, answer)
         else:

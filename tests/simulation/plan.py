@@ -43,6 +43,7 @@ class Setting:
         limits: "production", or "tiny": pages of two entries, few remembered changes, dots and queued keys.
         disk: "memory", or "paged": the real log on a disk that loses pages.
         skew_ms: by how much clocks may differ from the start on.
+        hostile: 1 with a hostile member h0 beside the honest ones (`hostile`), else 0.
     """
 
     profile: str = "scenario"
@@ -63,6 +64,7 @@ class Setting:
     limits: str = "production"
     disk: str = "memory"
     skew_ms: int = 0
+    hostile: int = 0
 
 
 @dataclass(frozen=True)

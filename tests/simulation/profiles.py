@@ -6,6 +6,7 @@ A profile says which faults may come and how often; each seed picks one unless t
 import random
 from dataclasses import dataclass, field
 
+from tests.simulation.hostile import ATTACKS
 from tests.simulation.plan import Action, Plan, Setting
 
 MINUTE, HOUR = 60_000, 3_600_000
@@ -23,6 +24,7 @@ class Profile:
         members: how many there may be.
         weight: how often a seed picks it.
         static: whether static membership may be drawn.
+        hostile: attacks of a hostile member an hour; 0: there is none.
     """
 
     hours: tuple[float, float]
@@ -31,6 +33,7 @@ class Profile:
     members: tuple[int, ...] = (2, 3, 3, 3, 4)
     weight: int = 1
     static: bool = False
+    hostile: float = 0.0
 
 
 NETWORK = {"partition": 6.0, "slow": 2.0}
@@ -48,6 +51,8 @@ PROFILES: dict[str, Profile] = {
     "membership": Profile((0.3, 1.5), 160, {**PEOPLE, "crash": 3.0, "partition": 3.0}, weight=3),
     "everything": Profile((0.3, 1), 200, {**CRASHES, **NETWORK, **VOLUMES, **CLOCKS, **PEOPLE}, weight=4),
     "large": Profile((0.2, 0.6), 240, {**NETWORK, **VOLUMES, **PEOPLE, "crash": 8.0, "jump": 1.0}, (5, 6, 7)),
+    "hostile": Profile((0.2, 1), 160, {"crash": 2.0, "partition": 3.0}, weight=0, hostile=240.0),
+    "hostile-volumes": Profile((0.2, 1), 160, {**VOLUMES, "crash": 3.0, "wipe": 1.0}, weight=0, hostile=120.0),
     "long": Profile((6, 12), 12, {"crash": 0.3, "partition": 0.3, "rollback": 0.05, "drain": 0.1, "admit": 0.3}),
 }
 
@@ -82,8 +87,10 @@ def plan_of(seed: int, profile_name: str | None = None) -> Plan:
         late_ms=rng.choice((MINUTE, HOUR, 5 * HOUR)),
         wire=rng.choice((0.02, 0.1)),
         disk="paged" if paged else "memory",
-        limits="tiny" if harsh and rng.random() < 0.3 else "production",
+        # A hostile member makes more ranges than tiny limits let members tell each other: contexts then stay apart.
+        limits="tiny" if harsh and rng.random() < 0.3 and not profile.hostile else "production",
         skew_ms=rng.choice((0, 0, 50, 5000)),
+        hostile=1 if profile.hostile else 0,
     )
     actions = _Drawing(rng, setting).draw(profile)
     return Plan(setting, tuple(sorted(actions, key=lambda action: action.at)))
@@ -107,6 +114,9 @@ class _Drawing:
                 continue  # what a clone wrote excuses much: leave it out of every other run
             for _ in range(self._drawn_count(rate * hours)):
                 getattr(self, f"_{kind}")(rng.randrange(2000, horizon))
+        for _ in range(int(profile.hostile * hours)):
+            attack = rng.choice(tuple(ATTACKS))
+            self._add(rng.randrange(1000, horizon), "hostile", attack, self._slot())
         bursts = max(1, int(profile.writes * hours / 6))
         for _ in range(bursts):
             at = rng.randrange(1000, horizon)

@@ -41,6 +41,7 @@ class Standing:
         """Serve nothing more, and note the newer process for the next start (R8)."""
         if not self.superseded:
             self._process.world.count("processes superseded")
+            self._process.world.checks.superseded(self._process)
             self._process.world.trace(f"{self._process.slot.id} is superseded")
             self.superseded, self._process.serving = True, False
             self.regate()

@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from heapq import heappop, heappush
+from typing import cast
 
 from tests.simulation.atlas import FAULTS
 from tests.simulation.checks import Checks, Violation
 from tests.simulation.clocks import SkewedClock
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
+from tests.simulation.hostile import Hostile
 from tests.simulation.keeper import PASS_MS, Keeper
 from tests.simulation.members import Process
 from tests.simulation.network import Network
@@ -38,6 +40,7 @@ TINY = replace(
     dots_max=4,
     told_dots_max=1,
     push_keys_max=3,
+    merge_slice_entries=1,
     waiting_writes_max=4,
     journal_entries_max=4,
 )
@@ -66,9 +69,10 @@ class World:
         self._events = 0
         self._volumes: list[MemoryVolume | PagedVolume] = []
         self.names = tuple(f"m{index}" for index in range(setting.members))
+        self.hostile = Hostile(self, "h0") if setting.hostile else None
         self.history = History()
         self.checks = Checks(self)
-        self.keeper = Keeper(self, self.names)
+        self.keeper = Keeper(self, (*self.names, *self._hostile_names()))
         self.network = Network(self)
         self.clients = Clients(self)
         self.faults = Faults(self)
@@ -112,6 +116,13 @@ class World:
         if self.tracing:
             self.tracer.line(self.now, what, message)
 
+    def _hostile_names(self) -> tuple[str, ...]:
+        return () if self.hostile is None else (self.hostile.name,)
+
+    def is_hostile(self, name: str) -> bool:
+        """Tell whether `name` is that of the hostile member."""
+        return self.hostile is not None and name == self.hostile.name
+
     # ---- slots and processes ----------------------------------------------------------------------------------------
 
     def add_slot(self, slot_id: str, name: str) -> Slot:
@@ -135,6 +146,8 @@ class World:
 
     def process_called(self, name: str) -> Process | None:
         """Return a process that answers under `name`, any of several."""
+        if self.hostile is not None and name == self.hostile.name:
+            return cast("Process", self.hostile)
         found = [
             s.process for s in self.slots.values() if s.name == name and s.process is not None and s.process.serving
         ]
@@ -197,6 +210,10 @@ class World:
 
     def _act(self, action: Action) -> None:
         self.trace(f"--- {action.what} {' '.join(action.args)}".rstrip())
+        if action.what == "hostile":
+            if self.hostile is not None and action.args[1] in self.slots:
+                self.hostile.do(*action.args)
+            return
         act = getattr(self.faults, f"do_{action.what}", None) or getattr(self.clients, action.what, None)
         if act is None or action.what.startswith("_"):
             raise ValueError(f"{action}: there is no such action")
@@ -227,6 +244,9 @@ class World:
             slot.crash_in, slot.stall_ms = None, 0
             slot.clock.mend(self.now)
         self._one_process_per_name()
+        if self.hostile is not None:
+            self.hostile.answers = "silent"
+            self.keeper.remove(self.hostile.name)
         self.keeper.settle()
         self.now += WARP_MS
         for _ in (False, True):
@@ -267,7 +287,13 @@ class World:
                 process.gossip.retry_now()
             self._run_until(self.now + max(self.setting.interval_ms * 3 // 2, 2 * PASS_MS))
             state = [
-                (p.slot.id, p.replica.store.position, p.replica.healing, p.replica.writable is None) for p in members
+                (
+                    p.slot.id,
+                    p.replica.store.position,
+                    p.replica.healing and p.replica.reports.count,  # lists are compared without a change on disk
+                    p.replica.writable is None,
+                )
+                for p in members
             ]
             same = same + 1 if state == before else 0
             before = state

@@ -1,6 +1,7 @@
 """`wavekv local`: a whole cluster on this machine, for trials and development, under one supervisor.
 
-Peers speak plain HTTP on loopback. It ends with 0 on Ctrl-C or SIGTERM, after every member has stopped.
+Each member has a certificate of its own, made in the data folder, so that no other program passes for one. It
+ends with 0 on Ctrl-C or SIGTERM, after every member has stopped.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from wavekv.cli.engine_settings import EngineFlags, compaction_from, engine_options, limits_from
-from wavekv.cli.local_plan import check_ports, cluster_id_of, plan_members, serve_arguments
+from wavekv.cli.local_plan import certificates_of, check_ports, cluster_id_of, plan_members, serve_arguments
 from wavekv.cli.local_view import Lines, Screen, greeting
 from wavekv.cli.supervisor import Supervised, Supervisor, tethered
 
@@ -37,7 +38,10 @@ def local(members: int, data_dir: Path, base_port: int, plain: bool, **engine: A
     plans = plan_members(members, base_port, data_dir)
     check_ports(plans)
     cluster_id = cluster_id_of(data_dir)
-    supervised = [Supervised(plan, tethered(serve_arguments(plan, plans, cluster_id, flags))) for plan in plans]
+    certificates = certificates_of(data_dir, cluster_id, plans)
+    supervised = [
+        Supervised(plan, tethered(serve_arguments(plan, plans, cluster_id, certificates, flags))) for plan in plans
+    ]
     click.echo(greeting(plans, data_dir))
     view = Lines(supervised) if plain or not sys.stdout.isatty() else Screen(supervised)
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from wavekv.cli.certs import DAYS_MAX, files_of, make, usable
 from wavekv.cli.engine_settings import EngineFlags, engine_arguments
 from wavekv.cli.export import whole_file
 from wavekv.config import VOLUME_LIMITS
@@ -67,16 +68,20 @@ def plan_members(count: int, base_port: int, data_dir: Path) -> tuple[MemberPlan
 
 
 def serve_arguments(
-    member: MemberPlan, members: Sequence[MemberPlan], cluster_id: str, engine: EngineFlags
+    member: MemberPlan, members: Sequence[MemberPlan], cluster_id: str, certificates: Path, engine: EngineFlags
 ) -> list[str]:
-    """Return the arguments of `wavekv` that run `member` among `members`, with what `engine` was given."""
+    """Return the arguments of `wavekv` that run `member` among `members`, with what `engine` was given.
+
+    `certificates` is the folder of all members' certificates.
+    """
     arguments = ["serve", "--name", member.name, "--data-dir", str(member.data_dir), "--cluster-id", cluster_id]
     arguments += ["--listen", f"{HOST}:{member.port}", "--resp-listen", f"{HOST}:{member.resp_port}"]
     arguments += ["--peer-listen", f"{HOST}:{member.peer_port}", "--metrics-listen", f"{HOST}:{member.metrics_port}"]
-    arguments.append("--insecure-peers")
+    files = files_of(certificates, member.name)
+    arguments += ["--tls-cert", str(files.cert), "--tls-key", str(files.key), "--tls-ca", str(files.ca)]
     for peer in members:
         if peer is not member:
-            arguments += ["--peer", f"{peer.name}=http://{HOST}:{peer.peer_port}"]
+            arguments += ["--peer", f"{peer.name}=https://{HOST}:{peer.peer_port}"]
     return arguments + engine_arguments(engine)
 
 
@@ -102,6 +107,22 @@ def check_ports(members: Sequence[MemberPlan]) -> None:
                         f"port {port} (member {member.name}) cannot be used: {error.strerror}; stop what listens "
                         "there, or give another --base-port"
                     ) from error
+
+
+def certificates_of(data_dir: Path, cluster_id: str, members: Sequence[MemberPlan]) -> Path:
+    """Return the folder of the members' certificates in `data_dir`, where each has one that the others take.
+
+    Those that are missing, spoiled or used up are made anew.
+
+    Raises:
+        UsageError: the kept authority cannot be used.
+        DirectoryUnusable: the folder cannot be made or written.
+    """
+    folder = data_dir / "certificates"
+    lacking = [member.name for member in members if not usable(folder, cluster_id, member.name)]
+    if lacking:
+        make(folder, cluster_id, lacking, hosts=(HOST,), days=DAYS_MAX, force=True)
+    return folder
 
 
 def cluster_id_of(data_dir: Path) -> str:

@@ -14,6 +14,7 @@ from wavekv.cli.interrupts import raise_again
 COMMANDS = {
     "serve": ("wavekv.cli.serve:serve", "Run one member."),
     "local": ("wavekv.cli.local:local", "Run a whole cluster on this machine."),
+    "certs": ("wavekv.cli.certs:certs", "Make certificates for members."),
     "get": ("wavekv.cli.data:get", "Print the value of a key."),
     "put": ("wavekv.cli.data:put", "Store a value."),
     "delete": ("wavekv.cli.data:delete", "Delete a key."),

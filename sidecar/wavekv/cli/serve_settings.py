@@ -76,15 +76,15 @@ def settings_from(flags: ServeFlags) -> MemberSettings:
     default = MemberSettings(data_dir=flags.data_dir)
     if flags.node_id is not None and not 1 <= flags.node_id <= U32_MAX:
         raise UsageError(f"--node-id {flags.node_id} is outside 1…{U32_MAX}")
-    if flags.name is not None and not _NAME.fullmatch(flags.name):
-        raise UsageError(f"--name {flags.name!r}: use letters, digits, dots, dashes and underscores")
+    if flags.name is not None:
+        member_name("--name", flags.name)
     tls, enrolment = _tls(flags)
     secure = tls is not None or enrolment is not None
     return replace(
         default,
         name=flags.name,
         node_id=flags.node_id,
-        cluster_id=_cluster_id(flags.cluster_id),
+        cluster_id=cluster_id_from(flags.cluster_id),
         listen=_loopback("--listen", flags.listen) or default.listen,
         socket=_socket(flags),
         resp_listen=_resp(flags.resp_listen, default.resp_listen),
@@ -142,7 +142,23 @@ def _needs_peers(flags: ServeFlags) -> str | None:
     return "--peer-listen" if flags.peer_listen else None
 
 
-def _cluster_id(text: str | None) -> str | None:
+def member_name(flag: str, text: str) -> str:
+    """Return a member's name as it was given.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
+    if not _NAME.fullmatch(text):
+        raise UsageError(f"{flag} {text!r}: use letters, digits, dots, dashes and underscores")
+    return text
+
+
+def cluster_id_from(text: str | None) -> str | None:
+    """Return a cluster id in its one form, None where none was given.
+
+    Raises:
+        UsageError: it is no UUID.
+    """
     if text is None:
         return None
     try:

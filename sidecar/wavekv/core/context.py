@@ -6,12 +6,26 @@ state and never one object per write; a plain set of dots was turned down for th
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from wavekv.core.messages import Ranges
 
 _FIRST, _LAST = itemgetter(0), itemgetter(1)
+_FEW = 16
+"""Ranges up to which each is looked up; more are compared in one pass."""
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return sorted ranges with those that touch or overlap as one."""
+    found = [ranges[0]]
+    for first, last in ranges:
+        before, end = found[-1]
+        if first > end + 1:
+            found.append((first, last))
+        elif last > end:
+            found[-1] = (before, last)
+    return found
 
 
 class Context:
@@ -24,6 +38,21 @@ class Context:
         self._dots: dict[int, list[tuple[int, int]]] = {}
         self.range_count = 0
         self.join(acks or {}, dots or {})
+
+    @classmethod
+    def told(cls, acks: Mapping[int, int], dots: Mapping[int, Ranges]) -> "Context":
+        """Return the context that a message tells; its ranges ascend and do not touch, as its reader has checked."""
+        told = cls()
+        told.acks = dict(acks)
+        if 0 in acks.values():
+            told.acks = {origin: ack for origin, ack in acks.items() if ack}
+        for origin, ranges in dots.items():
+            if ranges and ranges[0][0] > told.acks.get(origin, 0) + 1:
+                told._dots[origin] = list(ranges)
+                told.range_count += len(ranges)
+            else:
+                told.join({}, {origin: ranges})
+        return told
 
     def copy(self) -> "Context":
         """Return an independent copy."""
@@ -66,7 +95,39 @@ class Context:
         for origin, ack in other.acks.items():
             if ack > self.acks.get(origin, 0) and not self.covers_range(origin, 1, ack):
                 return False
-        return all(self.covers_range(origin, first, last) for origin, first, last in other.ranges())
+        return all(self._includes_ranges(origin, ranges) for origin, ranges in other._dots.items())
+
+    def _includes_ranges(self, origin: int, ranges: Sequence[tuple[int, int]]) -> bool:
+        if len(ranges) < _FEW:
+            return all(self.covers_range(origin, first, last) for first, last in ranges)
+        mine, ack = self._dots.get(origin, []), self.acks.get(origin, 0)
+        if mine == ranges:
+            return True
+        at = 0
+        for first, last in ranges:
+            while at < len(mine) and mine[at][1] < last:
+                at += 1
+            if last > ack and (at == len(mine) or mine[at][0] > max(first, ack + 1)):
+                return False
+        return True
+
+    def origin_count(self) -> int:
+        """Return how many origins have anything covered."""
+        return len(self.acks.keys() | self._dots.keys()) if self._dots else len(self.acks)
+
+    def ranged(self) -> Collection[int]:
+        """Return the origins that have ranges above their ack."""
+        return self._dots.keys()
+
+    def knows(self, origin: int) -> bool:
+        """Tell whether anything of `origin` is covered."""
+        return origin in self.acks or origin in self._dots
+
+    def joined(self, other: "Context") -> "Context":
+        """Return what both cover together."""
+        both = self.copy()
+        both.join(other.acks, other._dots)
+        return both
 
     def missing(self, other: "Context") -> int:
         """Return how many sequences of `other`'s acks lie above ours, summed over origins; dots do not count."""
@@ -99,14 +160,32 @@ class Context:
         if not ranges:
             del self._dots[origin]
 
-    def join(self, acks: Mapping[int, int], dots: Mapping[int, Ranges]) -> None:
+    def join(self, acks: Mapping[int, int], dots: Mapping[int, Sequence[tuple[int, int]]]) -> None:
         """Cover also all that the given acks and dots cover."""
         for origin, ack in acks.items():
             if ack > self.acks.get(origin, 0):
                 self.add_range(origin, 1, ack)
         for origin, ranges in dots.items():
+            self.add_ranges(origin, ranges)
+
+    def add_ranges(self, origin: int, ranges: Sequence[tuple[int, int]]) -> None:
+        """Cover ascending ranges of `origin`; many of them in one pass over theirs and ours."""
+        mine = self._dots.get(origin, [])
+        if mine == [*ranges]:
+            return
+        if len(ranges) < _FEW:
             for first, last in ranges:
                 self.add_range(origin, first, last)
+        else:
+            ack = self.acks.get(origin, 0)
+            merged = _merged(sorted([(0, ack), *mine, *ranges]))
+            self.range_count += len(merged) - 1 - len(mine)
+            ack = merged.pop(0)[1]
+            if ack:
+                self.acks[origin] = ack
+            self._dots[origin] = merged
+            if not merged:
+                del self._dots[origin]
 
     def opens_range(self, origin: int, seq: int) -> bool:
         """Tell whether covering the dot would add a range rather than extend one or an ack (the bound of G9)."""

@@ -11,20 +11,30 @@ request page instead, so a large one never gets through.
 
 Who heals and lacks more than a page is sent nothing in requests: it asks itself, and would get every page twice.
 
+A message is merged a slice at a time, with turns of others in between, and what it says its sender covers is adopted in
+the turn of the last slice, by the state of then: the sender is looked at once more, and nothing is adopted if anything
+staged was lost meanwhile to a full disk.
+
 A healing member adopts only after it has compared lists (`repair`): until then it may show what others deleted and
 forgot, and would claim to cover the delete.
 """
 
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
 from wavekv.core.block import Block
+from wavekv.core.codec.message_bounds import MessageBounds
 from wavekv.core.context import Context
 from wavekv.core.delta import changed_behind, delta_page, lacks_any
 from wavekv.core.messages import Envelope, Page, Ranges
 from wavekv.core.repair import Repair, answer_list, suspected
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Report, sender_of
-from wavekv.core.steps import Merged
+from wavekv.core.scatter import UNCHECKED, scattered_in_slices
+from wavekv.core.steps import Merged, Slices, whole
 from wavekv.core.types import I64_MIN, Dot, Entry
-from wavekv.errors import BadEnvelope
+from wavekv.errors import BadEnvelope, NotWritten
 
 
 def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[str, object]:
@@ -56,13 +66,37 @@ def _told(replica: Replica, *, needed: bool = False) -> tuple[dict[int, int], di
     """Return acks and dots of what this member covers; None: they are kept back, unless they are `needed`.
 
     A volume that is being filled from one with many overwritten keys covers hundreds of thousands of single dots, until
-    it adopts. Nobody else needs to know, and reading them takes longer than all the rest of a message; a part of them
-    would pass for a whole report (R5).
+    it adopts. Nobody else needs to know, reading them takes longer than all the rest of a message, and more than
+    `dots_max` are refused; a part of them would pass for a whole report (R5).
     """
-    context = replica.store.context
-    if not (replica.trusted or needed) and context.range_count > replica.limits.told_dots_max:
+    context, limits = replica.store.context, replica.limits
+    most = limits.dots_max if replica.trusted or needed else limits.told_dots_max
+    if context.range_count > most or len(context.acks) > limits.origins_max:
         return None
     return dict(context.acks), context.dots()
+
+
+def _held_back(replica: Replica) -> dict[str, object]:
+    """Return what filters the answer to who cannot tell all it covers: as much of it as a message holds."""
+    context, limits = replica.store.context, replica.limits
+    if len(context.acks) > limits.origins_max:
+        return {}
+    left, dots = limits.dots_max, dict[int, Ranges]()
+    for origin, ranges in context.dots().items():
+        dots[origin] = ranges[:left]
+        left -= len(ranges)
+        if left <= 0:
+            break
+    return {"filter_acks": dict(context.acks), "filter_dots": dots}
+
+
+def _filter(request: Envelope) -> Context:
+    """Return what the answer to `request` leaves out."""
+    if request.reset_acks:
+        return Context()
+    if request.filter_acks or request.filter_dots:
+        return Context.told(request.filter_acks, request.filter_dots)
+    return Context.told(request.acks, request.dots)
 
 
 class Round:
@@ -72,9 +106,9 @@ class Round:
         self._replica = replica
         self._peer = peer
         self._report: Report | None = replica.reports.of(reported_as)
-        self._acks: dict[int, int] = {}
-        self._dots: dict[int, Ranges] = {}
+        self._covered: dict[str, Any] = {}
         self._sent: Dot | None = None
+        self._brought = 0
         self._cursor: Dot | None = None
         self._page_pos: int | None = None
         self._first: Envelope | None = None
@@ -95,6 +129,14 @@ class Round:
         """Tell whether the next request only asks for the next page: it may leave before the last one is durable."""
         return self._started and not self._all_received and self._all_sent
 
+    @property
+    def resumable(self) -> bool:
+        """Tell whether a round that was cut off may go on later: what it fetched or compared so far stays true.
+
+        What changed at the responder meanwhile comes with its last page; if that is too much, nothing is adopted.
+        """
+        return self.repair is not None or (self.fetching and self._cursor is not None)
+
     def request(self, now_ms: int) -> Envelope:
         """Return the next request. The first one only asks: what to send is judged by the answer's fresh report."""
         store = self._replica.store
@@ -102,7 +144,8 @@ class Round:
             return self._list(self.repair, now_ms)
         first = not self._started
         if first or self._all_received:
-            self._acks, self._dots = dict(store.context.acks), store.context.dots()
+            told = _told(self._replica, needed=True)
+            self._covered = _held_back(self._replica) if told is None else {"acks": told[0], "dots": told[1]}
         theirs = self._report.context if self._report else Context()
         entries: tuple[Entry, ...] = ()
         block: Block | None = None
@@ -118,14 +161,13 @@ class Round:
             if spared:
                 entries, block, self._sent = (), None, None
             self._all_sent = self._sent is None
-        adoptable = self._all_sent and not paged and not spared
+        adoptable = self._all_sent and not paged and not spared and "acks" in self._covered
         self._started = True
         return envelope(
             self._replica,
             now_ms,
             epoch_known=self._report.epoch if self._report else None,
-            acks=self._acks,
-            dots=self._dots,
+            **self._covered,
             entries=entries,
             block=block,
             takes_block=True,
@@ -144,14 +186,19 @@ class Round:
         return envelope(self._replica, now_ms, acks=acks, dots=dots, **fields)
 
     def receive(self, answer: Envelope, now_ms: int) -> int:
+        """Do all of `receive_in_slices` in one turn."""
+        return whole(self.receive_in_slices(answer, now_ms))
+
+    def receive_in_slices(self, answer: Envelope, now_ms: int) -> Slices[int]:
         """Merge an answer and adopt its context if every condition of R3 holds; return the ticket to wait for.
 
         Raises:
             PeerError: the answer is refused; the round is over.
+            NotWritten: what was merged of it is lost.
         """
         replica = self._replica
-        _check_sender(replica, answer, now_ms)
-        merged = _merge(replica, answer, now_ms)
+        self._check_round(answer)
+        merged = yield from _merge(replica, answer, now_ms)
         self.merged.stored += merged.stored
         self.merged.refused.update(merged.refused)
         self._first = self._first or answer
@@ -168,13 +215,24 @@ class Round:
         self._all_received, self._cursor, self._page_pos = True, None, None
         return self._received_all(answer, now_ms)
 
+    def _check_round(self, answer: Envelope) -> None:
+        """Refuse pages that never end: a round brings no more than the responder can hold.
+
+        Raises:
+            BadEnvelope: they are too many.
+        """
+        self._brought += len(answer.entries) + (0 if answer.block is None else len(answer.block))
+        most = 2 * self._replica.limits.entries_max
+        if self._brought > most:
+            raise BadEnvelope(f"the answers of one round have more than {most} entries")
+
     def _received_all(self, last: Envelope, now_ms: int) -> int:
         """Adopt, or compare lists first; return the ticket to wait for."""
         replica = self._replica
         if not self._complete:
             return replica.last_ticket
         self._last = last
-        if last.name is not None and (replica.healing or replica.doubts(Context(last.acks, last.dots))):
+        if last.name is not None and (replica.healing or replica.doubts(Context.told(last.acks, last.dots))):
             self.repair = Repair(replica)
             return replica.last_ticket
         mine = replica.store.context
@@ -189,7 +247,7 @@ class Round:
         assert self._last is not None
         repair.receive(answer)
         adopts = repair.done and repair.whole and self._complete and self._replica.healing
-        if adopts and repair.undisturbed(Context(self._last.acks, self._last.dots)):
+        if adopts and repair.undisturbed(Context.told(self._last.acks, self._last.dots)):
             return self._adopt(self._last, now_ms)
         return self._replica.last_ticket
 
@@ -197,10 +255,13 @@ class Round:
         replica = self._replica
         assert self._first is not None
         if last.name is None:  # R14: a crate node's acks as of its first page, never dots or floor
-            ticket = replica.adopt(Context(self._first.acks), I64_MIN)
+            context, floor = Context.told(self._first.acks, {}), I64_MIN
         elif _sane_floor(replica, last, now_ms):
-            ticket = replica.adopt(Context(last.acks, last.dots), last.floor or 0)
+            context, floor = Context.told(last.acks, last.dots), last.floor or 0
         else:
+            return replica.last_ticket
+        ticket = replica.adopt(context, floor, now_ms, sender=sender_of(last))
+        if ticket is None:
             return replica.last_ticket
         if replica.healing:
             replica.healed_with.update((self._peer, sender_of(last)))
@@ -222,32 +283,83 @@ def _sane_floor(replica: Replica, message: Envelope, now_ms: int) -> bool:
     return True
 
 
-def _merge(replica: Replica, message: Envelope, now_ms: int) -> Merged:
-    sender = sender_of(message)
-    merged = replica.merge(message.entries, now_ms, sender=sender)
+def _merge(replica: Replica, message: Envelope, now_ms: int, *, pushed: bool = False) -> Slices[Merged]:
+    """Merge what `message` carries, a slice at a time.
+
+    Raises:
+        PeerError: the sender is refused, before or after.
+        NotWritten: what was merged of it is lost.
+    """
+    _check_sender(replica, message, now_ms)
+    _check_size(replica, message)
+    yield from _check_origins(replica, message)
+    sender, abandoned = sender_of(message), replica.abandoned
+    merged = Merged(ticket=replica.last_ticket)
+    entries: Sequence[Entry] = message.entries
     if message.block is not None:
-        in_block = replica.merge_block(message.block, now_ms, sender=sender)
-        merged.ticket = in_block.ticket
-        merged.stored += in_block.stored
-        merged.refused.update(in_block.refused)
+        merged.stored, others = replica.take_block(message.block, now_ms)
+        entries = (*others, *entries)
+    size = replica.limits.merge_slice_entries
+    for begin in range(0, max(1, len(entries)), size):
+        if begin:
+            yield
+            if replica.abandoned != abandoned:
+                raise NotWritten("the log took no more while a message was merged; what was merged of it is lost")
+        merged.add(replica.merge(entries[begin : begin + size], now_ms, sender=sender, pushed=pushed))
+    if len(entries) > size:
+        _check_sender(replica, message, now_ms)
     return merged
 
 
+def _check_size(replica: Replica, message: Envelope) -> None:
+    """Refuse more than a page, which the decoder leaves room for in all."""
+    bounds = MessageBounds.of(replica.limits)
+    most = bounds.page if message.push_only else bounds.entries
+    if len(message.entries) > most:
+        raise BadEnvelope(f"the message has {len(message.entries)} entries; it may have {most}")
+
+
+def _check_origins(replica: Replica, message: Envelope) -> Slices[None]:
+    """Refuse new origins that would make looking up those that are covered slow.
+
+    Raises:
+        BadEnvelope: they would.
+    """
+    covered = replica.covered
+    told, carried = len(message.acks) + len(message.dots), len(message.entries)
+    if message.block is not None:
+        carried += len(message.block.parts)
+    if covered.origin_count() + told + carried <= UNCHECKED:
+        return
+    named = [*message.acks, *message.dots, *(entry.origin for entry in message.entries)]
+    named += [part.origin for part in message.block.parts] if message.block is not None else []
+    new = [origin for origin, _ in groupby(sorted(origin for origin in named if not covered.knows(origin)))]
+    for known in (covered.acks, covered.ranged(), replica.store.origins()) if new else ():
+        if not (yield from scattered_in_slices([*known, *new])):
+            raise BadEnvelope("the message has origins chosen so that looking them up takes long")
+
+
 def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
+    """Do all of `receive_request_in_slices` in one turn."""
+    return whole(receive_request_in_slices(replica, request, now_ms))
+
+
+def receive_request_in_slices(replica: Replica, request: Envelope, now_ms: int) -> Slices[Merged]:
     """Merge a request, and adopt its context if it may be; answer once the ticket is durable.
 
     Raises:
-        PeerError: the sender is refused; nothing is merged.
+        PeerError: the sender is refused; nothing is adopted.
+        NotWritten: what was merged of it is lost.
     """
-    _check_sender(replica, request, now_ms)
-    merged = _merge(replica, request, now_ms)
+    merged = yield from _merge(replica, request, now_ms)
     replica.reports.hear(request, now_ms)
-    whole = request.page is None and request.resume_from is None and not request.push_only
+    last_page = request.page is None and request.resume_from is None and not request.push_only
     fits = _sane_floor(replica, request, now_ms) and request.since in (0, replica.identity.inc)
-    if whole and fits and not merged.refused and not replica.healing:
-        theirs = Context(request.acks, request.dots)
-        doubted = replica.doubts(theirs)
-        merged.ticket = replica.last_ticket if doubted else replica.adopt(theirs, request.floor or 0)
+    if last_page and fits and not merged.refused and not replica.healing:
+        theirs = Context.told(request.acks, request.dots)
+        if not replica.doubts(theirs):
+            replica.adopt(theirs, request.floor or 0, now_ms, sender=sender_of(request))
+        merged.ticket = replica.last_ticket
     return merged
 
 
@@ -256,7 +368,7 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
     store = replica.store
     if request.listed is not None:
         return _answer_list(replica, request, now_ms)
-    theirs = Context() if request.reset_acks else Context(request.acks, request.dots)
+    theirs = _filter(request)
     found = delta_page(store, theirs, request.resume_from, replica.limits)
     block = found.block() if request.takes_block else None
     entries, cursor = () if block else found.entries(), found.cursor
@@ -298,13 +410,14 @@ def answer(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
 
 
 def _answer_list(replica: Replica, request: Envelope, now_ms: int) -> Envelope:
-    context = replica.store.context
     part, held, newer = answer_list(replica.store, request, replica.limits)
+    told = _told(replica, needed=True)
+    acks, dots = told or ({}, {})
     return envelope(
         replica,
         now_ms,
-        acks=dict(context.acks),
-        dots=context.dots(),
+        acks=acks,
+        dots=dots,
         entries=tuple(newer),
         listed=held,
         listed_of=part.buckets,
@@ -322,17 +435,23 @@ def push_message(
 
 
 def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
+    """Do all of `receive_push_in_slices` in one turn."""
+    return whole(receive_push_in_slices(replica, message, now_ms))
+
+
+def receive_push_in_slices(replica: Replica, message: Envelope, now_ms: int) -> Slices[Merged]:
     """Merge pushed entries; they extend dots and adopt nothing.
 
     Raises:
-        PeerError: the sender is refused; nothing is merged.
+        PeerError: the sender is refused; nothing more is merged.
+        NotWritten: what was merged of it is lost.
     """
-    _check_sender(replica, message, now_ms)
     if message.block is not None:
         raise BadEnvelope("a push has its entries in entries, never in a block")
-    merged = replica.merge(message.entries, now_ms, sender=sender_of(message), pushed=True)
+    merged = yield from _merge(replica, message, now_ms, pushed=True)
     if message.dots and not merged.refused:
-        merged.ticket = replica.cover(dict(message.dots))
+        dots = (entry.dot for entry in message.entries)
+        merged.ticket = replica.cover(message.dots, dots, now_ms, sender=sender_of(message))
     return merged
 
 
@@ -367,4 +486,5 @@ def _check_sender(replica: Replica, message: Envelope, now_ms: int) -> None:
         raise BadEnvelope("sender_id is 0; a node id is 1 … 4294967295")
     replica.membership.admit(message)
     replica.heed_admission()
-    replica.reports.check(message, now_ms + replica.limits.future_ms_max)
+    governed = replica.membership.epoch is not None
+    replica.reports.check(message, now_ms + replica.limits.future_ms_max, governed=governed)

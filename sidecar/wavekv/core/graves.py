@@ -57,9 +57,13 @@ class Graves:
         return held is not None and held[KIND_AT] == (HAS_VALUE | HAS_EXPIRY) and expiry_of(held) == expires_at
 
     def _lies(self, origin: int, seq: int, key: str) -> bool:
-        """Tell whether `key` still holds that very entry; a dot names one write for ever (I2)."""
+        """Tell whether `key` still holds that very delete.
+
+        A dot names one write for ever (I2), but for crate nodes: a value may have come in the place of a tombstone
+        under the same stamp.
+        """
         held = self._packed.get(key)
-        return held is not None and dot_of(held) == (origin, seq)
+        return held is not None and held[KIND_AT] != HAS_VALUE and dot_of(held) == (origin, seq)
 
     def take(self, covered: Callable[[int, int], bool], clock_ms: int, count_max: int) -> list[str]:
         """Take up to `count_max` keys whose delete is `covered` by everybody; expired ones if nobody's clock is behind.

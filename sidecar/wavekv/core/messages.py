@@ -62,6 +62,9 @@ class Envelope:
         listed_after: the range begins behind this key; absent: at the first.
         listed_upto: it ends with this key; absent: with the last.
         takes_block: on a request, the sender reads `block`.
+        filter_acks: on a request of who covers more than a message may tell, and so tells none of it as a report: some
+            of it, to be left out of the answer.
+        filter_dots: the ranges that belong to it.
         block: entries like those in `entries`, packed and in the order of their dots.
         epoch_doc: the signed membership document of `epoch`, for a receiver that knows an older one.
         rival: on an answer, an older process of the receiver's name still speaks; its `claim` is wanted.
@@ -98,6 +101,8 @@ class Envelope:
     listed_upto: str | None = None
     takes_block: bool = False
     block: Block | None = None
+    filter_acks: Mapping[int, int] = field(default_factory=dict)
+    filter_dots: Mapping[int, Ranges] = field(default_factory=dict)
     epoch_doc: bytes | None = None
     rival: bool = False
     claim: bytes | None = None

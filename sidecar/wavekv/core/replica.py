@@ -10,9 +10,10 @@ R8 live here and in the modules below; `exchange` builds on it for the two sides
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from wavekv.config import Limits
+from wavekv.core.adoption import adopted, block_fits, carried, covering, dot_refusal, growth_refusal
 from wavekv.core.block import Block
 from wavekv.core.clock import write_timestamp
 from wavekv.core.condition import ALWAYS, Condition
@@ -25,7 +26,6 @@ from wavekv.core.messages import Ranges
 from wavekv.core.ops import (
     Batch,
     Clear,
-    Cover,
     Floor,
     Op,
     Process,
@@ -33,15 +33,14 @@ from wavekv.core.ops import (
     SetExpiring,
     SetNextSeq,
     StoreBlock,
-    UpdateLocalAck,
     storing,
 )
 from wavekv.core.planning import Planned, decide, decide_all
 from wavekv.core.reports import Reports
 from wavekv.core.staging import Staging
-from wavekv.core.steps import Group, Merged, Refusal, Staged, StagedBatch
+from wavekv.core.steps import Group, Merged, Refusal, Slices, Staged, StagedBatch, whole
 from wavekv.core.store import Store
-from wavekv.core.types import U32_MAX, Entry, beats
+from wavekv.core.types import U32_MAX, Dot, Entry, beats
 from wavekv.core.writes import Delete, Put
 from wavekv.errors import (
     CratePeers,
@@ -52,9 +51,6 @@ from wavekv.errors import (
     UnavailableError,
 )
 
-CARRIED_SPAN_MAX = 65_536
-"""Sequences one push may stand for (G9); it names more only by mistake or malice."""
-
 
 class Replica:
     """The state machine of one member; see the module."""
@@ -64,7 +60,8 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity.name, identity.uuid, identity.inc, crates=membership.has_crates)
+        crates, items_max = membership.has_crates, limits.reported_items_max
+        self.reports = Reports(identity, items_max=items_max, crates=crates)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
@@ -73,6 +70,8 @@ class Replica:
         self.full: DiskFull | None = None
         """Why values are refused, local and merged ones; deletes are not."""
         self.refused: Counter[str] = Counter()
+        self.abandoned = 0
+        """How often what was staged was forgotten; who stages in several steps sees whether it was."""
         self.collected = 0
         """Deletes forgotten since this process started."""
         self.last_refusal: Refusal | None = None
@@ -121,7 +120,8 @@ class Replica:
         return not self.healing and not self.store.process.healing
 
     @property
-    def _covered(self) -> Context:
+    def covered(self) -> Context:
+        """What will be covered once all that is staged is durable."""
         return self._staging.covered
 
     @property
@@ -142,11 +142,17 @@ class Replica:
 
     def advance(self, group: Group) -> None:
         """Show `group`, which is durable now."""
+        whole(self.advance_in_slices(group))
+
+    def advance_in_slices(self, group: Group) -> Slices[None]:
+        """Show `group`, which is durable now, a slice at a time; other steps may come in between, no other group."""
         assert group is self._in_flight, "groups become durable in the order they were handed out"
-        self._in_flight = None
         self.store.apply(SetNextSeq(group.next_seq))  # the record that begins every group
-        for op in group.ops:
+        for at, op in enumerate(group.ops, start=1):
             self.store.apply(op)
+            if at % self.limits.merge_slice_entries == 0 and at < len(group.ops):
+                yield
+        self._in_flight = None
         self._staging.settle(group)
         self._waiting -= self._out_writes
         self._waiting_bytes -= self._out_bytes
@@ -160,6 +166,7 @@ class Replica:
         The void tickets count as settled afterwards: a later step that stages nothing must not wait for them.
         """
         self._in_flight = None
+        self.abandoned += 1
         self._ops.clear()
         kept = self._staging.removals()
         self._reset_staged()
@@ -290,7 +297,7 @@ class Replica:
     def _begin_origin(self) -> None:
         """R7: no process writes under an origin that an earlier one used."""
         origin = self.identity.first_origin
-        covered = self._covered
+        covered = self.covered
         while origin is None or origin == 0 or origin in covered.acks or covered.ranges_of(origin):
             origin = self._rng.random_u32() & U32_MAX
             origin = None if origin == self.identity.node_id else origin
@@ -317,6 +324,7 @@ class Replica:
                 merged.refused[code] += 1
                 self.last_refusal = Refusal(code, entry.key, entry.timestamp, sender, now_ms)
             elif held is not None and beats(entry, held):
+                self._note_conflict(entry, held, sender, now_ms)
                 if self._unknown_to(sender, held):
                     self._losses.append((held, entry, now_ms))
                 self._stage_entry(entry, held)
@@ -324,33 +332,41 @@ class Replica:
             elif held is None and self._dot_of_another_key(entry):
                 self._stage_entry(entry, None)
                 self._note_stored(merged, entry, pushed)
-            elif self._covered.covers(entry.origin, entry.seq):
-                continue
+            elif self.covered.covers(entry.origin, entry.seq):
+                if held is not None:
+                    self._note_conflict(entry, held, sender, now_ms)
             elif held is None:
                 self._stage_entry(entry, None)
                 self._note_stored(merged, entry, pushed)
             else:
                 losers.add_range(entry.origin, entry.seq, entry.seq)
-                self._covered.add(entry.origin, entry.seq)
+                self.covered.add(entry.origin, entry.seq)
                 if entry.origin != held.origin:  # a process knows what it wrote before
                     self._losses.append((entry, held, now_ms))
-        self._stage_covers(losers)
+        if covers := covering(losers):
+            self._stage(*covers)
         self.refused.update(merged.refused)
         merged.ticket = self._ticket
         return merged
 
-    def merge_block(self, block: Block, now_ms: int, *, sender: str = "") -> Merged:
-        """Stage a block as `merge` would its entries: at once what meets nothing here, the rest one by one."""
+    def take_block(self, block: Block, now_ms: int) -> tuple[int, Sequence[Entry]]:
+        """Stage at once what of `block` meets nothing here; return how many these are, and the others, to be merged."""
         staging = self._staging
         fits = self.full is None and fits_whole(block, self.limits, staging.keys, staging.size_bytes, now_ms)
         fits = fits and all(part.origin != self._origin for part in block.parts)
+        fits = fits and block_fits(self.covered, block, self.limits)
         fresh, others = staging.fresh(block) if fits else (None, list(block.unpacked()))
-        merged = self.merge(others, now_ms, sender=sender)
-        if fresh is not None:
-            staging.note_block(fresh)
-            merged.stored += len(fresh)
-            merged.ticket = self._stage(StoreBlock(fresh))
-        return merged
+        if fresh is None:
+            return 0, others
+        staging.note_block(fresh)
+        self._stage(StoreBlock(fresh))
+        return len(fresh), others
+
+    def _note_conflict(self, entry: Entry, held: Entry, sender: str, now_ms: int) -> None:
+        """Count two contents under one stamp, which only crate nodes may make; `beats` decides for all alike."""
+        if entry.seq == held.seq and entry.stamp == held.stamp and entry != held:
+            self.refused["stamp_conflict"] += 1
+            self.last_refusal = Refusal("stamp_conflict", entry.key, entry.timestamp, sender, now_ms)
 
     @staticmethod
     def _note_stored(merged: Merged, entry: Entry, pushed: bool) -> None:
@@ -375,8 +391,8 @@ class Replica:
             return "bad_sequence"
         if self._claims_mine(entry.origin, entry.seq):
             return "claimed_sequence"
-        if pushed and self._covered.range_count >= limits.dots_max and self._covered.opens_range(*entry.dot):
-            return "too_many_dots"
+        if (code := dot_refusal(self.covered, entry, limits, pushed)) is not None:
+            return code
         if self.full is not None and entry.value is not None:
             return self.full.code
         keys, size = self._staging.keys, self._staging.size_bytes
@@ -386,47 +402,30 @@ class Replica:
         """A sequence of ours that we never issued."""
         return origin == self._origin != 0 and seq >= self._next_seq
 
-    def _stage_covers(self, dots: Context) -> None:
-        covers = [Cover(origin, 1, ack) for origin, ack in dots.acks.items()]
-        covers += [Cover(*found) for found in dots.ranges()]
-        if covers:
-            self._stage(*covers)
-
-    def cover(self, dots: dict[int, Ranges]) -> int:
-        """Stage the ranges that a push carried in full; return the ticket.
-
-        A range longer than any push stands for, and one above the bound on ranges, is left to the exchange.
-        """
-        ops: list[Op] = []
-        for origin, ranges in dots.items():
-            for first, last in ranges:
-                opens = self._covered.range_count >= self.limits.dots_max and self._covered.opens_range(origin, first)
-                if last - first < CARRIED_SPAN_MAX and not opens:
-                    self._cover_range(ops, origin, first, last)
+    def cover(self, dots: Mapping[int, Ranges], pushed: Iterable[Dot], now_ms: int, *, sender: str = "") -> int:
+        """Stage the ranges that a push of entries carried in full; return the ticket. Raises as `carried`."""
+        ops, claimed = carried(self.covered, dots, pushed, self.limits, self._claims_mine)
+        self._refuse_context("claimed_sequence", claimed, sender, now_ms)
         return self._stage(*ops) if ops else self._ticket
 
-    def _cover_range(self, ops: list[Op], origin: int, first: int, last: int) -> None:
-        if self._claims_mine(origin, last):
-            self.refused["claimed_sequence"] += 1
-        elif not self._covered.covers_range(origin, first, last):
-            self._covered.add_range(origin, first, last)
-            ops.append(Cover(origin, first, last))
+    def _refuse_context(self, code: str, count: int, sender: str, now_ms: int) -> None:
+        if count:
+            self.refused[code] += count
+            self.last_refusal = Refusal(code, "", now_ms, sender, now_ms)
 
     # ---- R3: adoption, and the end of healing; R9: its beginning ---------------------------------------------------
 
-    def adopt(self, theirs: Context, floor: int) -> int:
-        """Stage the join of a context whose every entry has been merged; return the ticket."""
-        ops: list[Op] = []
-        for origin, ack in sorted(theirs.acks.items()):
-            if self._claims_mine(origin, ack):
-                self.refused["claimed_sequence"] += 1
-            elif origin not in self._covered.acks and len(self._covered.acks) >= self.limits.origins_max:
-                self.refused["too_many_origins"] += 1
-            elif ack > self._covered.acks.get(origin, 0):
-                self._covered.add_range(origin, 1, ack)
-                ops.append(UpdateLocalAck(origin, ack))
-        for origin, first, last in theirs.ranges():
-            self._cover_range(ops, origin, first, last)
+    def adopt(self, theirs: Context, floor: int, now_ms: int = 0, *, sender: str = "") -> int | None:
+        """Stage the join of a context whose every entry has been merged; return the ticket.
+
+        None: it is refused and counted, because it would grow past its bounds.
+        """
+        code = growth_refusal(self.covered, theirs, self.limits)
+        if code is not None:
+            self._refuse_context(code, 1, sender, now_ms)
+            return None
+        ops, claimed = adopted(self.covered, theirs, self._claims_mine)
+        self._refuse_context("claimed_sequence", claimed, sender, now_ms)
         if floor > self._staging.floor:
             self._staging.floor = floor
             ops.append(Floor(floor))
@@ -469,7 +468,7 @@ class Replica:
 
         Nobody could say then that it was old; adopting before it is compared would cover deletes whose values it shows.
         """
-        if self._compared or self._covered.includes(theirs):
+        if self._compared or self.covered.includes(theirs):
             return False
         self.healing, self.healed_with = True, set()
         self._stage(Process(self.identity.inc, self._origin, True))

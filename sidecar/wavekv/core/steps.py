@@ -1,9 +1,9 @@
 """What the replica's steps return: a commit group, staged writes, what became of merged entries."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring, as_records, record_count
 from wavekv.core.types import Entry
@@ -72,6 +72,20 @@ class Refusal(NamedTuple):
     seen_ms: int
 
 
+T = TypeVar("T")
+Slices = Generator[None, None, T]
+"""Work for one request, cut in pieces that are short each; whoever runs it lets others have a turn in between."""
+
+
+def whole(slices: Slices[T]) -> T:
+    """Do all of it in one turn; return what it returns."""
+    while True:
+        try:
+            next(slices)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+
 @dataclass(slots=True)
 class Merged:
     """What became of another member's entries; they are safe once `ticket` is durable."""
@@ -81,3 +95,10 @@ class Merged:
     news: list[Entry] = field(default_factory=list)
     """Of a push, what won: worth telling others."""
     refused: Counter[str] = field(default_factory=Counter)
+
+    def add(self, more: "Merged") -> None:
+        """Count what became of further entries, too."""
+        self.ticket = more.ticket
+        self.stored += more.stored
+        self.news += more.news
+        self.refused.update(more.refused)

@@ -9,6 +9,7 @@ a snapshot and a log much faster and then makes a store of what came out.
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import NamedTuple
 
 from wavekv.core.block import Block
@@ -348,17 +349,18 @@ class Store:
         """Return the keys changed behind log position `position`, the newest first; None: too long ago to know."""
         if position < self.changes_from:
             return None
-        keys: dict[str, None] = {}
-        for at, key in reversed(self._changes):
-            if at <= position:
-                break
-            keys[key] = None
-        return list(keys)
+        newer = takewhile(lambda change: change[0] > position, reversed(self._changes))
+        return list(dict.fromkeys(key for _, key in newer))
 
     def changed_since(self, position: int) -> list[Entry] | None:
         """Return the held entries set behind log position `position`; None where that was too long ago to know."""
+        changed = self.packed_changed_since(position)
+        return None if changed is None else [unpack(key, packed) for key, packed in changed]
+
+    def packed_changed_since(self, position: int) -> Iterator[tuple[str, bytes]] | None:
+        """Return an iterator over the same, packed, each with its key; nothing may change meanwhile."""
         keys = self.keys_changed_since(position)
-        return None if keys is None else [self.entries[key] for key in keys if key in self.packed]
+        return None if keys is None else ((key, self.packed[key]) for key in keys if key in self.packed)
 
     def process_at(self, position: int) -> int | None:
         """Return the number of the process that wrote at `position`; None where that was too long ago to know."""

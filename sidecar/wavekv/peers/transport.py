@@ -10,11 +10,11 @@ from typing import Literal, Self, cast
 import aiohttp
 
 from wavekv.config import GossipSettings, Limits
-from wavekv.core.codec.envelope import pack, unpack, unpack_push_answer
 from wavekv.core.messages import Envelope
 from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable, StaleProcess
 from wavekv.peers.identity import Certificate, Names
 from wavekv.peers.proofs import SignedEpochs
+from wavekv.peers.wrapping import Wrapping
 
 CONTENT_TYPE = "application/x-msgpack-gz"
 _REFUSAL_BYTES_MAX = 64 << 10
@@ -58,6 +58,7 @@ class HttpTransport:
         *,
         names: Names | None = None,
         epochs: SignedEpochs | None = None,
+        connections_max: int = 100,
     ) -> None:
         """Ask in `store`.
 
@@ -70,11 +71,12 @@ class HttpTransport:
         self._server_name = server_name
         self._store = store
         self._limits = limits
+        self._wrapping = Wrapping(limits)
         timeout = aiohttp.ClientTimeout(
             total=settings.request_timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         )
         resolved_seconds = max(1, settings.resolved_ms_max // 1000)
-        connector = aiohttp.TCPConnector(limit_per_host=4, ttl_dns_cache=resolved_seconds)
+        connector = aiohttp.TCPConnector(limit=connections_max, limit_per_host=4, ttl_dns_cache=resolved_seconds)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False, response_class=_Answer
         )
@@ -82,14 +84,12 @@ class HttpTransport:
     async def exchange(self, url: str, request: Envelope) -> Envelope:
         """Send one request of an exchange and return the answer. Raises as `ports.Transport`."""
         body, certificate = await self._post(url, f"/wavekv/sync2/{self._store}", request)
-        return await self._checked(
-            unpack(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max), certificate
-        )
+        return await self._checked(await self._wrapping.unwrapped(body), certificate)
 
     async def push(self, url: str, message: Envelope) -> Envelope | None:
         """Send pushed entries; return the report, None from a crate node. Raises as `ports.Transport`."""
         body, certificate = await self._post(url, f"/wavekv/push/{self._store}", message)
-        answer = unpack_push_answer(body, self._limits.wire_bytes_max, self._limits.inflated_bytes_max)
+        answer = await self._wrapping.unwrapped_answer(body)
         return None if answer is None else await self._checked(answer, certificate)
 
     async def _checked(self, answer: Envelope, certificate: Certificate | None) -> Envelope:
@@ -104,12 +104,13 @@ class HttpTransport:
     async def close(self) -> None:
         """Close the session and its connections."""
         await self._session.close()
+        self._wrapping.close()
 
     async def _post(self, peer: str, path: str, message: Envelope) -> tuple[bytes, Certificate | None]:
         """Return the body of the answer, and the certificate its server showed."""
         url, headers = peer + path, {"Content-Type": CONTENT_TYPE}
         try:
-            body = io.BytesIO(pack(message))  # written in pieces: a message may have megabytes
+            body = io.BytesIO(await self._wrapping.wrapped(message))  # written in pieces: a message may have megabytes
             tls = self._tls() if self._tls else True
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, ssl=tls, server_hostname=self._server_name(peer)
@@ -141,12 +142,14 @@ def _reason(error: Exception) -> str:
 
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    body = await response.content.read(bytes_max + 1)
-    while chunk := await response.content.read(bytes_max + 1 - len(body)):
-        body += chunk
-    if len(body) > bytes_max:
+    chunks: list[bytes] = []
+    left = bytes_max + 1
+    while chunk := await response.content.read(left):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if left <= 0:
         raise EnvelopeTooLarge(f"the answer has more than {bytes_max} bytes")
-    return body
+    return b"".join(chunks)
 
 
 async def _refusal(url: str, response: aiohttp.ClientResponse) -> PeerError:

@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
-from wavekv.core.steps import Group
+from wavekv.core.steps import Group, Slices
 from wavekv.errors import DiskFailed, DiskFull, NotWritten, RequestError, Stopping, WaveKVError
 
 log = logging.getLogger(__name__)
@@ -137,11 +137,7 @@ class Committer:
 
     def _synced(self, group: Group, error: WaveKVError | None) -> None:
         if error is None:
-            self._replica.advance(group)
-            self._wake(group.ticket, None)
-            self._on_durable(group)
-            if self._replica.last_ticket > group.ticket:
-                self._schedule()
+            self._show(group, self._replica.advance_in_slices(group))
         elif isinstance(error, NotWritten):
             self._replica.abandon()
             self._wake(None, error)
@@ -149,6 +145,18 @@ class Committer:
                 self._wait_for_room(error)
         else:
             self.fail(error)
+
+    def _show(self, group: Group, slices: Slices[None]) -> None:
+        """Show a durable group, a large one a slice a turn; then wake who waits for it."""
+        try:
+            next(slices)
+        except StopIteration:
+            self._wake(group.ticket, None)
+            self._on_durable(group)
+            if self._replica.last_ticket > group.ticket:
+                self._schedule()
+        else:
+            self._loop.call_soon(self._show, group, slices)
 
     def fail(self, error: WaveKVError) -> None:
         """Take note that nobody knows what is on disk: who waits is told so, and the process has to stop."""

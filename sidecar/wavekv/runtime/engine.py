@@ -16,13 +16,15 @@ from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
-from wavekv.core.steps import Group, Merged
+from wavekv.core.steps import Group, Merged, Slices
 from wavekv.errors import NotWritten, Superseded, WaveKVError
 from wavekv.ports import Claims, Clock, Observer, Transport
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
 from wavekv.runtime.link import Link
+from wavekv.runtime.slices import in_turns
 from wavekv.runtime.watchdog import Watchdog
 from wavekv.runtime.watching import WatchHub
 
@@ -72,11 +74,12 @@ class Engine:
         hidden: str | None = None,
         watchdog: Watchdog | None = None,
         claims: Claims | None = None,
+        watch_budget: ByteBudget | None = None,
     ) -> None:
         """Put a store to work.
 
         `token_suffix` tells its watches' tokens from those of the member's other store; keys that begin with `hidden`
-        are the members' own.
+        are the members' own; `watch_budget` is shared by the watches of both stores.
         """
         self.replica = replica
         self._clock = clock
@@ -87,8 +90,8 @@ class Engine:
         self._superseded: Superseded | None = None
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
-        log_name = identity.uuid.hex() + token_suffix
-        self.watches = WatchHub(replica.store, clock, limits, log_name, identity.inc, hidden=hidden)
+        node = identity.uuid.hex() + token_suffix
+        self.watches = WatchHub(replica.store, clock, limits, node, identity.inc, hidden=hidden, budget=watch_budget)
         self.gossip = Gossip(
             replica,
             self.committer,
@@ -176,7 +179,7 @@ class Engine:
             PeerError: the sender is refused.
             UnavailableError: what it sent could not be stored.
         """
-        await self._admit(exchange.receive_request, request)
+        await self._admit(exchange.receive_request_in_slices, request)
         self.gossip.heard_from(sender_of(request))
         self.coverage.heard(sender_of(request))
         return exchange.answer(self.replica, request, self._clock.now_ms())
@@ -188,7 +191,7 @@ class Engine:
             PeerError: the sender is refused.
             UnavailableError: what it sent could not be stored.
         """
-        merged = await self._admit(exchange.receive_push, message)
+        merged = await self._admit(exchange.receive_push_in_slices, message)
         self.gossip.heard_from(sender_of(message))
         self.gossip.relay(merged.news, sender_of(message))
         if message.name is None:
@@ -200,7 +203,7 @@ class Engine:
         """Return who this member is and the epoch it knows: what a refused sender is shown (R9)."""
         return exchange.envelope(self.replica, self._clock.now_ms())
 
-    async def _admit(self, receive: Callable[[Replica, Envelope, int], Merged], message: Envelope) -> Merged:
+    async def _admit(self, receive: Callable[[Replica, Envelope, int], Slices[Merged]], message: Envelope) -> Merged:
         """Merge `message` and return what came of it once that is durable.
 
         A newer epoch it taught us is on disk before anything is answered, refusals too (R9).
@@ -208,8 +211,9 @@ class Engine:
         if self._superseded is not None:
             raise self._superseded.with_traceback(None)
         try:
-            with self._watchdog.running("merge"):
-                merged = receive(self.replica, message, self._clock.now_ms())
+            merged = await in_turns(
+                receive(self.replica, message, self._clock.now_ms()), lambda: self._watchdog.running("merge")
+            )
             durable = self.committer.durable(merged.ticket)
         except Superseded:
             self._on_superseded()

@@ -29,6 +29,7 @@ from wavekv.runtime.committer import Committer
 from wavekv.runtime.coverage import Coverage, Holds
 from wavekv.runtime.link import Link, PushQueue
 from wavekv.runtime.refusals import Refusals
+from wavekv.runtime.slices import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +214,7 @@ class Gossip:
             self._on_round(link)
 
     async def _exchange(self, link: Link) -> bool:
-        """Run one round; go on with one that was cut off while lists were compared, which stay true.
+        """Run one round; go on with one that was cut off while pages were fetched or lists compared.
 
         Returns whether it came to its end: pages that another peer is sending already are not fetched twice.
 
@@ -226,7 +227,7 @@ class Gossip:
         try:
             ended = await self._go_on(current, link)
         except PeerUnreachable:
-            link.unfinished = current if current.repair is not None else None
+            link.unfinished = current if current.resumable else None
             raise
         self.refusals.tell(current.merged.refused)
         if current.repair is not None:
@@ -242,11 +243,17 @@ class Gossip:
         try:
             while not current.done:
                 request = current.request(self._clock.now_ms())
-                answer = link.checked(await self._transport.exchange(link.url, request))
+                try:
+                    answer = link.checked(await self._transport.exchange(link.url, request))
+                except PeerUnreachable:
+                    if written is not None:
+                        await written  # it may go on later only if what it brought so far is safe
+                    raise
                 if written is not None:
                     await written
                 try:
-                    written = self._committer.durable(current.receive(answer, self._clock.now_ms()))
+                    received = await in_turns(current.receive_in_slices(answer, self._clock.now_ms()))
+                    written = self._committer.durable(received)
                     written.add_done_callback(_heard_of)
                     self._claim_if_wanted()
                 finally:

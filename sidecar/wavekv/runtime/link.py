@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from wavekv.config import GossipSettings
+from wavekv.core.adoption import CARRIED_SPAN_MAX
 from wavekv.core.exchange import Round
 from wavekv.core.messages import Envelope, Ranges
-from wavekv.core.replica import CARRIED_SPAN_MAX
 from wavekv.core.types import Entry, entry_bytes
 from wavekv.errors import WrongName
 

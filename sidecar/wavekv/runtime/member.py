@@ -17,6 +17,7 @@ from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed, Superseded
 from wavekv.ports import Claims, Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.canary import HIDDEN, Canary
 from wavekv.runtime.clocks import ahead_ms
 from wavekv.runtime.committer import Done, FindRoom, Syncing
@@ -60,6 +61,7 @@ class Parts:
     rng: random.Random
     watchdog: Watchdog
     claims: Claims | None = None
+    watch_budget: ByteBudget | None = None
 
 
 class Member:
@@ -154,6 +156,7 @@ class Member:
             hidden=hidden,
             watchdog=parts.watchdog,
             claims=parts.claims,
+            watch_budget=parts.watch_budget,
         )
 
     def _find_room(self, done: Done) -> None:
@@ -327,6 +330,11 @@ class Member:
         await self._keep_epoch()
         await self.persistent.committer.durable(self._replica.last_ticket)
         return document.epoch.number
+
+    def signed_membership(self) -> bytes | None:
+        """Return the document in force with the authority's signature, None where it has none."""
+        epoch = self._replica.membership.epoch
+        return None if epoch is None else epoch.signed
 
     async def drain(self) -> DrainStatus:
         """Refuse local writes from now on, and show whether the others hold all; returns once the mark is durable.

@@ -39,6 +39,9 @@ class Refusals:
         if last is None or last.code != code:
             log.warning("refused %d entries of other members on merge [%s]", count, code)
             return
+        if not last.key:
+            log.warning("did not take what %s says it covers, %d times [%s]", last.sender, count, code)
+            return
         log.warning(
             "refused %d entries of other members on merge; the last is of %s, key %r, stamped %.1f s ahead [%s]",
             count,

@@ -5,7 +5,7 @@ import io
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -13,7 +13,7 @@ from aiohttp import web
 
 from wavekv.admin import DOCUMENT_BYTES_MAX, AdminApi, parse_pushed
 from wavekv.core.membership import MEMBERS_MAX, Epoch
-from wavekv.errors import BadMembership, WaveKVError
+from wavekv.errors import BadMembership, OwnCertificate, WaveKVError
 from wavekv.runtime.compactor import Compactor
 from wavekv.runtime.drain import DrainStatus
 from wavekv.runtime.epoch_file import EpochDocument
@@ -30,6 +30,7 @@ class Governed:
         self.taken: list[EpochDocument] = []
         self.draining = False
         self.overrides = 0
+        self.signed: dict[str, Any] | None = None
 
     def status(self) -> Mapping[str, Any]:
         return {"name": "a", "phase": "serving"}
@@ -38,6 +39,9 @@ class Governed:
         self.overrides += override
         self.taken.append(document)
         return document.epoch.number
+
+    def signed_membership(self) -> bytes | None:
+        return None if self.signed is None else json.dumps(self.signed).encode()
 
     async def drain(self) -> DrainStatus:
         self.draining = True
@@ -59,11 +63,26 @@ class Governed:
         raise AssertionError("its routes are tested on a real member")
 
 
+class Enrolment:
+    """What keeps a certificate; remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def told(self) -> Mapping[str, Any]:
+        return {"name": "a", "token": "t"}
+
+    def take(self, certificate: str) -> Mapping[str, Any]:
+        self.taken.append(certificate)
+        return {"not_after": None}
+
+
 class Plane:
     """The routes on a free port, refusals as `status code`."""
 
-    def __init__(self, member: Governed, session: aiohttp.ClientSession, port: int) -> None:
+    def __init__(self, member: Governed, enrolment: Enrolment, session: aiohttp.ClientSession, port: int) -> None:
         self.member = member
+        self.enrolment = enrolment
         self.port = port
         self._session = session
 
@@ -77,7 +96,8 @@ class Plane:
 @pytest.fixture
 async def plane() -> AsyncIterator[Plane]:
     member = Governed()
-    api = AdminApi(member)
+    enrolment = Enrolment()
+    api = AdminApi(member, enrolment)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -90,7 +110,7 @@ async def plane() -> AsyncIterator[Plane]:
     listening = socket.create_server(("127.0.0.1", 0))
     await web.SockSite(runner, listening).start()
     async with aiohttp.ClientSession() as session:
-        yield Plane(member, session, listening.getsockname()[1])
+        yield Plane(member, enrolment, session, listening.getsockname()[1])
     await runner.cleanup()
 
 
@@ -180,3 +200,44 @@ def test_the_largest_membership_fits_the_bound() -> None:
     body = json.dumps(largest).encode()
     assert len(body) <= DOCUMENT_BYTES_MAX
     assert parse_pushed(body).epoch.members == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("query", "answer", "overrides"),
+    [
+        ("", (200, {"epoch": 3}), 0),
+        ("?override=false", (200, {"epoch": 3}), 0),
+        ("?override=true", (200, {"epoch": 3}), 1),
+        ("?override=1", (400, "invalid_parameter"), 0),
+        ("?override", (400, "invalid_parameter"), 0),
+        ("?override=true&override=false", (400, "invalid_parameter"), 0),
+    ],
+)
+async def test_an_override_is_asked_for_in_so_many_words(
+    plane: Plane, query: str, answer: tuple[int, Any], overrides: int
+) -> None:
+    assert await plane.ask("PUT", f"membership{query}", json.dumps(DOCUMENT)) == answer
+    assert plane.member.overrides == overrides
+
+
+async def test_the_signed_document_in_force_is_told_whole_and_null_where_it_has_no_signature(plane: Plane) -> None:
+    assert await plane.ask("GET", "membership") == (200, {"document": None})
+    plane.member.signed = DOCUMENT | {"signature": "c2lnbmVk", "note": 1}
+    assert await plane.ask("GET", "membership") == (200, {"document": plane.member.signed})
+
+
+async def test_a_certificate_goes_through_and_what_is_none_is_refused(plane: Plane) -> None:
+    assert await plane.ask("GET", "certificate") == (200, {"name": "a", "token": "t"})
+    assert await plane.ask("PUT", "certificate", json.dumps({"certificate": "PEM"})) == (200, {"not_after": None})
+    assert plane.enrolment.taken == ["PEM"]
+    for body in (b"", b"\xff", b"[" * 100_000, b"null", b"{}", b'{"certificate": 1}', b'{"certificate": null}'):
+        assert await plane.ask("PUT", "certificate", body) == (400, "bad_certificate")
+    assert plane.enrolment.taken == ["PEM"]
+    assert await plane.ask("DELETE", "certificate") == (405, "method_not_allowed")
+
+
+async def test_who_has_a_certificate_by_its_flags_is_given_none() -> None:
+    api = AdminApi(Governed())
+    for request in (api._get_certificate, api._put_certificate):
+        with pytest.raises(OwnCertificate, match="--tls-cert"):
+            await request(cast("web.BaseRequest", None))

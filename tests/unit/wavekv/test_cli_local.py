@@ -14,7 +14,7 @@ from wavekv.cli.local_view import Lines, greeting, table
 from wavekv.cli.serve import serve
 from wavekv.cli.serve_settings import ServeFlags, settings_from
 from wavekv.cli.supervisor import Supervised, last_lines
-from wavekv.config import Address, CompactionSettings, Limits, MemberSettings, PeerAddress
+from wavekv.config import Address, CompactionSettings, Limits, MemberSettings, PeerAddress, TlsFiles
 from wavekv.errors import DirectoryUnusable, UsageError
 
 
@@ -45,19 +45,22 @@ def test_ports_end_at_65535() -> None:
 
 def test_serve_takes_the_arguments_and_knows_the_others_as_peers(tmp_path: Path) -> None:
     plans = plan_members(3, 7070, tmp_path)
-    settings = settings_of(serve_arguments(plans[1], plans, "0123456789abcdef0123456789abcdef", EngineFlags()))
+    folder = tmp_path / "certificates"
+    arguments = serve_arguments(plans[1], plans, "0123456789abcdef0123456789abcdef", folder, EngineFlags())
+    settings = settings_of(arguments)
     assert settings.name == "m1"
-    assert settings.insecure_peers
+    assert settings.tls == TlsFiles(folder / "m1.pem", folder / "m1.key", folder / "authority.pem")
+    assert not settings.insecure_peers
     assert settings.peer_listen == Address("127.0.0.1", 7082)
     assert settings.metrics_listen == Address("127.0.0.1", 7083)
-    assert settings.peers == (PeerAddress("m0", "http://127.0.0.1:7072"), PeerAddress("m2", "http://127.0.0.1:7092"))
+    assert settings.peers == (PeerAddress("m0", "https://127.0.0.1:7072"), PeerAddress("m2", "https://127.0.0.1:7092"))
 
 
 def test_limits_and_compaction_are_handed_on_to_every_member(tmp_path: Path) -> None:
     plans = plan_members(2, 7070, tmp_path)
     given = EngineFlags(limit_entries="10", limit_bytes="2Mi", limit_key_bytes="3", compact_age="60")
     for plan in plans:
-        settings = settings_of(serve_arguments(plan, plans, "0123456789abcdef0123456789abcdef", given))
+        settings = settings_of(serve_arguments(plan, plans, "0123456789abcdef0123456789abcdef", tmp_path, given))
         assert settings.limits == replace(Limits(), entries_max=10, bytes_max=2 << 20, key_bytes_max=3)
         assert settings.compaction == replace(CompactionSettings(), age_ms_max=60_000)
 

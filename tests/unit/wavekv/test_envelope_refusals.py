@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from wavekv.core.codec.envelope import ITEMS_MAX, decode_envelope, encode_envelope, pack, unpack, unpack_push_answer
+from wavekv.core.codec.envelope import decode_envelope, encode_envelope, pack, unpack, unpack_push_answer
 from wavekv.core.messages import Envelope
 from wavekv.core.types import I64_MAX, I64_MIN, U64_MAX
 from wavekv.errors import BadEnvelope, EnvelopeTooLarge
@@ -151,8 +151,8 @@ def test_a_body_that_inflates_to_a_gibibyte_is_refused_within_the_bound() -> Non
         b"\xdf\xff\xff\xff\xff",
         b"\xdb\xff\xff\xff\xff",
         b"\xc6\xff\xff\xff\xff",
-        b"\x81\xa1x" + b"\xdd\x00\x10\x00\x00" * 900 + b"\xc0" * ITEMS_MAX,
-        b"\x81\xa1x\xdd" + (ITEMS_MAX + 1).to_bytes(4, "big") + b"\xc0" * (ITEMS_MAX + 1),
+        b"\x81\xa1x" + b"\xdd\x00\x10\x00\x00" * 900 + b"\xc0" * (1 << 20),
+        b"\x81\xa1x\xdd" + ((1 << 20) + 1).to_bytes(4, "big") + b"\xc0" * ((1 << 20) + 1),
     ],
     ids=["deep", "array", "map", "string", "bin", "arrays in arrays", "one item too many"],
 )

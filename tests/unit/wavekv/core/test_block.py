@@ -7,7 +7,7 @@ from zlib import crc32
 import msgpack
 import pytest
 
-from tests.fakes.cluster import LIMITS, MemoryMember, cluster, wire
+from tests.fakes.cluster import LIMITS, MemoryMember, cluster, merge_block, wire
 from wavekv.config import Limits
 from wavekv.core import exchange
 from wavekv.core.block import Block
@@ -76,7 +76,7 @@ def test_a_message_with_a_bad_block_is_refused_by_name(field: object, why: str) 
 
 def merged(limits: Limits, *entries: Entry) -> tuple[int, dict[str, int]]:
     member = MemoryMember(0, ("m0",), limits)
-    result = member.replica.merge_block(block(*entries), NOW)
+    result = merge_block(member.replica, block(*entries), NOW)
     member.commit()
     assert len(member.store.packed) == result.stored
     return result.stored, dict(result.refused)
@@ -107,7 +107,7 @@ def test_a_sequence_of_ours_that_we_never_issued_is_refused() -> None:
     member = MemoryMember(0, ("m0",))
     own = member.put("mine", b"", NOW)
     forged = entry("forged", own.seq + 1, origin=own.origin)
-    result = member.replica.merge_block(block(*sorted((forged, entry("a", 1)), key=lambda one: one.dot)), NOW)
+    result = merge_block(member.replica, block(*sorted((forged, entry("a", 1)), key=lambda one: one.dot)), NOW)
     assert (result.stored, dict(result.refused)) == (1, {"claimed_sequence": 1})
 
 
@@ -116,15 +116,15 @@ def test_a_key_about_to_be_removed_is_stored_anew_behind_its_removal() -> None:
     member.replica.merge([entry("k", 1)], NOW)
     member.commit()
     member.replica.forget(["k"])
-    assert member.replica.merge_block(block(entry("a", 2), entry("k", 3, b"new")), NOW).stored == 2
+    assert merge_block(member.replica, block(entry("a", 2), entry("k", 3, b"new")), NOW).stored == 2
     member.commit()
     assert (member.value("a"), member.value("k")) == (b"v", b"new")
 
 
 def test_a_key_that_a_staged_block_has_is_compared_with_it() -> None:
     member = MemoryMember(0, ("m0",))
-    member.replica.merge_block(block(entry("k", 1, b"newer", 5)), NOW)
-    assert member.replica.merge_block(block(entry("a", 2), entry("k", 3, b"older", 4)), NOW).stored == 1
+    merge_block(member.replica, block(entry("k", 1, b"newer", 5)), NOW)
+    assert merge_block(member.replica, block(entry("a", 2), entry("k", 3, b"older", 4)), NOW).stored == 1
     member.commit()
     assert member.value("k") == b"newer"
     assert member.store.context.acks == {7: 3}
@@ -132,7 +132,7 @@ def test_a_key_that_a_staged_block_has_is_compared_with_it() -> None:
 
 def test_what_is_staged_is_told_once_for_each_key() -> None:
     member = MemoryMember(0, ("m0",))
-    member.replica.merge_block(block(entry("a", 1), entry("k", 2)), NOW)
+    merge_block(member.replica, block(entry("a", 1), entry("k", 2)), NOW)
     own = member.replica.put("k", b"mine", NOW).entry
     assert sorted(member.replica.staged()) == [entry("a", 1), own]
 

@@ -237,7 +237,10 @@ def test_with_static_peers_those_that_are_configured_are_served(name: str, serve
 
 
 def test_peers_that_are_looked_for_need_no_configuration() -> None:
-    Membership("m0", None, None, (), None, discovers=True).admit(Envelope(sender_id=2, name="m7", inc=1))
+    looking = Membership("m0", None, None, (), None, discovers=True)
+    looking.admit(Envelope(sender_id=2, name="m7", inc=1))
+    with pytest.raises(NotAMember):
+        looking.admit(unnamed(7))
 
 
 def test_a_sender_without_a_name_is_served_where_nodes_of_the_original_system_are_configured() -> None:

@@ -320,23 +320,6 @@ def test_a_refusal_that_is_raised_often_gathers_no_frames() -> None:
     assert len(list(traceback.walk_tb(refusal.__traceback__))) < 5
 
 
-def test_a_push_takes_no_more_than_it_can_stand_for_and_no_ranges_above_the_bound() -> None:
-    member = alone(dots_max=2)
-    member.replica.cover({5: ((1, 2**64 - 1),), 6: ((2, 2), (4, 4), (6, 6), (8, 8))})
-    member.commit()
-    assert member.store.context.acks == {}
-    assert member.store.context.dots() == {6: ((2, 2), (4, 4))}
-
-
-def test_origins_above_the_bound_are_not_adopted_and_are_counted() -> None:
-    member = alone(origins_max=2)
-    member.replica.adopt(type(member.store.context)({5: 1, 6: 1, 7: 1}), 0)
-    member.replica.adopt(type(member.store.context)({5: 9}), 0)
-    member.commit()
-    assert member.store.context.acks == {5: 9, 6: 1}
-    assert member.replica.refused == {"too_many_origins": 1}
-
-
 def test_a_smaller_limit_for_clients_refuses_nothing_that_another_member_took() -> None:
     member = alone(key_bytes_max=1, value_bytes_max=1)
     merged = member.replica.merge([entry("k" * 1024, b"v" * 2**20, 100)], 100)

@@ -1,5 +1,6 @@
 """A member's standing: what a start makes of directory, document and flags, and what is durable when."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,19 @@ from typing import Any
 import pytest
 
 from wavekv.config import PeerAddress
-from wavekv.core.membership import Epoch
-from wavekv.errors import DiskFull, EpochConflict, ForeignCluster, StaticPeers
+from wavekv.core.membership import EPOCH_JUMP_MAX, EPOCH_MAX, Epoch, Overridden
+from wavekv.errors import (
+    DiskFailed,
+    DiskFull,
+    EpochConflict,
+    ForeignCluster,
+    StaleEpoch,
+    StaticPeers,
+    WaveKVError,
+)
 from wavekv.runtime.admission import Admission, open_admission
-from wavekv.runtime.epoch_file import EpochDocument, EpochFile, Kept
+from wavekv.runtime.epoch_file import EpochDocument, EpochFile, Kept, parse_document
+from wavekv.runtime.mounted_epoch import MountedEpoch
 
 CLUSTER = "6f9f2a3e-1d1f-4f5e-9a44-3b6f0d4f7a01"
 BOTH = ("a", "b")
@@ -136,3 +146,122 @@ async def test_what_could_not_be_kept_is_kept_by_the_next_attempt(tmp_path: Path
     file.full = False
     await standing.keep()
     assert kept(tmp_path).draining == 1
+
+
+# ---- overrides, signatures, mounted documents ----------------------------------------------------------------------
+
+
+def signed_document(number: int, members: tuple[str, ...] = BOTH, **more: Any) -> EpochDocument:
+    raw = {"cluster_id": CLUSTER, "epoch": number, "members": list(members), "admitted": dict.fromkeys(members, 1),
+           "bootstrap": False, "peer_url": URL, "signature": "c2lnbmVk", **more}  # fmt: skip
+    return parse_document(raw, "a test")
+
+
+def test_a_signed_document_is_kept_whole_and_handed_on_after_a_restart(tmp_path: Path) -> None:
+    given = signed_document(3, note="a later version's field")
+    opened(tmp_path, given)
+    found = opened(tmp_path, None).membership.epoch
+    assert found is not None
+    assert found.signed == given.epoch.signed
+    assert json.loads(found.signed or b"")["note"] == "a later version's field"
+
+
+def test_a_mounted_document_far_ahead_is_not_taken_at_a_start(tmp_path: Path) -> None:
+    opened(tmp_path, document(3))
+    for number, taken in ((4 + EPOCH_JUMP_MAX, 3), (3 + EPOCH_JUMP_MAX, 3 + EPOCH_JUMP_MAX)):
+        standing = opened(tmp_path, document(number))
+        assert standing.membership.epoch == document(taken).epoch
+
+
+async def test_an_override_is_durable_ends_a_drain_and_lets_the_volume_heal(tmp_path: Path) -> None:
+    standing = opened(tmp_path, document(EPOCH_MAX), founds=True)
+    standing.drain()
+    await standing.keep()
+    assert standing.override(document(5), 77)
+    await standing.keep()
+    assert not standing.draining
+    again = opened(tmp_path, document(4))
+    assert again.membership.overridden == Overridden(5, EPOCH_MAX, 77)
+    assert (again.membership.epoch, again.membership.must_heal()) == (document(5).epoch, True)
+    assert not again.override(document(5), 78), "what holds is not overridden again"
+
+
+async def test_an_override_that_was_not_needed_is_none(tmp_path: Path) -> None:
+    standing = opened(tmp_path, document(3), founds=True)
+    assert not standing.override(document(4), 77)
+    assert (standing.membership.overridden, standing.membership.must_heal()) == (None, False)
+
+
+async def test_an_epoch_that_a_member_handed_on_brings_its_addresses_and_may_be_pushed_again(tmp_path: Path) -> None:
+    standing = opened(tmp_path, document(3))
+    elsewhere = replace(document(4), peer_url="https://{name}.new:7072")
+    standing.membership.learn(elsewhere.signed_epoch(b"{}"))
+    assert standing.addresses()[1] == PeerAddress("b", "https://b.new:7072")
+    await standing.keep()
+    assert kept(tmp_path).peer_url == "https://{name}.new:7072"
+    assert not standing.take(elsewhere)
+
+
+class Taker:
+    """Takes documents, or refuses them."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.refusal: WaveKVError | None = None
+        self.failed: list[DiskFailed] = []
+
+    async def take(self, given: EpochDocument) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.taken.append(given.epoch.number)
+
+
+async def test_a_mounted_document_that_changes_is_taken_once(tmp_path: Path) -> None:
+    path, taker = tmp_path / "membership.json", Taker()
+    path.write_text(json.dumps({"epoch": 1, "members": ["a"]}))
+    mounted = MountedEpoch(path, taker.take, taker.failed.append)
+    await mounted.look()
+    assert taker.taken == []
+    for number in (2, 3):
+        path.with_suffix(".tmp").write_text(json.dumps({"epoch": number, "members": ["a"]}))
+        path.with_suffix(".tmp").replace(path)
+        await mounted.look()
+        await mounted.look()
+    assert taker.taken == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "level", "again"),
+    [
+        (StaleEpoch("older"), None, False),
+        (EpochConflict("another"), "WARNING", False),
+        (DiskFull("full"), None, True),
+        (DiskFailed("gone"), None, False),
+    ],
+)
+async def test_a_mounted_document_that_cannot_be_taken_is_told_once_and_kept_for_later_where_there_was_no_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, refusal: WaveKVError, level: str | None, again: bool
+) -> None:
+    path, taker = tmp_path / "membership.json", Taker()
+    mounted = MountedEpoch(path, taker.take, taker.failed.append)
+    path.write_text(json.dumps({"epoch": 2, "members": ["a"]}))
+    taker.refusal = refusal
+    for _ in range(2):
+        await mounted.look()
+    assert [record.levelname for record in caplog.records] == ([level] if level else [])
+    assert taker.failed == ([refusal] if isinstance(refusal, DiskFailed) else [])
+    taker.refusal = None
+    await mounted.look()
+    assert taker.taken == ([2] if again else [])
+
+
+async def test_a_mounted_document_that_is_none_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, taker = tmp_path / "membership.json", Taker()
+    mounted = MountedEpoch(path, taker.take, taker.failed.append)
+    path.write_text("{")
+    for _ in range(2):
+        await mounted.look()
+    path.unlink()
+    await mounted.look()
+    assert len(caplog.records) == 2
+    assert taker.taken == []
