@@ -108,6 +108,8 @@ class Limits:
     """Longest time to live: a hundred years."""
     watchers_max: int = 16_384
     """Watches open at once; the next one is answered 503."""
+    watch_untold_max: int = 16_384
+    """Changes that watchers are yet to be told of, in the turns to come; over it all watches of the store are cut."""
     watch_waiting_max: int = 16_384
     """Events that wait for one watcher to take them; over it the watcher is cut as a slow reader."""
     watch_waiting_bytes_max: int = 8 << 20

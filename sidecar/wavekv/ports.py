@@ -296,6 +296,8 @@ class KeyValues(Protocol):
     async def batch(self, writes: Sequence[Put | Delete]) -> list[Written | None]:
         """Store all of `writes` or none, under one sync; None in the place of a delete that found nothing.
 
+        Of the previous entries there are only the facts: their values are empty.
+
         Raises:
             PreconditionFailed: a condition does not hold; its detail names the operation's place, from 0.
             BatchTooLarge: more operations or bytes than the limits allow.

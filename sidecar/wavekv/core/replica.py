@@ -212,7 +212,7 @@ class Replica:
         if held is None or held.value is None or not held.alive(self._expiry_now(now_ms)):
             condition.check(None)
             raise KeyNotFound(f"there is no key {key!r}")
-        return self._put(Put(key, held.value, expires_at, condition), now_ms)
+        return self._put(Put(key, bytes(held.value), expires_at, condition), now_ms)
 
     def _put(self, write: Put, now_ms: int) -> Staged:
         self._check_writable()

@@ -10,7 +10,7 @@ from struct import Struct
 
 from wavekv.core.block import Block
 from wavekv.core.ops import Clear, StoreBlock
-from wavekv.core.packed import unpack
+from wavekv.core.packed import seen
 from wavekv.core.steps import Group
 from wavekv.core.store import Store
 from wavekv.core.types import Dot, Entry, entry_bytes
@@ -41,11 +41,13 @@ class Staging:
         self.size_bytes = store.size_bytes
 
     def held(self, key: str) -> Entry | None:
-        """Return what `key` will hold."""
+        """Return what `key` will hold, to be looked at (`packed.seen`)."""
         entry = self._entries.get(key)
         if entry is None and key not in self._gone:
-            packed = self._in_blocks(key)
-            return self._store.entries.get(key) if packed is None else unpack(key, packed)
+            packed = self._in_blocks(key) if self._blocks else None
+            if packed is None:
+                packed = self._store.packed.get(key)
+            return None if packed is None else seen(key, packed)
         return entry
 
     def _in_blocks(self, key: str) -> bytes | None:

@@ -3,8 +3,9 @@
 Owns no rule: it stages through `Replica`, waits through `Committer`, and never shows what is not durable (G1, G5).
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.paging import Paging
@@ -19,6 +20,9 @@ from wavekv.runtime.canary import behind_all, hidden_entries
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.coverage import Coverage, SpreadWait
 from wavekv.runtime.watching import Subscription, WatchHub
+
+_FREED_PER_TURN: Final = 16 << 20
+"""Bytes of overwritten values that a batch lets go in one turn of the loop, some milliseconds."""
 
 
 class LocalKeyValues:
@@ -119,7 +123,7 @@ class LocalKeyValues:
         except PreconditionFailed as refusal:
             await self._committer.refuse(refusal)
         await self._committer.durable(staged.ticket)
-        return [None if one is None else Written(one.entry, one.previous) for one in staged.writes]
+        return await _answered(staged.writes)
 
     def list(
         self, prefix: str, after: str | None, limit: int, *, keys_only: bool = False, bytes_max: int | None = None
@@ -185,6 +189,23 @@ class LocalKeyValues:
     def status(self) -> Mapping[str, Any]:
         """Return the member's status as JSON-ready values."""
         return self._status()
+
+
+async def _answered(staged: list[Staged | None]) -> list[Written | None]:
+    """Return what `staged` came to; values that were there before are let go on the way, which takes long for many."""
+    written: list[Written | None] = []
+    freed = 0
+    for place, one in enumerate(staged):
+        staged[place] = None
+        if one is None or one.previous is None:
+            written.append(None if one is None else Written(one.entry, None))
+            continue
+        freed += len(one.previous.value or b"")
+        written.append(Written(one.entry, one.previous._replace(value=b"")))
+        if freed >= _FREED_PER_TURN:
+            freed = 0
+            await asyncio.sleep(0)
+    return written
 
 
 class _Listing:

@@ -8,14 +8,14 @@ A token is a position in this member's log with the node's uuid and the number o
 that was rolled back and went on otherwise has another process at that position, so its tokens have expired instead of
 leaving something out. Resuming tells what each changed key holds now, not every value in between.
 
-A change looks up its key and those prefixes of it that have the length of a watched one; who hears it is woken a few at
-a time, so that a write which interests thousands does not hold the loop up.
+A change looks up its key and those prefixes of it that have the length of a watched one. Changes are told, and who
+hears of them is woken, a few at a time, so that a batch which interests thousands does not hold the loop up.
 """
 
 import asyncio
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, Literal
 
 from wavekv.config import Limits
@@ -36,6 +36,9 @@ PAGES_PER_TURN: Final = 4
 PAGE_BYTES: Final = 1 << 16
 """Key and value bytes of such a step where a watch resumes, one entry more at most."""
 WOKEN_PER_TURN: Final = 128
+TOLD_PER_TURN: Final = 8192
+"""Watchers told of changes, and prefixes looked up for it, in one turn of the loop, some milliseconds; one change more
+at most."""
 _EVENT_BYTES: Final = 256
 """What an event that waits takes beside its key and value."""
 _MISSED_BYTES: Final = 120
@@ -78,6 +81,8 @@ class WatchHub:
         self.late: dict[Subscription, None] = {}
         """Watchers that events wait for, those that have waited longest first."""
         self._ended: Stopping | Superseded | None = None
+        self._untold: deque[tuple[str, Literal["put", "delete", "expire"], Entry | None, int]] = deque()
+        self._telling = False
         self._readers: deque[asyncio.Future[None] | None] = deque()
         """Who reads a page in this turn, None, and who waits for one of the next."""
         self.count = 0
@@ -130,10 +135,8 @@ class WatchHub:
     def stop(self, why: Stopping | Superseded | None = None) -> None:
         """End every watch, and open none any more; by default because the member stops."""
         self._ended = why or Stopping("the member is stopping; resume on its successor")
-        for book in (self._by_key, self._by_prefix):
-            for watchers in book.values():
-                for subscription in watchers:
-                    subscription.end(self._ended)
+        for subscription in chain.from_iterable((*self._by_key.values(), *self._by_prefix.values())):
+            subscription.end(self._ended)
 
     # ---- tokens ----------------------------------------------------------------------------------------------------
 
@@ -141,8 +144,8 @@ class WatchHub:
         """Return the token that resumes behind `position`, by default behind all there is."""
         return f"{self._node}-{self._inc}-{self._store.position if position is None else position}"
 
-    def _missed(self, token: str) -> dict[str, None]:
-        """Return the keys that changed behind `token`, those that changed longest ago first.
+    def _missed(self, token: str) -> list[str]:
+        """Return the keys that changed behind `token`, those that changed longest ago first; some may be there twice.
 
         Raises:
             InvalidParameter: it is no token.
@@ -159,7 +162,7 @@ class WatchHub:
         if keys is None or position < self._expired_from:
             raise WatchExpired("the token is another member's, or too old; watch anew without one")
         expired = [key for at, key in self._expired if at >= position]
-        return dict.fromkeys([*reversed(keys), *expired])
+        return [*reversed(keys), *expired]
 
     def now(self, key: str) -> Change:
         """Return what `key` holds now, as a change without a token."""
@@ -187,6 +190,7 @@ class WatchHub:
                 self._dispatch(op.key, "delete", None, at)
             elif isinstance(op, Set | SetExpiring):
                 self._tell(op, at)
+        self._tell_some()
 
     def _tell(self, op: Set | SetExpiring | Clear, position: int) -> None:
         if isinstance(op, Clear):
@@ -201,19 +205,58 @@ class WatchHub:
                 self._expired_from = self._expired[0][0] + 1
             self._expired.append((self._store.position, key))
             self._dispatch(key, "expire", self._store.entries.get(key), self._store.position)
+        self._tell_some()
 
     def _dispatch(self, key: str, kind: Literal["put", "delete", "expire"], entry: Entry | None, position: int) -> None:
-        if self._hides(key):
+        if self.count and not self._hides(key):
+            self._untold.append((key, kind, entry, position))
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether changes that readers see already are still to be told; no page is read meanwhile."""
+        return bool(self._untold)
+
+    def _tell_some(self) -> None:
+        """Tell of changes, as many as fit a turn of the loop; the rest in the next ones."""
+        if self._telling:
+            if len(self._untold) > self._limits.watch_untold_max:
+                self._fall_behind()
             return
+        self._telling = True
+        self._tell_more()
+
+    def _tell_more(self) -> None:
+        left = TOLD_PER_TURN
+        while self._untold and left > 0:
+            left -= self._tell_all(*self._untold.popleft())
+        if self._untold:
+            asyncio.get_running_loop().call_soon(self._tell_more)
+        else:
+            self._telling = False
+
+    def _fall_behind(self) -> None:
+        """End all watches: there are more changes than so many watchers can be told of, and they must not pile up."""
+        self._untold.clear()
+        why = SlowReader("changes come faster than all watchers can be told of; resume, or watch less")
+        books = (*self._by_key.values(), *self._by_prefix.values())
+        for subscription in chain.from_iterable(books):
+            self.cut += 1
+            if subscription.end(why):
+                self.wake(subscription)
+
+    def _tell_all(self, key: str, kind: Literal["put", "delete", "expire"], entry: Entry | None, position: int) -> int:
+        """Tell everybody of one change; return how many looks and watchers that took."""
+        looks = 1 + len(self._prefix_lengths)
         watchers = [self._by_key.get(key)]
         watchers += [self._by_prefix.get(key[:length]) for length in self._prefix_lengths if length <= len(key)]
         if not any(watchers):
-            return
+            return looks
         event = _Event(Change(kind, key, entry, self.token(position)))
         for book in watchers:
             for subscription in book or ():
                 if subscription.add(event):
                     self.wake(subscription)
+        return looks + sum(map(len, filter(None, watchers)))
 
     def make_room(self, event: "_Event", subscription: "Subscription") -> bool:
         """Count `event` in the budget; those who do not read are cut for it, `subscription` itself at last."""
@@ -366,6 +409,9 @@ class Subscription:
                 await self._hub.turn()
             if self._end is not None:
                 raise self._end.with_traceback(None)  # several watchers share one
+            if (self._told is not None or self._missed is not None) and self._hub.behind:
+                await asyncio.sleep(0)  # a page shows what is there by now, and is not to be followed by older news
+                continue
             if self._told is not None:
                 changes = self._page(self._told)
                 if changes:
