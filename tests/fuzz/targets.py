@@ -44,14 +44,25 @@ def envelope(data: bytes) -> None:
         if data[:1] == b"\1":
             message = unpack(data[1:], LIMITS.wire_bytes_max, LIMITS.inflated_bytes_max)
         elif data[:1] == b"\2":
-            inflated = data[1:2] * 4096 + data[2:] * 64
-            message = unpack(gzip.compress(inflated, 1), LIMITS.wire_bytes_max, LIMITS.inflated_bytes_max)
+            message = unpack(_blown_up(data[1:]), LIMITS.wire_bytes_max, LIMITS.inflated_bytes_max)
         else:
             message = decode_envelope(data[1:])
     except PeerError:
         return
     again = decode_envelope(encode_envelope(message))
     assert encode_envelope(again) == encode_envelope(message), "a message changes when it is passed on"
+
+
+def _blown_up(data: bytes) -> bytes:
+    """Return a compressed message in which a piece of `data` is repeated, up to the size that a message may have.
+
+    The first three bytes say where the piece begins, how long it is, and how often it comes, as a power of two.
+    """
+    begin, length, power, rest = data[0:1], data[1:2], data[2:3], data[3:]
+    at = int.from_bytes(begin, "big") % (len(rest) + 1)
+    piece = rest[at : at + max(1, int.from_bytes(length, "big"))]
+    times = min(1 << int.from_bytes(power, "big") % 24, LIMITS.inflated_bytes_max // max(1, len(piece)))
+    return gzip.compress((rest[:at] + piece * times + rest[at + len(piece) :])[: LIMITS.inflated_bytes_max], 1)
 
 
 _SESSIONS: Final = connections.Sessions()
