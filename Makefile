@@ -74,10 +74,12 @@ manifests: $(INSTALLED) ## Write manifests/ and the chart's CRD anew, from the c
 	@cp manifests/crd.yaml charts/wavekv-operator/files/crd.yaml
 	@{ printf '%s\n' "# The whole installation, for all namespaces; rendered from the chart by make manifests. Give your registry:" \
 		"#   sed 's|REGISTRY/|registry.example.org/team/|' manifests/install.yaml | kubectl apply -f -" \
+		"# It lets the operator read and change every Secret of the cluster; the chart's watchNamespaces narrows that." \
 		"apiVersion: v1" "kind: Namespace" "metadata:" "  name: wavekv-system" \
 		"  labels:" "    pod-security.kubernetes.io/enforce: restricted" && \
 	.ci/helm template wavekv-operator charts/wavekv-operator --namespace wavekv-system --kube-version 1.29.0 \
-		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar; \
+		--set image.repository=REGISTRY/wavekv-operator --set memberImage.repository=REGISTRY/wavekv-sidecar \
+		--set watchAllNamespaces=true; \
 	} > manifests/install.yaml
 
 fuzz: $(INSTALLED) ## Fuzz what strangers send and store: make fuzz ARGS="--seconds 60" (needs Atheris; docs/fuzzing.md).

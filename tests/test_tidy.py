@@ -17,7 +17,7 @@ SUPERVISORS: dict[str, str] = {
     "operator/wavekv_operator/keepers.py::Keepers._one_pass": "logs, counts, and the cluster is tried again",
     "sidecar/wavekv/http_api/fast.py::FastConnection._get": "answers 500 and logs, as aiohttp does for its handlers",
     "sidecar/wavekv/http_api/fast.py::FastConnection._put": "answers 500 and logs, as aiohttp does for its handlers",
-    "sidecar/wavekv/resp/connection.py::Connection._answer": "answers an internal error and logs",
+    "sidecar/wavekv/resp/connection.py::Connection._attempt": "answers an internal error and logs",
 }
 """Functions (`path::name`) that may catch everything, each with what it does with it. It may only shrink."""
 

@@ -101,7 +101,7 @@ class Audit:
         return [item for namespace in self._namespaces for item in await self._api.list(kind, namespace, selector)]
 
     def _missed(self, kind: str, listed: list[Manifest]) -> list[Manifest]:
-        return [manifest for manifest in listed if self._lacks(kind, manifest)]
+        return [item for item in listed if self._view.wants(kind, item) and self._lacks(kind, item)]
 
     def _lacks(self, kind: str, manifest: Manifest) -> bool:
         held = self._view.get(kind, _key(manifest))

@@ -324,6 +324,14 @@ def _status() -> Schema:
         readyReplicas={**counter, "description": "Pods that are ready."},
         selector={"type": "string", "description": "Label selector of the pods, for autoscalers."},
         epoch={"type": "integer", "format": "int64", "description": "Number of the membership in force."},
+        epochOverride=_object(
+            "The last epoch that an annotation set against what members knew.",
+            **{
+                "epoch": {"type": "integer", "format": "int64"},
+                "from": {"type": "integer", "format": "int64", "description": "The greatest epoch it overrules."},
+                "at": {"type": "string", "format": "date-time"},
+            },
+        ),
         clusterId={"type": "string", "description": "UUID by which members know their cluster."},
         members=_list_by(
             "name",
@@ -332,6 +340,7 @@ def _status() -> Schema:
             uuid={"type": "string", "description": "Born with the volume's directory."},
             phase={"type": "string"},
             claim={"type": "string", "description": "PersistentVolumeClaim of the member."},
+            certificateExpires={"type": "string", "format": "date-time", "description": "End of its certificate."},
             ready={"type": "boolean"},
             converged={"type": "boolean"},
         ),

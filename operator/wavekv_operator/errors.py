@@ -24,7 +24,14 @@ class UsageError(OperatorError):
     retry = False
 
 
-class InvalidSpec(OperatorError):
+class Refused(OperatorError):
+    """A custom resource is not built as things are; `reason` is that of the condition `Accepted`."""
+
+    code = "refused"
+    reason = "Refused"
+
+
+class InvalidSpec(Refused):
     """A custom resource says something that cannot be built. `path` names the field."""
 
     code = "invalid_spec"
@@ -34,6 +41,19 @@ class InvalidSpec(OperatorError):
         super().__init__(f"{path}: {message}")
         self.path = path
         self.reason = reason
+
+
+class ChildNotOurs(Refused):
+    """An object that the resource did not create has the name of one of its children."""
+
+    code = "child_not_ours"
+    reason = "ChildNotOurs"
+
+    def __init__(self, kind: str, name: str, way_out: str = "") -> None:
+        remedy = way_out or f"delete or rename that {kind}, or give the WaveKVCluster another name"
+        super().__init__(f"{kind} {name} exists and was not made for this resource, so it is left alone: {remedy}")
+        self.kind = kind
+        self.name = name
 
 
 class DamagedObject(OperatorError):
@@ -70,10 +90,27 @@ class MemberError(OperatorError):
     code = "member_error"
 
 
+class EnrolmentRefused(MemberError):
+    """A member's proof of what it is does not hold; `member` gets no certificate."""
+
+    code = "enrolment_refused"
+
+    def __init__(self, member: str, message: str) -> None:
+        super().__init__(f"{member} gets no certificate: {message}")
+        self.member = member
+        self.why = message
+
+
 class MemberUnreachable(MemberError):
     """No answer from a member."""
 
     code = "member_unreachable"
+
+
+class MemberUnverified(MemberUnreachable):
+    """Whoever answered at a member's address shows no certificate of this member."""
+
+    code = "member_unverified"
 
 
 class MemberRefused(MemberError):

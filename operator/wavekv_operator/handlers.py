@@ -52,7 +52,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         kube = await Kube.connect(metrics)
         stack.push_async_callback(kube.close)
         members = MemberClient(
-            metrics, timeout_seconds=settings.member_timeout_seconds, requests_max=settings.member_requests_max
+            metrics,
+            timeout_seconds=settings.member_timeout_seconds,
+            requests_max=settings.member_requests_max,
+            cluster_requests_max=settings.cluster_requests_max,
+            answer_bytes_max=settings.member_answer_bytes_max,
         )
         stack.push_async_callback(members.close)
         reconciler = Reconciler(kube, members, view, settings, lambda: datetime.now(UTC))
@@ -105,6 +109,8 @@ class _Wiring:
         self._gone = gone
         self._keepers = keepers
         self._metrics = metrics
+        self._wishes: dict[Key, tuple[Any, ...]] = {}
+        """What of each resource a pass was last woken for."""
         self.opened = asyncio.Event()
 
     def registry(self, settings: Settings) -> kopf.OperatorRegistry:
@@ -124,9 +130,25 @@ class _Wiring:
                 self._view.drop(kind, manifest)
             else:
                 self._view.put(kind, manifest)
-            self.changed(kind, manifest)
+            if kind != names.KIND or self._is_new_wish(event["type"], manifest):
+                self.changed(kind, manifest)
 
         return handle
+
+    def _is_new_wish(self, what: str | None, manifest: Manifest) -> bool:
+        """Tell whether more of a resource changed than its status, which is the operator's own word.
+
+        Passes that woke each other would follow a member that says something else each time as fast as they can.
+        """
+        metadata = manifest["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        if what == "DELETED":
+            self._wishes.pop(key, None)
+            return True
+        wish = tuple(metadata.get(field) for field in ("uid", "generation", "annotations", "deletionTimestamp"))
+        is_new = self._wishes.get(key) != wish
+        self._wishes[key] = wish
+        return is_new
 
     def changed(self, kind: str, manifest: Manifest) -> None:
         """Have a pass done over the cluster that `manifest` is or belongs to."""

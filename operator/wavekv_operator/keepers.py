@@ -1,7 +1,8 @@
 """One task per cluster that does a pass whenever something happened, and at the resync period when nothing did.
 
 A supervisor: whatever a pass raises is logged, counted and answered with a growing pause, for this cluster alone.
-Events that arrive during a pass lead to one more pass, however many they are.
+Events that arrive during a pass lead to one more pass, however many they are. Passes of one namespace share a few of
+the workers, so that clusters whose passes take long cost their own tenant time.
 """
 
 import asyncio
@@ -45,6 +46,7 @@ class Keepers:
         self._settings = settings
         self._counter = counter
         self._working = asyncio.Semaphore(settings.workers_max)
+        self._namespaces: dict[str, asyncio.Semaphore] = {}
         self._wakes: dict[Key, asyncio.Event] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._succeeded: set[Key] = set()
@@ -54,6 +56,7 @@ class Keepers:
         """Have a pass done over a cluster soon; the first call begins to keep it."""
         if key not in self._tasks:
             self._wakes[key] = asyncio.Event()
+            self._namespaces.setdefault(key[0], asyncio.Semaphore(self._settings.namespace_workers_max))
             self._tasks[key] = asyncio.get_running_loop().create_task(self._keep(key))
             self._counter.clusters(len(self._tasks))
         self._wakes[key].set()
@@ -65,6 +68,8 @@ class Keepers:
             return
         task.cancel()
         del self._wakes[key]
+        if all(namespace != key[0] for namespace, _ in self._wakes):
+            del self._namespaces[key[0]]
         self._counter.clusters(len(self._tasks))
         if key in self._succeeded:
             self._succeeded.discard(key)
@@ -102,7 +107,7 @@ class Keepers:
         await asyncio.sleep(min(0.2, seconds))  # what belongs together arrives together
 
     async def _one_pass(self, key: Key) -> Outcome | None:
-        async with self._working:
+        async with self._namespaces[key[0]], self._working:
             began, result, outcome = time.monotonic(), "crash", None
             try:
                 async with asyncio.timeout(self._settings.reconcile_seconds_max):

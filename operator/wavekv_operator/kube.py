@@ -2,7 +2,8 @@
 
 Paths are built from static resource descriptions, so nothing is discovered at start. Objects are applied on the server
 side under one field manager, which is the owner of what it applies: another manager's edit of the same field is taken
-back, its other fields are left alone.
+back, its other fields are left alone. An apply says which object it means: none that is there yet, or the one with a
+uid. So nothing is taken over that came into its place in between.
 """
 
 import logging
@@ -26,6 +27,12 @@ log = logging.getLogger(__name__)
 REQUEST_SECONDS_MAX = 20.0
 """One request to the API, answer included."""
 _PAGE_OBJECTS = 500
+_UNPROCESSABLE = 422
+_NO_VERSION = "1"
+"""A version that no object can have: etcd's first revision is the empty one. An apply that names it creates, or is
+answered 409; seen on Kubernetes 1.34."""
+_METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+_TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 - a path
 
 _RESOURCES: Mapping[str, Resource] = {
     kind: Resource(
@@ -83,16 +90,32 @@ class Kube:
         """Close the connections."""
         await self._client.close()
 
-    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
-        """Apply `manifest` and return the object as it is now.
-
-        With `force` fields that others set are taken back; without it that is a conflict.
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Apply `manifest` where nothing of its name is there yet, and return what it became.
 
         Raises:
-            ApiConflict: the manifest names a version that is no longer the newest, or a field is another manager's.
+            ApiConflict: there is an object of this name.
             ApiError: refused, or no answer.
         """
-        return await self._apply(manifest["kind"], manifest, "", force=force)
+        metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
+        return await self._apply(manifest["kind"], {**manifest, "metadata": metadata}, "")
+
+    async def update(self, manifest: Manifest, uid: str) -> Manifest:
+        """Apply `manifest` to the object of its name with this uid, and return it as it is now.
+
+        Fields that others set are taken back.
+
+        Raises:
+            ApiConflict: the object is gone or another, or the manifest names a version that is no longer the newest.
+            ApiError: refused, or no answer.
+        """
+        metadata = {**manifest["metadata"], "uid": uid}
+        try:
+            return await self._apply(manifest["kind"], {**manifest, "metadata": metadata}, "")
+        except ApiError as error:
+            if error.status == _UNPROCESSABLE and "metadata.uid" in error.detail:
+                raise ApiConflict(error.detail, error.status) from error
+            raise
 
     async def apply_status(self, cluster: Manifest, status: Mapping[str, Any]) -> Manifest:
         """Make `status` the status of a WaveKVCluster. Raises as `apply`; ApiNotFound if it is gone."""
@@ -100,25 +123,56 @@ class Kube:
         # The uid keeps a resource that was made anew under the name from getting its predecessor's status.
         target = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
         body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": target, "status": status}
-        return await self._apply(names.KIND, body, "/status", force=True)
+        return await self._apply(names.KIND, body, "/status")
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete an object; one that is gone already is fine. Raises ApiError."""
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete the object with this uid; one that is gone already is fine.
+
+        Raises ApiError; ApiConflict where another has its name.
+        """
         path = _RESOURCES[kind].path(name=name, namespace=namespace)
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            await self._request("delete", kind, path)
+            await self._request("delete", kind, path, options)
         except ApiNotFound:
             log.debug("%s %s/%s was gone already", kind, namespace, name)
+
+    async def metadata(self, kind: str, namespace: str, name: str | None = None) -> list[Manifest]:
+        """Return the metadata of the objects of a kind, or of the one of a name: none of what is in them.
+
+        Labels do not matter: it is how an object of somebody else is looked at. Raises ApiError.
+        """
+        path, token, found = _RESOURCES[kind].path(namespace=namespace), None, list[Manifest]()
+        field = None if name is None else f"metadata.name={name}"
+        while True:
+            options: dict[str, Any] = {"limit": _PAGE_OBJECTS, "field_selector": field, "_continue": token}
+            page = await self._request("get", kind, path, header_params=dict(_METADATA_ONLY), **options)
+            found += page.get("items") or ()  # null where there are none
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
 
     async def list(self, kind: str, namespace: str | None, selector: str | None) -> list[Manifest]:
         """Return all objects of a kind in a namespace (None: in all), read in pages. Raises ApiError."""
         path, token, found = _RESOURCES[kind].path(namespace=namespace), None, list[Manifest]()
         while True:
             page = await self._request("get", kind, path, limit=_PAGE_OBJECTS, label_selector=selector, _continue=token)
-            found += page["items"]
+            typed = {"apiVersion": page.get("apiVersion"), "kind": kind}  # which the items of a list do not say
+            found += [{**typed, **item} for item in page.get("items") or ()]
             token = page["metadata"].get("continue")
             if not token:
                 return found
+
+    async def review_token(self, token: str, audience: str) -> Manifest:
+        """Return what the API server says of a token: the status of a TokenReview. Raises ApiError."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
+        review = await self._request("post", "TokenReview", _TOKEN_REVIEWS, body)
+        status: Manifest = review.get("status") or {}
+        return status
 
     async def post_event(self, cluster: Manifest, reason: str, message: str, *, warning: bool) -> None:
         """Post an event about a WaveKVCluster. Raises ApiError."""
@@ -147,7 +201,7 @@ class Kube:
         }
         await self._request("post", "Event", _RESOURCES["Event"].path(namespace=metadata["namespace"]), body)
 
-    async def _apply(self, kind: str, body: Manifest, subresource: str, *, force: bool) -> Manifest:
+    async def _apply(self, kind: str, body: Manifest, subresource: str) -> Manifest:
         metadata = body["metadata"]
         path = _RESOURCES[kind].path(name=metadata["name"], namespace=metadata["namespace"]) + subresource
         return await self._request(
@@ -157,7 +211,7 @@ class Kube:
             body,
             content_type="application/apply-patch+yaml",
             field_manager=names.FIELD_MANAGER,
-            force_conflicts=force,
+            force_conflicts=True,
         )
 
     async def _request(self, verb: str, kind: str, path: str, body: Manifest | None = None, **params: Any) -> Manifest:

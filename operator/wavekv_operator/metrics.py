@@ -51,7 +51,10 @@ class Metrics:
             registry=registry,
         )
         self._members = Counter(
-            "wavekv_operator_member_requests", "Requests to members, by result.", ["result"], registry=registry
+            "wavekv_operator_member_requests",
+            "Requests to members, by result; unverified: who answered showed no certificate of that member.",
+            ["result"],
+            registry=registry,
         )
         self._events = Counter(
             "wavekv_operator_watch_events", "Events that the watches brought, by kind.", ["kind"], registry=registry
@@ -85,7 +88,7 @@ class Metrics:
             self._errors.labels(kind, code).inc()
 
     def member_request(self, result: str) -> None:
-        """Count one request to a member."""
+        """Count one request to a member: `ok`, `refused`, `unverified` or `unreachable`."""
         self._members.labels(result).inc()
 
     def watch_event(self, kind: str) -> None:

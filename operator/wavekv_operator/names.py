@@ -22,6 +22,10 @@ MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 APPLIED_ANNOTATION = f"{GROUP}/applied"
 """Digest of what was last applied, so that a field that is no longer wanted is noticed."""
 FORCE_ANNOTATION = f"{GROUP}/force-scale-down"
+OVERRIDE_ANNOTATION = f"{GROUP}/override-epoch"
+"""On the resource: the epoch that members have to take although it is out of their reach."""
+OVERRIDDEN_ANNOTATION = f"{GROUP}/overridden-epoch"
+"""On the membership's ConfigMap: `EPOCH<FROM`, the last override that was begun and the epoch it overrules."""
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 
 CONTAINER = "wavekv"
@@ -39,6 +43,9 @@ DATA_DIR = "/var/lib/wavekv/member"
 SOCKET_MOUNT = "/run/wavekv"
 SOCKET = "/run/wavekv/wavekv.sock"
 TLS_MOUNT = "/etc/wavekv/tls"
+ENROL_TOKEN_FILE = "enrolment-token"  # noqa: S105 - a file's name
+ENROL_TOKEN_SECONDS = 3600
+"""Life of the token that a member shows to be enrolled; the kubelet renews it."""
 MEMBERSHIP_MOUNT = "/etc/wavekv/membership"
 MEMBERSHIP_KEY = "membership.json"
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
@@ -54,12 +61,17 @@ PORTS = (HTTP_PORT, RESP_PORT, PEER_PORT, METRICS_PORT)
 USER = 65532
 """User and group of the member's container, and the pod's fsGroup unless the template sets one."""
 
+POD_NAME_CLAIM = "authentication.kubernetes.io/pod-name"
+POD_UID_CLAIM = "authentication.kubernetes.io/pod-uid"
+"""What a TokenReview says of the pod that a token is bound to."""
+
 CERT_KEY = "tls.crt"
 PRIVATE_KEY_KEY = "tls.key"
 CA_KEY = "ca.crt"
 CA_PRIVATE_KEY_KEY = "ca.key"
 
 _CLUSTER_IDS = uuid.UUID("6d9c9a0e-5a36-4f4c-9f0e-7d1c5f0b8f0a")
+_SECRET_SUFFIXES = ("-ca", "-operator-tls", "-member-tls")
 _ORDINAL = re.compile(r"(?P<cluster>.+)-(?P<ordinal>0|[1-9][0-9]*)")
 
 
@@ -114,8 +126,13 @@ def ca_secret(cluster: str) -> str:
     return f"{cluster}-ca"
 
 
-def member_tls_secret(cluster: str) -> str:
-    """Return the name of the Secret with the members' certificate."""
+def authorities(cluster: str) -> str:
+    """Return the name of the ConfigMap with the certificates of the authorities that members trust."""
+    return f"{cluster}-authorities"
+
+
+def shared_tls_secret(cluster: str) -> str:
+    """Return the name of the Secret with the certificate that all members of earlier versions shared."""
     return f"{cluster}-member-tls"
 
 
@@ -124,8 +141,18 @@ def operator_tls_secret(cluster: str) -> str:
     return f"{cluster}-operator-tls"
 
 
+def is_reserved_secret(name: str) -> bool:
+    """Tell whether a Secret of this name may be one of a cluster's, this one or another."""
+    return name.endswith(_SECRET_SUFFIXES)
+
+
+def is_reserved_claim(name: str) -> bool:
+    """Tell whether a claim of this name may be a member's, of this cluster or another."""
+    return name.startswith(f"{DATA_VOLUME}-")
+
+
 def peer_host(name: str, cluster: str, namespace: str) -> str:
-    """Return the host name by which a member's peer plane is reached; `name` may be a wildcard."""
+    """Return the host name by which a member's peer plane is reached; `name` is its own, or `{name}`."""
     return f"{name}.{peers_service(cluster)}.{namespace}.svc"
 
 
@@ -134,9 +161,24 @@ def peer_url(cluster: str, namespace: str) -> str:
     return f"https://{peer_host('{name}', cluster, namespace)}:{PEER_PORT}"
 
 
-def identity_uri(cluster_uuid: str, role: str) -> str:
-    """Return the URI SAN that gives a certificate its role."""
-    return f"wavekv://{cluster_uuid}/{role}"
+def member_uri(cluster_uuid: str, name: str) -> str:
+    """Return the URI SAN that makes a certificate the one of a member."""
+    return f"wavekv://{cluster_uuid}/member/{name}"
+
+
+def operator_uri(cluster_uuid: str) -> str:
+    """Return the URI SAN that makes a certificate the operator's."""
+    return f"wavekv://{cluster_uuid}/operator"
+
+
+def enrolment_audience(cluster_uuid: str) -> str:
+    """Return the audience of the tokens by which members are enrolled; the API server takes none of it."""
+    return f"{GROUP}/enrolment/{cluster_uuid}"
+
+
+def service_account(namespace: str, name: str) -> str:
+    """Return the user name that the API server knows a service account by."""
+    return f"system:serviceaccount:{namespace}:{name}"
 
 
 def owner_reference(cluster: dict[str, Any]) -> dict[str, Any]:

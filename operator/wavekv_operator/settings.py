@@ -32,10 +32,19 @@ class Settings:
     """Longest pause after failures."""
     member_timeout_seconds: float = 4.0
     """One request to a member."""
-    member_requests_max: int = 32
+    member_requests_max: int = 64
     """Members asked at once."""
+    cluster_requests_max: int = 16
+    """Members of one cluster asked at once: those that let requests hang cost other clusters nothing."""
+    member_answer_bytes_max: int = 2 << 20
+    """Longest answer of a member; in a cluster of a thousand it has under one MiB. A hostile member costs this and what
+    it decodes to, once for each request that waits."""
+    enrolments_max: int = 64
+    """Certificates given in one pass over a cluster, those first whose member has none; each asks the API once."""
     workers_max: int = 8
     """Clusters worked on at once."""
+    namespace_workers_max: int = 2
+    """Clusters of one namespace worked on at once: a tenant's that hang leave workers to the others."""
     drain_patience_seconds: float = 30.0
     """A drain that is not complete after this is called prevented; it goes on all the same."""
     relist_seconds: float = 60.0

@@ -1,7 +1,9 @@
 """Asks members over their admin plane, with the operator's identity of their cluster.
 
 A member is reached at its pod's address, not through DNS, which lags behind pods that come and go; its certificate is
-still checked against its host name. The client's key never touches a disk: OpenSSL reads it from anonymous memory.
+still checked, against its host name and its own URI. One route alone takes whatever certificate is shown: that by which
+a member without one asks for it. The client's key never touches a disk: OpenSSL reads it from anonymous memory.
+What a member says is bounded and checked here, because it may be hostile: none of it is taken on trust further in.
 """
 
 import asyncio
@@ -11,17 +13,19 @@ import os
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import aiohttp
 
 from wavekv_operator import names
-from wavekv_operator.errors import MemberError, MemberRefused, MemberUnreachable
-from wavekv_operator.membership import Drain, MemberView
+from wavekv_operator.errors import MemberError, MemberRefused, MemberUnreachable, MemberUnverified
+from wavekv_operator.member_status import read_view
+from wavekv_operator.membership import MemberView
 from wavekv_operator.tls import Data
 
-_ANSWER_BYTES_MAX = 16 << 20
+_REFUSAL_CHARACTERS_MAX = 300
+"""Of a member's own words in a message or a log line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +43,80 @@ class Address:
         return f"https://{ip}:{names.PEER_PORT}/v1/admin/{route}"
 
 
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """What members said of themselves, and who showed no certificate of the member asked for."""
+
+    views: Mapping[str, MemberView] = field(default_factory=dict)
+    unverified: frozenset[str] = frozenset()
+
+
 class MemberCounter(Protocol):
     """Who is told of each request."""
 
     def member_request(self, result: str) -> None:
-        """Count one request: `ok`, `refused` or `unreachable`."""
+        """Count one request: `ok`, `refused`, `unverified` or `unreachable`."""
         ...
 
 
 class MemberClient:
     """Speaks with the members of all clusters."""
 
-    def __init__(self, counter: MemberCounter, *, timeout_seconds: float, requests_max: int) -> None:
+    def __init__(
+        self,
+        counter: MemberCounter,
+        *,
+        timeout_seconds: float,
+        requests_max: int,
+        cluster_requests_max: int,
+        answer_bytes_max: int,
+    ) -> None:
         self._counter = counter
+        self._cluster_requests_max = cluster_requests_max
+        self._answer_bytes_max = answer_bytes_max
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=requests_max))
-        self._contexts: dict[str, tuple[str, ssl.SSLContext]] = {}
+        self._identities: dict[str, _Identity] = {}
         self._asking = asyncio.Semaphore(requests_max)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def views(self, cluster_id: str, identity: Data, addresses: Iterable[Address]) -> dict[str, MemberView]:
+    async def views(self, cluster_id: str, identity: Data, addresses: Iterable[Address]) -> Sightings:
         """Return what each member that answers says of itself."""
         listed = list(addresses)
         answers = await asyncio.gather(*(self._view(cluster_id, identity, address) for address in listed))
-        return {view.name: view for view in answers if view is not None}
+        pairs = list(zip(listed, answers, strict=True))
+        unverified = (address.member for address, answer in pairs if isinstance(answer, MemberUnverified))
+        views = {answer.name: answer for answer in answers if isinstance(answer, MemberView)}
+        return Sightings(views, frozenset(unverified))
 
-    async def _view(self, cluster_id: str, identity: Data, address: Address) -> MemberView | None:
+    async def _view(self, cluster_id: str, identity: Data, address: Address) -> MemberView | MemberUnverified | None:
+        """Return what a member says, None where it says nothing that can be used."""
         try:
             status = await self._ask(cluster_id, identity, address, "GET status")
             if status.get("cluster_id") != cluster_id or status.get("name") != address.member:
                 return None  # a pod of that address that is not the member asked for
-            drain = await self._ask(cluster_id, identity, address, "GET drain") if status["draining"] else None
-            return read_view(status, drain)
-        except (MemberError, KeyError, TypeError, ValueError):
+            drain = await self._ask(cluster_id, identity, address, "GET drain") if status.get("draining") else None
+            view = read_view(status, drain)
+        except MemberUnverified as error:
+            return error
+        except (MemberError, KeyError, TypeError, ValueError, AttributeError):
             return None
+        return replace(view, certificate=self._identity(cluster_id, identity).shown.get(address.host, b""))
 
-    async def publish(self, cluster_id: str, identity: Data, address: Address, document: Mapping[str, Any]) -> None:
-        """Give a member the membership. Raises MemberError."""
-        await self._ask(cluster_id, identity, address, "PUT membership", document)
+    async def membership(self, cluster_id: str, identity: Data, address: Address) -> Mapping[str, Any] | None:
+        """Return the document that a member holds, as it was given to it; None if it has none. Raises MemberError."""
+        document = (await self._ask(cluster_id, identity, address, "GET membership")).get("document")
+        return document if isinstance(document, dict) else None
+
+    async def publish(
+        self, cluster_id: str, identity: Data, address: Address, document: Mapping[str, Any], *, override: bool = False
+    ) -> None:
+        """Give a member the membership; with `override` whatever it knows. Raises MemberError."""
+        query = "?override=true" if override else ""
+        await self._ask(cluster_id, identity, address, f"PUT membership{query}", document)
 
     async def start_drain(self, cluster_id: str, identity: Data, address: Address) -> None:
         """Have a member stop accepting writes. Raises MemberError."""
@@ -89,6 +126,20 @@ class MemberClient:
         """Have a member accept writes again. Raises MemberError."""
         await self._ask(cluster_id, identity, address, "DELETE drain")
 
+    async def application(self, cluster_id: str, identity: Data, address: Address) -> Mapping[str, Any]:
+        """Return what a member answers that is asked for its certificate. Whoever answers is believed nothing.
+
+        Raises MemberError.
+        """
+        return await self._ask(cluster_id, identity, address, "GET certificate", verified=False)
+
+    async def give_certificate(self, cluster_id: str, identity: Data, address: Address, certificate: str) -> None:
+        """Give a member its certificate. Raises MemberError."""
+        body = {"certificate": certificate}
+        await self._ask(cluster_id, identity, address, "PUT certificate", body, verified=False)
+        # Connections that are open go on with the one before; they shall not have it given again.
+        self._identity(cluster_id, identity).shown[address.host] = ssl.PEM_cert_to_DER_cert(certificate)
+
     async def _ask(
         self,
         cluster_id: str,
@@ -96,52 +147,103 @@ class MemberClient:
         address: Address,
         request: str,
         body: Mapping[str, Any] | None = None,
+        *,
+        verified: bool = True,
     ) -> dict[str, Any]:
         """Do one request, named `METHOD route`, and return the decoded answer."""
         method, _, route = request.partition(" ")
         result = "unreachable"
         try:
-            context = self._context(cluster_id, identity)
+            known = self._identity(cluster_id, identity)
+            context = known.verifying if verified else known.trusting
             async with (
+                known.asking,
                 self._asking,
                 self._session.request(
                     method, address.url(route), json=body, ssl=context, server_hostname=address.host
                 ) as answer,
             ):
-                decoded = json.loads(await _bounded(answer))
+                decoded = json.loads(await self._bounded(answer))
                 result = "ok" if answer.status == 200 else "refused"
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except aiohttp.ClientConnectorCertificateError as error:
+            result = "unverified"
+            raise MemberUnverified(f"who answers for {address.member} shows no certificate of it: {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
             raise MemberUnreachable(f"{address.member} does not answer: {error or type(error).__name__}") from error
         finally:
             self._counter.member_request(result)
         if not isinstance(decoded, dict) or result == "refused":
             problem = decoded if isinstance(decoded, dict) else {}
-            detail = f"{address.member} refused {request}: {problem.get('detail', answer.status)}"
-            raise MemberRefused(detail, str(problem.get("code", answer.status)))
+            why = _printable(problem.get("detail", answer.status))
+            raise MemberRefused(f"{address.member} refused {request}: {why}", _printable(problem.get("code", "")))
         return decoded
 
-    def _context(self, cluster_id: str, identity: Data) -> ssl.SSLContext:
-        """Return the context of a cluster's operator identity, made anew when the certificates change."""
+    async def _bounded(self, answer: aiohttp.ClientResponse) -> bytes:
+        """Return the body. Raises ValueError over the bound."""
+        body = bytearray()
+        async for chunk in answer.content.iter_any():
+            body += chunk
+            if len(body) > self._answer_bytes_max:
+                raise ValueError(f"the answer has more than {self._answer_bytes_max} bytes")
+        return bytes(body)
+
+    def _identity(self, cluster_id: str, identity: Data) -> "_Identity":
+        """Return the contexts of a cluster's operator identity, made anew when the certificates change."""
         digest = hashlib.sha256(b"".join(identity[key] for key in sorted(identity))).hexdigest()
-        held = self._contexts.get(cluster_id)
-        if held is None or held[0] != digest:
-            held = (digest, _client_context(identity))
-            self._contexts[cluster_id] = held
-        return held[1]
+        held = self._identities.get(cluster_id)
+        if held is None or held.digest != digest:
+            asking = held.asking if held is not None else asyncio.Semaphore(self._cluster_requests_max)
+            held = self._identities[cluster_id] = _Identity(digest, cluster_id, identity, asking)
+        return held
 
     def forget(self, cluster_id: str) -> None:
         """Drop the identity of a cluster that is gone."""
-        self._contexts.pop(cluster_id, None)
+        self._identities.pop(cluster_id, None)
 
 
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    """Return the body. Raises ValueError over the bound."""
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _ANSWER_BYTES_MAX:
-            raise ValueError(f"the answer has more than {_ANSWER_BYTES_MAX} bytes")
-    return bytes(body)
+class _Identity:
+    """The operator's identity in one cluster, and the certificates that its members showed to it."""
+
+    def __init__(self, digest: str, cluster_id: str, identity: Data, asking: asyncio.Semaphore) -> None:
+        """Raises MemberUnreachable: the identity cannot be used."""
+        self.digest = digest
+        self.asking = asking
+        self.cluster_id = cluster_id
+        self.shown: dict[str, bytes] = {}
+        """The certificate (DER) of each host whose certificate held; as many as the cluster has members."""
+        self.verifying = _client_context(identity)
+        self.verifying.sslobject_class = self._checked_connection()
+        self.trusting = _client_context(identity)
+        self.trusting.check_hostname = False
+        self.trusting.verify_mode = ssl.CERT_NONE
+
+    def _checked_connection(self) -> type[ssl.SSLObject]:
+        check = self._check
+
+        class Checked(ssl.SSLObject):
+            """A connection whose other side has to be the member of the host name it was opened for."""
+
+            def do_handshake(self) -> None:
+                super().do_handshake()
+                check(self)
+
+        return Checked
+
+    def _check(self, connection: ssl.SSLObject) -> None:
+        """Check the URI, which the host name alone does not: members of earlier versions shared one certificate."""
+        host = connection.server_hostname or ""
+        wanted = names.member_uri(self.cluster_id, host.partition(".")[0])
+        shown: Mapping[str, Any] = connection.getpeercert() or {}
+        uris = [value for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
+        if uris != [wanted]:
+            raise ssl.SSLCertVerificationError(f"the certificate is not that of {wanted}")
+        self.shown[host] = connection.getpeercert(binary_form=True) or b""
+
+
+def _printable(text: object) -> str:
+    """Return a member's own words as one line that a log may hold."""
+    shown = str(text)[:_REFUSAL_CHARACTERS_MAX]
+    return "".join(character if character.isprintable() else "?" for character in shown)
 
 
 def _client_context(identity: Data) -> ssl.SSLContext:
@@ -165,40 +267,3 @@ def _in_memory(content: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def read_view(status: Mapping[str, Any], drain: Mapping[str, Any] | None) -> MemberView:
-    """Return what a member's status says.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is not the status of a member.
-    """
-    membership = status["membership"]
-    name, epoch, admitted = str(status["name"]), membership["epoch"], membership["admitted_epoch"]
-    # A member that was removed lists itself all the same.
-    members = tuple(str(item) for item in membership["members"] if item != name or membership["included"])
-    return MemberView(
-        name=name,
-        node_id=int(status["node_id"]),
-        uuid=str(status["uuid"]),
-        phase=str(status["phase"]),
-        ready=bool(status["ready"]),
-        healing=bool(status["healing"]),
-        draining=bool(status["draining"]),
-        converged=bool(status["converged"]),
-        inc=int(status["process"]["inc"]),
-        epoch=None if epoch is None else int(epoch),
-        members=members,
-        admitted_epoch=None if admitted is None else int(admitted),
-        drain=None if drain is None else _read_drain(drain),
-    )
-
-
-def _read_drain(raw: Mapping[str, Any]) -> Drain:
-    return Drain(
-        draining=bool(raw["draining"]),
-        complete=bool(raw["complete"]),
-        healing=bool(raw["healing"]),
-        covered_by={str(name): int(inc) for name, inc in raw["covered_by"].items()},
-        waiting_for=tuple(str(name) for name in raw["waiting_for"]),
-    )

@@ -16,6 +16,12 @@ Manifest = dict[str, Any]
 """A Kubernetes object as decoded JSON."""
 
 REPLICAS_MAX = 1000
+EPOCH_MAX = 2**53
+"""Greatest epoch that members take."""
+EPOCH_JUMP_MAX = 1_000_000
+"""How far above the epoch it knows a member takes another; further only as an override. The member's own bound."""
+OVERRIDE_EPOCH_MAX = EPOCH_MAX - EPOCH_JUMP_MAX
+"""Greatest epoch that an override may set, so that there is room above it."""
 RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 """What the member's container asks for unless the resource says otherwise."""
 
@@ -79,6 +85,10 @@ class Cluster:
     """Member that may be removed although its drain cannot finish."""
     prevented: bool = False
     """The last pass found that a drain cannot finish."""
+    override: int | None = None
+    """Epoch that members have to take although it is out of their reach, or below what they know."""
+    overridden: int | None = None
+    """The last override that the status says was carried out."""
     manifest: Manifest = field(default_factory=dict, repr=False)
 
     @property
@@ -137,8 +147,21 @@ def read_cluster(manifest: Manifest) -> Cluster:
         paused=annotations.get(names.PAUSED_ANNOTATION) == "true",
         forced=annotations.get(names.FORCE_ANNOTATION),
         prevented=_is_true(manifest, "ScaleDownPrevented"),
+        override=_override(annotations),
+        overridden=((manifest.get("status") or {}).get("epochOverride") or {}).get("epoch"),
         manifest=manifest,
     )
+
+
+def _override(annotations: Mapping[str, str]) -> int | None:
+    text = annotations.get(names.OVERRIDE_ANNOTATION)
+    if text is None:
+        return None
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    if not 1 <= number <= OVERRIDE_EPOCH_MAX:
+        path = f"metadata.annotations.{names.OVERRIDE_ANNOTATION}"
+        raise InvalidSpec(path, f"has to be a whole number in 1 … {OVERRIDE_EPOCH_MAX}")
+    return number
 
 
 def _limits(given: Mapping[str, Any]) -> MemberLimits:

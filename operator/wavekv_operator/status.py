@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from wavekv_operator import names
-from wavekv_operator.errors import InvalidSpec, OperatorError
-from wavekv_operator.membership import Document
+from wavekv_operator.errors import OperatorError, Refused
+from wavekv_operator.membership import Document, not_ours
 from wavekv_operator.plan import Observed, Plan
 from wavekv_operator.spec import Cluster
 
@@ -38,7 +38,7 @@ class Happening:
     warning: bool = False
 
 
-def refused_status(cluster_manifest: Mapping[str, Any], error: InvalidSpec, now: datetime) -> Status:
+def refused_status(cluster_manifest: Mapping[str, Any], error: Refused, now: datetime) -> Status:
     """Return the status of a resource that cannot be built: what runs goes on and is reported as before."""
     old = cluster_manifest.get("status") or {}
     judgement = Judgement("Accepted", False, error.reason, error.detail)
@@ -69,6 +69,8 @@ def cluster_status(cluster: Cluster, seen: Observed, plan: Plan, *, now: datetim
         _progressing(cluster, seen, plan, set_status),
         _converged(seen, plan),
         *_scaling(plan, conditions, now, patience_seconds),
+        _tls_ready(cluster, seen),
+        _epoch_agreed(seen, plan),
     ]
     if cluster.paused:
         judgements.append(Judgement("Paused", True, "PausedByAnnotation", f"{names.PAUSED_ANNOTATION} is set"))
@@ -79,6 +81,7 @@ def cluster_status(cluster: Cluster, seen: Observed, plan: Plan, *, now: datetim
         "selector": ",".join(f"{key}={value}" for key, value in names.selector(cluster.name).items()),
         "clusterId": cluster.cluster_id,
         **({"epoch": document.epoch} if document else {}),
+        **_epoch_override(old, document, now),
         "members": [_member(cluster, seen, name) for name in _member_names(cluster, seen, plan)],
         "conditions": _conditions(judgements, conditions, now),
     }
@@ -99,7 +102,7 @@ def _member(cluster: Cluster, seen: Observed, name: str) -> Mapping[str, Any]:
     view = seen.views.get(name)
     if view is None:
         phase = "unreachable" if name in seen.pods else "absent"
-        kept = {key: old[key] for key in ("nodeId", "uuid") if key in old}
+        kept = {key: old[key] for key in ("nodeId", "uuid", "certificateExpires") if key in old}
         return {"name": name, **kept, "phase": phase, "claim": names.claim(name), "ready": False, "converged": False}
     return {
         "name": name,
@@ -107,9 +110,17 @@ def _member(cluster: Cluster, seen: Observed, name: str) -> Mapping[str, Any]:
         "uuid": view.uuid,
         "phase": view.phase,
         "claim": names.claim(name),
+        **_certificate_expires(seen, name),
         "ready": _pod_ready(seen.pods.get(name)),
         "converged": view.converged,
     }
+
+
+def _certificate_expires(seen: Observed, name: str) -> Mapping[str, Any]:
+    certificate = seen.certificates.get(name)
+    if certificate is None or certificate.expires is None:
+        return {}
+    return {"certificateExpires": _stamp(certificate.expires)}
 
 
 def _pod_ready(pod: Mapping[str, Any] | None) -> bool:
@@ -190,8 +201,41 @@ def _scaling(
     yield Judgement("ScaleDownPrevented", True, leaving.hindrance, leaving.detail + way_out)
 
 
-def _some(members: Sequence[str]) -> str:
-    shown = ", ".join(members[:_NAMED_MAX])
+def _tls_ready(cluster: Cluster, seen: Observed) -> Judgement:
+    known = {name: seen.certificates.get(name) for name in {*cluster.wanted, *seen.certificates}}
+    ordered = sorted(known, key=lambda name: (names.ordinal(cluster.name, name) or 0, name))
+    refused = [f"{name}: {item.refusal}" for name in ordered if (item := known[name]) is not None and item.refusal]
+    if refused:
+        return Judgement("TLSReady", False, "EnrolmentRefused", _some(refused, "; "))
+    lacking = [name for name in ordered if (item := known[name]) is not None and item.missing]
+    if lacking:
+        return Judgement("TLSReady", False, "Enrolling", f"no certificate of their own yet: {_some(lacking)}")
+    silent = [name for name in ordered if (item := known[name]) is None or item.expires is None]
+    if silent:
+        return Judgement("TLSReady", None, "MembersUnreachable", f"no answer from {_some(silent)}")
+    return Judgement("TLSReady", True, "AllMembersCertified", "every member has a certificate of its own")
+
+
+def _epoch_agreed(seen: Observed, plan: Plan) -> Judgement:
+    against = not_ours(plan.document, seen.views)
+    if against is not None:
+        return Judgement("EpochAgreed", False, "EpochNotOurs", against)
+    return Judgement("EpochAgreed", True, "EpochOurs", "no member knows a newer epoch than this operator has issued")
+
+
+def _epoch_override(old: Status, document: Document | None, now: datetime) -> Mapping[str, Any]:
+    """Return what is kept of the last override, with the time it was begun."""
+    before = old.get("epochOverride")
+    if document is None or document.override is None:
+        return {} if before is None else {"epochOverride": before}
+    override = document.override
+    same = before is not None and before["epoch"] == override.epoch and before["from"] == override.overruled
+    at = before["at"] if before is not None and same else _stamp(now)
+    return {"epochOverride": {"epoch": override.epoch, "from": override.overruled, "at": at}}
+
+
+def _some(members: Sequence[str], separator: str = ", ") -> str:
+    shown = separator.join(members[:_NAMED_MAX])
     return shown if len(members) <= _NAMED_MAX else f"{shown} and {len(members) - _NAMED_MAX} more"
 
 
@@ -239,6 +283,10 @@ def happenings(old: Status, new: Status, document: Document | None) -> list[Happ
         before, uuid = was.get(item["name"], {}).get("uuid"), item.get("uuid")
         if before and uuid and before != uuid:
             found.append(Happening("VolumeReplaced", f"{item['name']} came back with another volume and heals", True))
+    override = new.get("epochOverride")
+    if override is not None and override != old.get("epochOverride"):
+        text = f"epoch {override['epoch']} was set over {override['from']} by {names.OVERRIDE_ANNOTATION}"
+        found.append(Happening("EpochOverridden", text, True))
     if document is not None and document.epoch > old.get("epoch", document.epoch):
         found.append(Happening("MembershipChanged", f"epoch {document.epoch}: {_some(document.members)}"))
     return found
@@ -251,7 +299,9 @@ def _condition_events(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[st
         if before == (item["status"], item["reason"]):
             continue
         match (item["type"], item["status"]):
-            case ("Accepted", "False") | ("ScaleDownPrevented", "True"):
+            case ("Accepted", "False") | ("EpochAgreed", "False") | ("ScaleDownPrevented", "True"):
+                yield Happening(item["reason"], item["message"], warning=True)
+            case ("TLSReady", "False") if item["reason"] == "EnrolmentRefused":
                 yield Happening(item["reason"], item["message"], warning=True)
             case ("Progressing", "True") if item["reason"] == "ReconcileFailed":
                 yield Happening(item["reason"], item["message"], warning=True)

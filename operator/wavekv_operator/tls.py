@@ -1,18 +1,19 @@
-"""Decides which certificates a cluster has: one authority, a leaf for the members, a leaf for the operator.
+"""Decides which authority a cluster has and what the operator shows to members; issues leaves for both.
 
 A pure function of the Secrets there are and the time: what is still good is kept byte for byte, so that nothing is
-written without need. A leaf is issued anew after two thirds of its life, or when it names other hosts or another
+written without need. A leaf is issued anew after two thirds of its life, or when it names others or another
 authority. An authority is followed by the next one after two thirds of its own: first both are trusted, a day later
 (by then every member has read the new bundle) the next one signs, and the old one stays trusted until it expires.
+Members make their keys themselves; what they are given is decided in `enrolment`.
 Alternative turned down: cert-manager, which would be one more thing to install before the first cluster.
 """
 
 import base64
 import binascii
-import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -25,6 +26,8 @@ from wavekv_operator import names
 _BACKDATED = timedelta(minutes=5)
 """Clocks of nodes differ: a certificate is good from a little before it was issued."""
 _OVERLAP = timedelta(days=1)
+_JUDGED_MAX = 4096
+"""Certificates of which it is remembered whether their authority signed them: a few large clusters' worth."""
 _NEXT_CERT = "next.crt"
 _NEXT_KEY = "next.key"
 _PREVIOUS_CERT = "previous.crt"
@@ -42,18 +45,22 @@ class Lives:
 
 
 @dataclass(frozen=True, slots=True)
-class Certificates:
-    """What the three Secrets hold."""
+class Secrets:
+    """What the two Secrets of a cluster hold, and the authorities that its members are given to trust."""
 
     ca: Data
-    member: Data
     operator: Data
+    bundle: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
-class _Signer:
+class Authority:
+    """Who signs: certificates of members, and the membership."""
+
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+    trusted: tuple[x509.Certificate, ...] = ()
+    """Every authority that members trust; this one is the first."""
 
 
 def decode(data: Mapping[str, str] | None) -> Data:
@@ -72,40 +79,48 @@ def encode(data: Data) -> dict[str, str]:
     return {key: base64.b64encode(value).decode() for key, value in data.items()}
 
 
-def certificates(
-    cluster_uuid: str, hosts: Sequence[str], held: Certificates, now: datetime, lives: Lives
-) -> Certificates:
-    """Return the certificates that are good at `now`, keeping those of `held` that still are.
+def secrets(cluster_uuid: str, held: Secrets, now: datetime, lives: Lives) -> Secrets:
+    """Return the authority and the operator's certificate that are good at `now`, keeping those of `held` that are.
 
-    `hosts` are the DNS names of the members' peer planes, wildcards allowed.
+    `held.bundle` is what members are given now: an authority signs nothing before it was in it.
     """
     ca = _authority(cluster_uuid, held, now, lives.authority)
-    signer = _signer(ca, names.CA_KEY, names.CA_PRIVATE_KEY_KEY)
-    assert signer is not None, "an authority that was just read or made has a certificate and a key"
     bundle = b"".join(ca[key] for key in (names.CA_KEY, _NEXT_CERT, _PREVIOUS_CERT) if key in ca)
-    leaves = {
-        role: _leaf(held_leaf, _sans(cluster_uuid, role, names_), signer, bundle, now=now, life=lives.leaf)
-        for role, names_, held_leaf in (("member", hosts, held.member), ("operator", (), held.operator))
-    }
-    return Certificates(ca, leaves["member"], leaves["operator"])
+    sans = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(names.operator_uri(cluster_uuid))])
+    signer = _signing(ca)
+    current = _pair(held.operator, names.CERT_KEY, names.PRIVATE_KEY_KEY)
+    if current is not None and is_good(current.certificate, signer, sans, now):
+        operator = dict(held.operator)
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = leaf(signer, key.public_key(), "WaveKV operator", sans, now=now, life=lives.leaf)
+        operator = {names.CERT_KEY: certificate, names.PRIVATE_KEY_KEY: _key_pem(key)}
+    return Secrets(ca, {**operator, names.CA_KEY: bundle}, bundle)
+
+
+def authority(good: Secrets) -> Authority:
+    """Return who signs, of Secrets that `secrets` returned."""
+    signer = _signing(good.ca)
+    return Authority(signer.certificate, signer.key, tuple(x509.load_pem_x509_certificates(good.bundle)))
 
 
 # ---- the authority ---------------------------------------------------------------------------------------------------
 
 
-def _authority(cluster_uuid: str, held: Certificates, now: datetime, life: timedelta) -> Data:
-    current = _signer(held.ca, names.CA_KEY, names.CA_PRIVATE_KEY_KEY)
+def _authority(cluster_uuid: str, held: Secrets, now: datetime, life: timedelta) -> Data:
+    current = _pair(held.ca, names.CA_KEY, names.CA_PRIVATE_KEY_KEY)
     if current is None or current.certificate.not_valid_after_utc <= now:
         # Lost: what the members still trust goes on being trusted, so that they meet again as they reload.
         return {**_new_authority(cluster_uuid, now, life), **_trusted_before(held, now)}
     if not _is_aged(current.certificate, now):
         return held.ca
-    following = _signer(held.ca, _NEXT_CERT, _NEXT_KEY)
+    following = _pair(held.ca, _NEXT_CERT, _NEXT_KEY)
     if following is None:
         made = _new_authority(cluster_uuid, now, life)
         return {**held.ca, _NEXT_CERT: made[names.CA_KEY], _NEXT_KEY: made[names.CA_PRIVATE_KEY_KEY]}
     overlap = min(_OVERLAP, life / 12)
-    if now - following.certificate.not_valid_before_utc < overlap + _BACKDATED:
+    announced = held.ca[_NEXT_CERT] in held.bundle
+    if not announced or now - following.certificate.not_valid_before_utc < overlap + _BACKDATED:
         return held.ca
     return {
         names.CA_KEY: held.ca[_NEXT_CERT],
@@ -114,10 +129,13 @@ def _authority(cluster_uuid: str, held: Certificates, now: datetime, life: timed
     }
 
 
-def _trusted_before(held: Certificates, now: datetime) -> Data:
-    """Return the authorities that members trust now, if any is still good."""
+def _trusted_before(held: Secrets, now: datetime) -> Data:
+    """Return the authorities that members trust now, if any is still good.
+
+    Read from the operator's Secret, not from the ConfigMap, which more people may write.
+    """
     try:
-        bundle = x509.load_pem_x509_certificates(held.member.get(names.CA_KEY, b""))
+        bundle = x509.load_pem_x509_certificates(held.operator.get(names.CA_KEY, b""))
     except ValueError:
         return {}
     good = [item.public_bytes(serialization.Encoding.PEM) for item in bundle if item.not_valid_after_utc > now]
@@ -140,18 +158,21 @@ def _new_authority(cluster_uuid: str, now: datetime, life: timedelta) -> dict[st
 # ---- leaves ----------------------------------------------------------------------------------------------------------
 
 
-def _leaf(
-    held: Data, sans: x509.SubjectAlternativeName, signer: _Signer, bundle: bytes, *, now: datetime, life: timedelta
-) -> Data:
-    current = _signer(held, names.CERT_KEY, names.PRIVATE_KEY_KEY)
-    if current is not None and _is_good(current.certificate, signer, sans, now):
-        return held if held.get(names.CA_KEY) == bundle else {**held, names.CA_KEY: bundle}
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "WaveKV")])
+def leaf(
+    signer: Authority,
+    public_key: ec.EllipticCurvePublicKey,
+    common_name: str,
+    sans: x509.SubjectAlternativeName,
+    *,
+    now: datetime,
+    life: timedelta,
+) -> bytes:
+    """Return a new leaf as PEM, for both sides of a connection."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     authority_key = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     certificate = (
-        _builder(subject, signer.certificate.subject, key.public_key(), now, life)
+        _builder(subject, signer.certificate.subject, public_key, now, life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -159,25 +180,23 @@ def _leaf(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_key), critical=False)
         .sign(signer.key, hashes.SHA256())
     )
-    return {names.CERT_KEY: _pem(certificate), names.PRIVATE_KEY_KEY: _key_pem(key), names.CA_KEY: bundle}
+    return _pem(certificate)
 
 
-def _sans(cluster_uuid: str, role: str, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
-    entries: list[x509.GeneralName] = [x509.UniformResourceIdentifier(names.identity_uri(cluster_uuid, role))]
-    entries += [x509.DNSName(host) for host in hosts]
-    if hosts:
-        entries += [x509.DNSName("localhost")]
-        entries += [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
-    return x509.SubjectAlternativeName(entries)
+def is_good(certificate: x509.Certificate, signer: Authority, sans: x509.SubjectAlternativeName, now: datetime) -> bool:
+    """Tell whether a leaf is of this signer, for exactly these names, and not yet to be issued anew."""
+    return not _is_aged(certificate, now) and _is_issued(certificate, signer.certificate, sans)
 
 
-def _is_good(certificate: x509.Certificate, signer: _Signer, sans: x509.SubjectAlternativeName, now: datetime) -> bool:
+@lru_cache(maxsize=_JUDGED_MAX)
+def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate, sans: x509.SubjectAlternativeName) -> bool:
+    """Tell whether `issuer` signed a leaf for these names: asked at every pass, and always answered the same."""
     try:
-        certificate.verify_directly_issued_by(signer.certificate)
+        certificate.verify_directly_issued_by(issuer)
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension):
         return False
-    return held == sans and not _is_aged(certificate, now)
+    return held == sans
 
 
 def _is_aged(certificate: x509.Certificate, now: datetime) -> bool:
@@ -189,7 +208,13 @@ def _is_aged(certificate: x509.Certificate, now: datetime) -> bool:
 # ---- reading and writing PEM -----------------------------------------------------------------------------------------
 
 
-def _signer(data: Data, cert_key: str, key_key: str) -> _Signer | None:
+def _signing(ca: Data) -> Authority:
+    signer = _pair(ca, names.CA_KEY, names.CA_PRIVATE_KEY_KEY)
+    assert signer is not None, "an authority that was just read or made has a certificate and a key"
+    return signer
+
+
+def _pair(data: Data, cert_key: str, key_key: str) -> Authority | None:
     """Return certificate and key, None where one is missing, damaged, or does not fit the other."""
     try:
         certificate = x509.load_pem_x509_certificate(data[cert_key])
@@ -198,7 +223,7 @@ def _signer(data: Data, cert_key: str, key_key: str) -> _Signer | None:
         return None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         return None
-    return _Signer(certificate, key)
+    return Authority(certificate, key)
 
 
 def _builder(

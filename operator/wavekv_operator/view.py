@@ -1,12 +1,14 @@
 """What the watches last said of each object: a cache of the API that every pass reads instead of asking again.
 
 It holds nothing that cannot be read again. An older version never replaces a newer one, so what an apply returned
-survives a watch event that was on its way.
+survives a watch event that was on its way. Anybody may set the label that the watches select by, so of the kinds that
+the operator makes it holds those alone that have the name of a child of a resource there is: a few for each.
 """
 
 from collections.abc import Iterator
 
 from wavekv_operator import names
+from wavekv_operator.ownership import OWNED_KINDS, child_names
 from wavekv_operator.spec import Manifest
 
 CHILD_KINDS = ("StatefulSet", "Pod", "Service", "ConfigMap", "Secret", "PodDisruptionBudget", "PersistentVolumeClaim")
@@ -24,12 +26,24 @@ class View:
         self._objects: dict[str, dict[Key, Manifest]] = {kind: {} for kind in KINDS}
 
     def put(self, kind: str, manifest: Manifest) -> None:
-        """Take a version of an object, unless a newer one of the same object is known."""
+        """Take a version of an object, unless a newer one of the same object is known or it is nobody's child."""
+        if not self.wants(kind, manifest):
+            return
         key = _key(manifest)
         held = self._objects[kind].get(key)
         manifest["metadata"].pop("managedFields", None)  # as large as the rest, and never read
         if held is None or not is_newer(held, manifest):
             self._objects[kind][key] = manifest
+
+    def wants(self, kind: str, manifest: Manifest) -> bool:
+        """Tell whether an object is one that a pass may ask for."""
+        if kind not in OWNED_KINDS:
+            return True
+        namespace, name = _key(manifest)
+        cluster = cluster_of(manifest)
+        if cluster is None or (namespace, cluster) not in self._objects[names.KIND]:
+            return False
+        return name in child_names(cluster)[kind]
 
     def drop(self, kind: str, manifest: Manifest) -> None:
         """Forget an object that was deleted; one made anew under its name stays."""

@@ -45,6 +45,10 @@ class Governed(Protocol):
         """Take a document, `override`: whatever its number; return that once it is durable and in force."""
         ...
 
+    def signed_membership(self) -> bytes | None:
+        """Return the document in force with the authority's signature, None where it has none."""
+        ...
+
     async def drain(self) -> DrainStatus:
         """Begin to drain; return how far it is once the mark is durable."""
         ...
@@ -93,7 +97,7 @@ class AdminApi:
         self._taking = asyncio.Lock()
         self._routes: dict[str, dict[str, _Route]] = {
             "status": {"GET": self._status},
-            "membership": {"PUT": self._put_membership},
+            "membership": {"GET": self._get_membership, "PUT": self._put_membership},
             "certificate": {"GET": self._get_certificate, "PUT": self._put_certificate},
             "drain": {"GET": self._get_drain, "PUT": self._put_drain, "DELETE": self._delete_drain},
             "compaction": {"GET": self._get_compaction, "PUT": self._put_compaction},
@@ -116,6 +120,10 @@ class AdminApi:
 
     async def _status(self, _request: web.BaseRequest) -> Mapping[str, Any]:
         return self._member.status()
+
+    async def _get_membership(self, _request: web.BaseRequest) -> Mapping[str, Any]:
+        signed = self._member.signed_membership()
+        return {"document": None if signed is None else json.loads(signed)}
 
     async def _put_membership(self, request: web.BaseRequest) -> Mapping[str, Any]:
         override = _flag(request.query.getall("override", []))

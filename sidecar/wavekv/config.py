@@ -57,6 +57,9 @@ class Limits:
     inflated_bytes_max: int = 16 << 20
     """The same message inflated; checked while inflating, never after. The largest honest one has a page, as much that
     changed meanwhile, and a context: 10 MiB (docs/message-bounds.md)."""
+    reported_items_max: int = 2_097_152
+    """Origins and ranges in the reports of all peers, about 100 bytes each: those of a thousand members that know two
+    thousand origins. Over it the report heard longest ago is forgotten, which costs a fuller exchange."""
     merge_slice_entries: int = 256
     """Entries of other members merged, and operations shown, in one turn of the loop: some 2 ms."""
     push_keys_max: int = 4096
@@ -79,6 +82,16 @@ class Limits:
     """Open connections of the Redis plane; the next one gets an error and is closed."""
     resp_pending_max: int = 1024
     """Commands of one Redis connection whose reply waits for the disk; reading stops there until some have gone."""
+    resp_pending_bytes_max: int = 2 << 20
+    """Bytes of such commands, and of replies that wait behind them; the longest command fits. One more at most."""
+    resp_stuck_ms_max: int = 30_000
+    """Longest time that a client may take to send the rest of a command, or not take a reply; then it is cut."""
+    resp_pressed_ms_max: int = 2000
+    """The same while less than an eighth of `resp_held_bytes_max` is left: those that hold it make room for others."""
+    resp_idle_ms_min: int = 60_000
+    """With all connections taken, one that sent nothing for this long is closed for a new one."""
+    resp_config_patterns_max: int = 16
+    """Patterns in one CONFIG GET, of at most 32 bytes each: no name of a setting is longer."""
     resp_arguments_max: int = 65_536
     """Arguments of one Redis command."""
     resp_keys_max: int = 10_000
@@ -124,6 +137,8 @@ class Limits:
     """Bytes of events that wait for all watchers together to take them; over it the slowest is cut."""
     peer_held_bytes_max: int = 128 << 20
     """Bytes of bodies of the peer plane in progress at a time, as they came: eight of the longest. Over it 503."""
+    turn_ms_max: int = 20
+    """A turn of the loop that takes longer is reported with what ran: everybody else waited for as long."""
     journal_entries_max: int = 10_000
     """Losers of concurrent writes remembered for `explain`, the newest."""
 
@@ -180,6 +195,8 @@ PEER_PLANE = PlaneSettings(2048, 256)
 """The peer plane: a member of the largest cluster is asked by all others within a minute, for two stores each."""
 METRICS_PLANE = PlaneSettings(128, 32, evicted_ms_idle=0, head_ms_max=5000, idle_ms_max=120_000)
 """Probes and metrics: the kubelet's address, and one or two Prometheus servers; nobody else keeps these out."""
+METRICS_HELD_BYTES_MAX = 8 << 20
+"""Bytes of scrapes that clients have not taken; one has some hundred KiB at a thousand peers."""
 
 
 ENTRIES_MOST = 10_000_000

@@ -175,11 +175,25 @@ class Written:
         return self.previous is None
 
 
-class Listing(NamedTuple):
-    """One page of a listing, in key order; `more` tells whether keys follow."""
+class Listing(Protocol):
+    """One page of a listing, in key order, gathered slice by slice: call `step` until it returns False.
 
-    entries: list[Entry]
-    more: bool
+    Others take their turn in between, and keys may change then: one that is there all the time is told exactly once.
+    """
+
+    def step(self) -> bool:
+        """Look at some hundred keys more; tell whether there is more to do."""
+        ...
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The live entries so far."""
+        ...
+
+    @property
+    def more(self) -> bool:
+        """Whether live entries follow; known once the page is complete."""
+        ...
 
 
 class Change(NamedTuple):
@@ -249,6 +263,10 @@ class KeyValues(Protocol):
         """Return the live entry of `key`, or None."""
         ...
 
+    def length_of(self, key: str) -> int | None:
+        """Return the length of the live value of `key`, None if there is none; nothing is copied."""
+        ...
+
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
@@ -303,8 +321,14 @@ class KeyValues(Protocol):
         """
         ...
 
-    def list(self, prefix: str, after: str | None, limit: int) -> Listing:
-        """Return up to `limit` live entries whose key starts with `prefix` and sorts behind `after`."""
+    def list(
+        self, prefix: str, after: str | None, limit: int, *, keys_only: bool = False, bytes_max: int | None = None
+    ) -> Listing:
+        """Begin a page of up to `limit` live entries whose key starts with `prefix` and sorts behind `after`.
+
+        It ends before the entry whose value would exceed `bytes_max`, but for the first. With `keys_only` values are
+        empty, and nothing of them is copied.
+        """
         ...
 
     def count(self) -> int:

@@ -41,6 +41,8 @@ _LINGER_SECONDS: Final = 2.0
 """After a refusal the rest of a body is read and dropped this long, so that the client gets to see the answer."""
 _RETRY_SECONDS: Final = 1
 """What a refusal for want of room tells the client to wait: answers leave within milliseconds, so room returns soon."""
+_COPIES: Final = 2
+"""Of an answer that aiohttp writes: its body, and the head and body it joined."""
 _NO_ROOM: Final = (TooManyBytes, TooManyConnections, TooManyWaiting, TooManyWatchers)
 _SAFE: Final = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS.items())
 _REASONS: Final = {200: "OK", 201: "Created"}
@@ -88,9 +90,9 @@ def refuse_cut_body(request: web.BaseRequest) -> None:
         RequestTooSlow: it came too slowly.
         TooManyBytes: the plane holds as many bytes as it may.
     """
-    error = getattr(request.protocol, "body_refusal", None)
-    if error is not None:
-        raise error
+    handler = cast("BoundedHandler", request.protocol)
+    if getattr(handler, "body_refusal", None) is not None:
+        raise cast("WaveKVError", handler.take_refusal())
 
 
 class BoundedHandler(web.RequestHandler):
@@ -116,6 +118,8 @@ class BoundedHandler(web.RequestHandler):
         self._body_total = 0
         """Bytes of the body that is owed now, and what was owed of answers when the client stopped reading."""
         self._unsent_first = 0
+        self._answering: Any = None
+        """What the newest answer is written by."""
         self.streaming = False
         """An answer without an end is being written; whoever writes it looks after the client's reading."""
         self._ignoring = False
@@ -131,6 +135,7 @@ class BoundedHandler(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give the place back."""
         self._connections.leave(self.slot)
+        self._answering = self._last_body = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -157,6 +162,16 @@ class BoundedHandler(web.RequestHandler):
             self._last_unparsed = max(len(data) - taken, 0)
             self._note_owed(taken)
 
+    def pause_writing(self) -> None:
+        """The client takes nothing more; where that lasts beyond this turn, what was written is counted."""
+        super().pause_writing()
+        if not self.streaming:
+            self._loop.call_soon(self._note_paused)
+
+    def _note_paused(self) -> None:
+        if self._paused and not self._link.is_closing():
+            self.note_unread(_COPIES * self._answering.output_size if self._answering is not None else 0)
+
     def resume_writing(self) -> None:
         """The client reads again."""
         super().resume_writing()
@@ -171,18 +186,18 @@ class BoundedHandler(web.RequestHandler):
             resp.headers.update(SAFE_HEADERS)
             if self._ignoring:
                 resp.force_close()
+        self._answering = request.writer
         answer, reset = await super().finish_response(request, resp, start_time)
         if reset:
             return answer, reset
         self._answered(request)
         if self._paused and not self.streaming:
-            self.note_unread()
             try:
                 await self._drain_helper()
             except ConnectionError:
                 return answer, True
         elif not answer.keep_alive and self._unsent():
-            self.note_unread()  # what is left is sent before it closes, if the client takes it
+            self.note_unread(_COPIES * request.writer.output_size)  # the rest is sent before it closes
         return answer, False
 
     def handle_error(
@@ -244,12 +259,15 @@ class BoundedHandler(web.RequestHandler):
             return True
         return self._connections.hold(slot, received, slot.unsent)
 
-    def note_unread(self) -> None:
-        """The client has not taken what was written: count it, and give it time."""
+    def note_unread(self, answer_bytes: int) -> None:
+        """The client has not taken all of an answer: count it, and give it time.
+
+        The whole answer counts: its memory is one piece, and is given back when the last byte of it has gone.
+        """
         self._unsent_first = self._unsent()
         grace = self._connections.settings.body_ms_grace / 1000
         self._connections.owe(self.slot, "unread", grace)
-        if not self._connections.hold(self.slot, self.slot.received, self._unsent_first):
+        if not self._connections.hold(self.slot, self.slot.received, max(self._unsent_first, answer_bytes)):
             self._connections.closed["memory_budget"] += 1
             self._link.abort()
 
@@ -269,6 +287,16 @@ class BoundedHandler(web.RequestHandler):
         if self.slot.held.size:
             self._connections.hold(self.slot, self._unparsed + self._bodies, self.slot.unsent)
 
+    def begin(self) -> None:
+        """A request is worked on: its head is whole."""
+        self._in_head = False
+        self._connections.settle(self.slot, "head")
+
+    def take_refusal(self) -> WaveKVError | None:
+        """Return why the body was cut short, once: an error that is kept would keep what its traceback holds."""
+        error, self.body_refusal = self.body_refusal, None
+        return error
+
     def _note_owed(self, taken: int) -> None:
         """Set the deadlines of what is half here."""
         connections, slot = self._connections, self.slot
@@ -280,7 +308,8 @@ class BoundedHandler(web.RequestHandler):
         if self._body_total:
             self._body_total = 0
             connections.settle(slot, "body")
-        in_head = not self._messages and self._waiter is not None and not self._waiter.done()
+        waiter = self._waiter
+        in_head = not (self._messages or self._request_in_progress or (waiter is not None and waiter.done()))
         if in_head:
             connections.owe(slot, "head", connections.settings.head_ms_max / 1000)
             most = connections.settings.head_bytes_max
@@ -334,7 +363,8 @@ class BoundedServer:
         self.connections = connections
         self._protocol = protocol
         self._settings = settings
-        self._web = web.Server(handle)
+        self._handle = handle
+        self._web = web.Server(self._serve)
         self._acceptor: Acceptor | None = None
 
     @property
@@ -359,6 +389,10 @@ class BoundedServer:
         self.stop_accepting()
         self._web.pre_shutdown()
         await self._web.shutdown(seconds)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        cast("BoundedHandler", request.protocol).begin()
+        return await self._handle(request)
 
     def _make(self, slot: Slot) -> BoundedHandler:
         return self._protocol(

@@ -13,8 +13,8 @@ import pytest
 from wavekv.cli.serve import serve
 from wavekv.config import FsyncMode
 from wavekv_operator import crd, names
-from wavekv_operator.membership import Document, MemberView
-from wavekv_operator.plan import Observed, Plan
+from wavekv_operator.membership import Document, MemberView, Override
+from wavekv_operator.plan import Certificate, Observed, Plan
 from wavekv_operator.resources.pod import pod_template
 from wavekv_operator.spec import Cluster, read_cluster
 from wavekv_operator.status import cluster_status
@@ -175,6 +175,7 @@ def test_the_longest_name_leaves_room_for_what_is_made_from_it() -> None:
     name = "a" * crd.NAME_CHARS_MAX
     members = [names.member(name, ordinal) for ordinal in (0, 999)]
     made = [names.peers_service(name), names.ca_secret(name), names.operator_tls_secret(name), *members]
+    made += [names.membership(name), names.authorities(name)]
     assert max(map(len, made)) <= 63
     assert len(f"{name}-{'5' * 10}") <= 63, "the StatefulSet controller labels pods with a revision"
 
@@ -196,8 +197,10 @@ def test_a_status_has_only_fields_of_the_definition_and_uses_them_all() -> None:
     answered = MemberView(
         "demo-0", 7, "u-7", "serving", True, False, False, True, 1, 2, ("demo-0", "demo-1"), 1, drain=None
     )
-    seen = Observed(pods={"demo-0": {}, "demo-1": {}}, views={"demo-0": answered})
-    plan = Plan((), Document(2, ("demo-0", "demo-1"), {"demo-0": 1, "demo-1": 1}), None, 2)
+    certificates = {"demo-0": Certificate(datetime(2026, 4, 1, tzinfo=UTC))}
+    seen = Observed(pods={"demo-0": {}, "demo-1": {}}, views={"demo-0": answered}, certificates=certificates)
+    admitted = {"demo-0": 1, "demo-1": 1}
+    plan = Plan((), Document(2, ("demo-0", "demo-1"), admitted, override=Override(2, 9)), None, 2)
     status = cluster_status(cluster, seen, plan, now=datetime(2026, 1, 1, tzinfo=UTC), patience_seconds=30)
     assert unknown(status, status_schema()) == []
     assert status.keys() == status_schema()["properties"].keys()

@@ -79,9 +79,9 @@ def test_the_manifest_holds_the_definition_and_keeps_it(install: dict[str, Objec
 # ---- rights ----------------------------------------------------------------------------------------------------------
 
 
-def chart_rules() -> list[Object]:
+def chart_rules(name: str = "rules") -> list[Object]:
     template = (CHART / "templates" / "_names.tpl").read_text(encoding="utf-8")
-    body = re.search(r'define "wavekv-operator.rules" -}}\n(.*?)\n{{- end', template, re.DOTALL)
+    body = re.search(rf'define "wavekv-operator.{name}" -}}}}\n(.*?)\n{{{{- end', template, re.DOTALL)
     assert body is not None
     rules: list[Object] = yaml.safe_load(body[1])
     return rules
@@ -96,26 +96,55 @@ def granted(rules: list[Object]) -> dict[tuple[str, str], set[str]]:
     }
 
 
+SEEN, MADE = {"list", "watch"}, {"create", "patch"}
+RIGHTS = {
+    (names.GROUP, names.PLURAL): SEEN,
+    (names.GROUP, f"{names.PLURAL}/status"): {"patch"},
+    ("apps", "statefulsets"): SEEN | MADE,
+    ("", "configmaps"): SEEN | MADE,
+    ("", "secrets"): SEEN | MADE,
+    ("", "services"): SEEN | MADE | {"delete"},
+    ("policy", "poddisruptionbudgets"): SEEN | MADE | {"delete"},
+    ("", "pods"): SEEN,
+    ("", "persistentvolumeclaims"): SEEN,
+    ("events.k8s.io", "events"): {"create"},
+}
+"""All that the operator may do where it serves clusters. Whoever widens it says so here and in docs/kubernetes.md."""
+RIGHTS_WITHOUT_NAMESPACE = {
+    ("authentication.k8s.io", "tokenreviews"): {"create"},
+}
+RIGHTS_CLUSTER_WIDE = {
+    ("apiextensions.k8s.io", "customresourcedefinitions"): {"list", "watch"},
+}
+
+
+def test_rights_are_those_of_the_table() -> None:
+    assert granted(chart_rules()) == RIGHTS
+    assert granted(chart_rules("tokenReviews")) == RIGHTS_WITHOUT_NAMESPACE
+    assert all(rule.keys() == {"apiGroups", "resources", "verbs"} for rule in chart_rules()), "no names can be given"
+
+
 def test_a_cluster_wide_operator_may_also_look_at_definitions_and_nothing_else(install: dict[str, Object]) -> None:
-    rules = install["ClusterRole"]["rules"]
-    assert rules[:-1] == chart_rules()
-    assert granted(rules[-1:]) == {("apiextensions.k8s.io", "customresourcedefinitions"): {"list", "watch"}}
+    assert granted(install["ClusterRole"]["rules"]) == RIGHTS | RIGHTS_WITHOUT_NAMESPACE | RIGHTS_CLUSTER_WIDE
 
 
-def test_rights_are_what_the_code_does() -> None:
-    seen, made = {"list", "watch"}, {"create", "patch"}
-    assert granted(chart_rules()) == {
-        (names.GROUP, names.PLURAL): seen,
-        (names.GROUP, f"{names.PLURAL}/status"): {"patch"},
-        ("apps", "statefulsets"): seen | made,
-        ("", "configmaps"): seen | made,
-        ("", "secrets"): seen | made,
-        ("", "services"): seen | made | {"delete"},
-        ("policy", "poddisruptionbudgets"): seen | made | {"delete"},
-        ("", "pods"): seen,
-        ("", "persistentvolumeclaims"): seen,
-        ("events.k8s.io", "events"): {"create"},
-    }
+def test_rights_are_documented_as_they_are() -> None:
+    rows = re.findall(r"^\| `([\w./]+)` \| ([\w, ]+) \| (\w[\w ]+) \|$", text("docs/kubernetes.md"), re.MULTILINE)
+    documented = {resource: set(verbs.split(", ")) for resource, verbs, _ in rows}
+    every = RIGHTS | RIGHTS_WITHOUT_NAMESPACE | RIGHTS_CLUSTER_WIDE
+    assert documented == {resource: verbs for (_, resource), verbs in every.items()}
+    apart = {resource for resource, _, where in rows if where == "the whole cluster"}
+    assert apart == {resource for _, resource in RIGHTS_WITHOUT_NAMESPACE | RIGHTS_CLUSTER_WIDE}
+
+
+def test_nobody_gets_every_secret_without_having_said_so(values: Object) -> None:
+    assert (values["watchNamespaces"], values["watchAllNamespaces"]) == ([], False)
+    rbac = (CHART / "templates" / "rbac.yaml").read_text(encoding="utf-8")
+    assert rbac.startswith('{{- include "wavekv-operator.scope" . }}')
+    names_template = (CHART / "templates" / "_names.tpl").read_text(encoding="utf-8")
+    scope = re.search(r'define "wavekv-operator.scope" -}}(.*?)\n{{/\*', names_template, re.DOTALL)
+    assert scope is not None
+    assert re.search(r"not \(or .Values.watchNamespaces .Values.watchAllNamespaces\) -}}\s*{{- fail", scope[1])
 
 
 def test_the_rights_are_bound_to_the_account_that_the_pod_runs_as(install: dict[str, Object]) -> None:

@@ -1,21 +1,40 @@
-"""What the two packages have to agree on without importing each other: flags, paths, ports, documents, roles."""
+"""What the two packages have to agree on without importing each other: flags, paths, ports, documents, certificates."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from cryptography import x509
 
 from wavekv import config
 from wavekv.cli.root import cli
 from wavekv.cli.serve_settings import ServeFlags, settings_from
+from wavekv.core import membership
 from wavekv.core.types import U32_MAX
-from wavekv.runtime.epoch_file import parse_document
-from wavekv_operator import names
+from wavekv.peers import identity, keys
+from wavekv.peers.signatures import signed_epoch
+from wavekv.runtime.epoch_file import canonical, parse_document
+from wavekv_operator import enrolment, names, signatures, tls
 from wavekv_operator.membership import Document
 from wavekv_operator.resources.pod import member_container, pod_template
-from wavekv_operator.spec import LEAST, LIMIT_FIELDS, MOST, REPLICAS_MAX, Cluster, MemberLimits, read_cluster
+from wavekv_operator.spec import (
+    EPOCH_JUMP_MAX,
+    EPOCH_MAX,
+    LEAST,
+    LIMIT_FIELDS,
+    MOST,
+    OVERRIDE_EPOCH_MAX,
+    REPLICAS_MAX,
+    Cluster,
+    MemberLimits,
+    read_cluster,
+)
+
+NOW = datetime.now(UTC)
+CLUSTER_ID = names.cluster_id("shop", "demo")
 
 
 def cluster(**spec: Any) -> Cluster:
@@ -62,10 +81,16 @@ def test_files_of_the_pod_are_where_the_flags_say() -> None:
     spec = pod_template(cluster(), "wavekv:1", None)["spec"]
     mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
     flags = parsed()
-    assert flags.tls_cert is not None
+    assert flags.tls_ca is not None
+    assert flags.enrol_token is not None
+    assert (flags.tls_cert, flags.tls_key) == (None, None), "the member makes its key itself"
     assert flags.membership is not None
     assert flags.socket is not None
-    assert Path(mounts[names.TLS_VOLUME]) == flags.tls_cert.parent
+    assert Path(mounts[names.TLS_VOLUME]) == flags.tls_ca.parent == flags.enrol_token.parent
+    (trusted,) = [volume for volume in spec["volumes"] if volume["name"] == names.TLS_VOLUME]
+    config_map, token = trusted["projected"]["sources"]
+    assert config_map["configMap"]["items"][0]["path"] == flags.tls_ca.name
+    assert token["serviceAccountToken"]["path"] == flags.enrol_token.name
     assert Path(mounts[names.MEMBERSHIP_VOLUME]) == flags.membership.parent
     assert Path(mounts[names.SOCKET_VOLUME]) == flags.socket.parent
     assert Path(mounts[names.DATA_VOLUME]) in flags.data_dir.parents
@@ -78,6 +103,51 @@ def test_the_member_reads_the_membership_that_the_operator_writes() -> None:
     assert document.cluster_id == names.cluster_id("shop", "demo")
     assert dict(document.epoch.admitted) == {"demo-0": 1, "demo-1": 3}
     assert document.peer_url == "https://{name}.demo-peers.shop.svc:7072"
+
+
+def authority() -> tls.Secrets:
+    return tls.secrets(CLUSTER_ID, tls.Secrets({}, {}), NOW, tls.Lives(timedelta(days=1), timedelta(days=9)))
+
+
+def test_the_member_believes_the_epochs_that_the_operator_signs(tmp_path: Path) -> None:
+    issued, bundle = authority(), tmp_path / "ca.crt"
+    bundle.write_bytes(issued.bundle)
+    written = Document(3, ("demo-0", "démo-1"), {"demo-0": 1, "démo-1": 3})
+    body = dict(signatures.signed(written.body(cluster()), None, tls.authority(issued)))
+    assert signatures.canonical(body) == canonical(body)
+    epoch = signed_epoch(json.dumps(body).encode(), bundle, CLUSTER_ID)
+    assert epoch is not None
+    assert (epoch.number, epoch.members) == (3, written.members)
+    changed = json.dumps({**body, "epoch": 4}).encode()
+    assert signed_epoch(changed, bundle, CLUSTER_ID) is None
+    bundle.write_bytes(authority().bundle)
+    assert signed_epoch(json.dumps(body).encode(), bundle, CLUSTER_ID) is None
+
+
+def test_the_operator_answers_the_request_that_a_member_makes_and_the_member_is_who_it_says() -> None:
+    issued = authority()
+    pod = {"metadata": {"name": "demo-0", "namespace": "shop", "uid": "u"}, "spec": {}}
+    who = enrolment.applicant(CLUSTER_ID, "demo", pod, "cluster.local")
+    asked = enrolment.Application("demo-0", CLUSTER_ID, keys.new_key(CLUSTER_ID, "demo-0").request.decode(), "t")
+    made = enrolment.certificate(who, asked, tls.authority(issued), now=NOW, life=timedelta(days=1))
+    shown = identity.identify(decoded(made.encode()), CLUSTER_ID)
+    assert (shown.role, shown.names) == ("member", {"demo-0"})
+    operator = identity.identify(decoded(issued.operator[names.CERT_KEY]), CLUSTER_ID)
+    assert (operator.role, operator.names) == ("operator", frozenset())
+
+
+def decoded(pem: bytes) -> dict[str, Any]:
+    """Return a certificate's names as `ssl` decodes them."""
+    sans = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    kinds = {x509.UniformResourceIdentifier: "URI", x509.DNSName: "DNS"}
+    return {"subjectAltName": tuple((kinds[type(item)], item.value) for item in sans)}
+
+
+def test_epochs_have_the_same_bounds_on_both_sides() -> None:
+    assert EPOCH_MAX == membership.EPOCH_MAX
+    assert EPOCH_JUMP_MAX == membership.EPOCH_JUMP_MAX
+    assert OVERRIDE_EPOCH_MAX + EPOCH_JUMP_MAX == EPOCH_MAX, "members of an overridden epoch can be led on"
+    assert REPLICAS_MAX == membership.MEMBERS_MAX
 
 
 def test_the_largest_cluster_is_one_that_members_take() -> None:

@@ -2,12 +2,12 @@
 
 import base64
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import publicsuffixlist
+from cryptography import x509
 
 from tests.e2e.kubectl import CommandFailed, Kubernetes, Object, condition
 
@@ -16,6 +16,9 @@ PREFIX = "psl/"
 # Ends at once when asked to, so that pods go quickly. Number 1 gets only signals that it blocks or handles.
 _IDLE = "import signal; signal.pthread_sigmask(0, {15}); signal.sigwait({15})"
 READY_SECONDS_MAX = 180
+TLS = "/var/lib/wavekv/member/tls"
+CERTIFICATE = f"{TLS}/certificate.pem"
+"""Where a member keeps its key and its certificate, as seen in its container."""
 
 
 def rules() -> dict[str, bytes]:
@@ -97,6 +100,14 @@ class Cluster:
 
     def scale(self, replicas: int) -> None:
         self.kubernetes.run("scale", "wkv", self.name, "-n", self.namespace, f"--replicas={replicas}")
+
+    def certificate(self, ordinal: int) -> x509.Certificate:
+        """Return the certificate that a member keeps on its volume; its key does not leave the pod."""
+        script = f"import sys; sys.stdout.write(open({CERTIFICATE!r}).read())"
+        out = self.kubernetes.in_pod(
+            self.namespace, self.pod(ordinal), "wavekv", "/opt/wavekv/bin/python", "-c", script
+        )
+        return x509.load_pem_x509_certificate(out)
 
     def restarts(self, ordinal: int) -> int:
         """Return how often the member's container was started anew in its pod."""
@@ -240,15 +251,3 @@ for process in Path("/proc").iterdir():
         killed += 1
 sys.exit(0 if killed == 1 else f"{killed} member processes were found in pod {uid}")
 """
-
-
-def secret_files(kubernetes: Kubernetes, namespace: str, name: str) -> tuple[Path, Path, Path]:
-    """Write a Secret's certificate, key and authority into a new folder and return their paths."""
-    secret = kubernetes.get("secret", name, namespace)
-    assert secret is not None, f"the Secret {name} is not there"
-    folder = Path(tempfile.mkdtemp(prefix="wavekv-e2e-"))
-    for key, text in secret["data"].items():
-        path = folder / key
-        path.touch(mode=0o600)
-        path.write_bytes(base64.b64decode(text))
-    return folder / "tls.crt", folder / "tls.key", folder / "ca.crt"

@@ -19,10 +19,19 @@ from tests.e2e.kubectl import Kubernetes
 SYSTEM = "wavekv-system"
 RELEASE = "wavekv-operator"
 DEFINITION = "wavekvclusters.wavekv.io"
-NAMESPACES = ("wavekv-demo", "wavekv-example", "wavekv-install", "wavekv-refusals")
+NAMESPACES = ("wavekv-demo", "wavekv-example", "wavekv-identities", "wavekv-install", "wavekv-refusals")
 """Made by the tests; what is in them is removed."""
 FIGURES = ROOT / ".cache" / "e2e-figures.json"
-_ORDER = ("test_install", "test_example", "test_planes", "test_faults", "test_scaling", "test_refusals", "test_figures")
+_ORDER = (
+    "test_install",
+    "test_example",
+    "test_planes",
+    "test_faults",
+    "test_identities",
+    "test_scaling",
+    "test_refusals",
+    "test_figures",
+)
 
 Images = Mapping[str, tuple[str, str]]
 
@@ -116,7 +125,7 @@ def chart_flags(images: Images) -> list[str]:
     for value, target in (("image", "operator"), ("memberImage", "sidecar")):
         repository, tag = images[target]
         flags += ["--set", f"{value}.repository={repository}", "--set", f"{value}.tag={tag}"]
-    return [*flags, "--set", "resyncSeconds=5"]
+    return [*flags, "--set", "resyncSeconds=5", "--set", "watchAllNamespaces=true"]
 
 
 @pytest.fixture(scope="session")

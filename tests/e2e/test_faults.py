@@ -53,11 +53,13 @@ def test_writes_arrive_while_the_operator_is_gone_and_a_member_is_down(
 ) -> None:
     kubernetes.run("scale", "deployment", operator, "-n", SYSTEM, "--replicas=0")
     kubernetes.run("wait", "pod", "-l", "app.kubernetes.io/name=wavekv-operator", "-n", SYSTEM, "--for=delete")
+    shown = demo.certificate(2)
     kubernetes.run("delete", "pod", demo.pod(2), "-n", demo.namespace, "--wait=false")
     demo.put(0, "fault/operator", "written without it")
     demo.wait_value(1, "fault/operator", "written without it")
     kubernetes.run("wait", "pod", demo.pod(2), "-n", demo.namespace, "--for=condition=Ready", "--timeout=120s")
     demo.wait_value(2, "fault/operator", "written without it")
+    assert demo.certificate(2) == shown, "nobody was there to give another"
     kubernetes.run("scale", "deployment", operator, "-n", SYSTEM, "--replicas=1")
     kubernetes.run("rollout", "status", f"deployment/{operator}", "-n", SYSTEM, "--timeout=120s")
     demo.wait_settled(3)

@@ -13,6 +13,10 @@ from tests.e2e.kubectl import CommandFailed, Kubernetes, condition
 CHART = str(ROOT / "charts" / "wavekv-operator")
 NAMESPACES = ("wavekv-install",)
 OTHER_RELEASE = "second-operator"
+NAMED = [
+    *("--set", "image.repository=r/o", "--set", "memberImage.repository=r/s", "--set", "watchAllNamespaces=true"),
+]
+"""The least that the chart has to be told."""
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +55,11 @@ def read_kept(bare: Cluster, ordinal: int) -> bytes:
 
 
 def test_the_committed_manifests_are_what_the_chart_renders(kubernetes: Kubernetes) -> None:
-    kubernetes.helm("lint", CHART, "--strict", "--set", "image.repository=r/o", "--set", "memberImage.repository=r/s")
+    kubernetes.helm("lint", CHART, "--strict", *NAMED)
     rendered = kubernetes.helm(
         "template", RELEASE, CHART, "--namespace", SYSTEM, "--kube-version", "1.29.0",
         "--set", "image.repository=REGISTRY/wavekv-operator", "--set", "memberImage.repository=REGISTRY/wavekv-sidecar",
+        "--set", "watchAllNamespaces=true",
     )  # fmt: skip
     committed = list(yaml.safe_load_all((ROOT / "manifests" / "install.yaml").read_text(encoding="utf-8")))
     wanted = [document for document in yaml.safe_load_all(rendered) if document]
@@ -101,20 +106,33 @@ def test_the_chart_takes_over_a_definition_that_kubectl_made(
 
 def test_the_chart_names_what_it_needs(kubernetes: Kubernetes) -> None:
     for flags, named in (
-        ([], "make images"),
-        (["--set", "image.repository=r/o", "--set", "memberImage.repository=r/s", "--set", "replicas=2"], "replicas"),
+        (["--set", "watchAllNamespaces=true"], "make images"),
+        ([*NAMED, "--set", "replicas=2"], "replicas"),
+        ([*NAMED, "--set", "watchAllNamespaces=false"], "every Secret of the cluster"),
+        ([*NAMED, "--set", "watchNamespaces={shop}"], "exclude each other"),
     ):
         with pytest.raises(CommandFailed, match=named):
             kubernetes.helm("template", RELEASE, CHART, "--kube-version", "1.29.0", *flags)
 
 
 def test_the_chart_takes_a_fraction_as_helm_gives_it(kubernetes: Kubernetes) -> None:
-    images = ["--set", "image.repository=r/o", "--set", "memberImage.repository=r/s"]
-    flags = ["--kube-version", "1.29.0", *images, "--set", "certificateHours=0.5"]
+    flags = ["--kube-version", "1.29.0", *NAMED, "--set", "certificateHours=0.5"]
     rendered = list(yaml.safe_load_all(kubernetes.helm("template", RELEASE, CHART, *flags)))
     (deployment,) = [document for document in rendered if document and document["kind"] == "Deployment"]
     variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "WAVEKV_CERTIFICATE_HOURS", "value": "0.5"} in variables
+
+
+def test_an_operator_of_some_namespaces_has_roles_there_and_one_verb_beside_them(kubernetes: Kubernetes) -> None:
+    images = ["--set", "image.repository=r/o", "--set", "memberImage.repository=r/s"]
+    flags = ["--kube-version", "1.29.0", *images, "--set", "watchNamespaces={shop,other}"]
+    rendered = [item for item in yaml.safe_load_all(kubernetes.helm("template", RELEASE, CHART, *flags)) if item]
+    assert [item["metadata"]["namespace"] for item in rendered if item["kind"] == "Role"] == ["shop", "other"]
+    (role,) = [item for item in rendered if item["kind"] == "ClusterRole"]
+    review = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    assert role["rules"] == [review]
+    (bound,) = [item for item in rendered if item["kind"] == "ClusterRoleBinding"]
+    assert bound["roleRef"]["name"] == role["metadata"]["name"]
 
 
 def test_deleting_a_cluster_works_while_no_operator_runs(kubernetes: Kubernetes, bare: Cluster) -> None:

@@ -67,7 +67,7 @@ def test_a_service_of_somebody_else_is_not_taken_over(
     manifest = taken.manifest(1, application=member_image)
     manifest["spec"]["template"]["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8080}]
     kubernetes.apply(manifest)
-    assert "spec.selector" in taken.wait_condition("Progressing", "True", "ReconcileFailed")
+    assert "Service taken exists" in taken.wait_condition("Accepted", "False", "ChildNotOurs")
     service = kubernetes.get("service", "taken", cluster.namespace)
     assert service is not None
     assert service["spec"]["selector"] == {"app": "theirs"}
@@ -76,6 +76,37 @@ def test_a_service_of_somebody_else_is_not_taken_over(
     kubernetes.run("delete", "service", "taken", "-n", cluster.namespace)
     taken.wait_settled(1)
     kubernetes.run("delete", "wkv", "taken", "-n", cluster.namespace)
+
+
+@pytest.mark.parametrize("labelled", [False, True], ids=["unlabelled", "with the operator's labels"])
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("Secret", "ca"), ("Secret", "operator-tls"), ("ConfigMap", "membership")]
+)
+def test_a_secret_and_a_config_map_of_somebody_else_are_named_and_outlive_the_resource(
+    cluster: Cluster, kubernetes: Kubernetes, kind: str, suffix: str, labelled: bool
+) -> None:
+    victim = Cluster(kubernetes, cluster.namespace, f"victim-{suffix[:2]}{kind[0].lower()}{int(labelled)}")
+    name = f"{victim.name}-{suffix}"
+    labels = {"app.kubernetes.io/managed-by": "wavekv-operator", "wavekv.io/cluster": victim.name} if labelled else {}
+    data = {"password": "dGhlaXJz"}
+    metadata = {"name": name, "namespace": cluster.namespace, "labels": labels}
+    kubernetes.apply({"apiVersion": "v1", "kind": kind, "metadata": metadata, "data": data})
+    before = kubernetes.get(kind, name, cluster.namespace)
+    kubernetes.apply(victim.manifest(1))
+
+    assert f"{kind} {name} exists" in victim.wait_condition("Accepted", "False", "ChildNotOurs")
+
+    kubernetes.run("delete", "wkv", victim.name, "-n", cluster.namespace, "--wait", "--timeout=30s")
+    selector = f"wavekv.io/cluster={victim.name}"
+
+    def collected() -> bool:
+        return {
+            item["metadata"]["name"] for item in kubernetes.list("secret,configmap", cluster.namespace, selector)
+        } <= {name}
+
+    kubernetes.eventually(collected, 60, "what was made for the resource is collected")
+    assert kubernetes.get(kind, name, cluster.namespace) == before
+    kubernetes.run("delete", kind.lower(), name, "-n", cluster.namespace)
 
 
 def test_a_template_with_host_access_is_refused_in_the_condition(

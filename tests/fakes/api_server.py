@@ -1,8 +1,10 @@
 """A Kubernetes API server of one process: discovery, lists, watches, server-side apply, deletes, events.
 
 It keeps what it is given, as JSON, in memory. Apply merges nothing: the body replaces spec and metadata, which is all
-the operator's tests need. `deaf` names kinds whose watches say nothing any more; `refusals` are answered before
-anything else.
+the operator's tests need. What an apply says of the object it means is taken as Kubernetes 1.34 takes it: an old
+version makes an object or is answered 409; a uid is that of the object, else 409 where there is none and 422 for
+another; a list of no metadata has null for items. `tokens` are what a TokenReview knows. `deaf` names kinds whose
+watches say nothing any more; `refusals` are answered before anything else.
 """
 
 import asyncio
@@ -39,6 +41,8 @@ class ApiServer:
         """Method and path of every request, in order."""
         self.refusals: dict[tuple[str, str], tuple[int, str]] = {}
         """Status and message by method and path."""
+        self.tokens: dict[str, Manifest] = {}
+        """Status of a TokenReview by token."""
         self.deaf: set[str] = set()
         self.hidden: set[str] = set()
         """Kinds that this server does not know yet."""
@@ -102,6 +106,9 @@ class ApiServer:
         discovery = self._discovery(request.path)
         if discovery is not None:
             return web.json_response(discovery)
+        if request.path == "/apis/authentication.k8s.io/v1/tokenreviews":
+            token = (await request.json())["spec"]["token"]
+            return web.json_response({"status": self.tokens.get(token, {"authenticated": False})}, status=201)
         parts = request.path.strip("/").split("/")
         parts = parts[2:] if parts[0] == "api" else parts[3:]
         namespace = parts[1] if parts[0] == "namespaces" and len(parts) > 2 else None
@@ -141,14 +148,19 @@ class ApiServer:
 
     async def _collection(self, request: web.Request, plural: str, namespace: str | None) -> web.StreamResponse:
         chosen = _selector(request.query.get("labelSelector"))
+        field = _selector(request.query.get("fieldSelector")).get("metadata.name")
 
         def wanted(manifest: Manifest) -> bool:
             labels = manifest["metadata"].get("labels") or {}
             inside = namespace is None or manifest["metadata"]["namespace"] == namespace
-            return inside and all(labels.get(key) == value for key, value in chosen.items())
+            named = field in {None, manifest["metadata"]["name"]}
+            return inside and named and all(labels.get(key) == value for key, value in chosen.items())
 
         if request.query.get("watch") != "true":
             items = [manifest for manifest in self.objects[plural].values() if wanted(manifest)]
+            if "as=PartialObjectMetadataList" in request.headers["Accept"]:
+                items = [{"kind": "PartialObjectMetadata", "metadata": manifest["metadata"]} for manifest in items]
+                return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items or None})
             return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
         queue: asyncio.Queue[Manifest] = asyncio.Queue()
         since = int(request.query.get("resourceVersion") or 0)
@@ -175,28 +187,26 @@ class ApiServer:
         if request.method == "DELETE":
             if held is None:
                 return _status(404, f"{plural} {rest[0]} not found")
+            if body.get("preconditions", {}).get("uid") not in {None, held["metadata"]["uid"]}:
+                return _status(409, "the UID in the precondition does not match the UID in record")
             self.drop(plural, *key)
             return web.json_response({"kind": "Status", "status": "Success"})
         applies = request.headers["Content-Type"] == "application/apply-patch+yaml"
         if request.method != "PATCH" or not applies or not request.query.get("fieldManager"):
             return _status(405, "this server takes server-side apply only")
-        if held is not None and not rest[1:] and self._is_foreign(plural, held, request.query.get("force", "")):
-            return _status(409, f'conflict with "kubectl": {plural} {rest[0]}')
         return self._apply(plural, key, held, body, rest[1:])
-
-    def _is_foreign(self, plural: str, held: Manifest, force: str) -> bool:
-        """Tell whether somebody else made `held`, which here is one without labels, and it is not to be taken over."""
-        return plural != "wavekvclusters" and not held["metadata"].get("labels") and force.lower() != "true"
 
     def _apply(
         self, plural: str, key: tuple[str, str], held: Manifest | None, body: Manifest, subresource: list[str]
     ) -> web.Response:
-        version = body["metadata"].pop("resourceVersion", None)
-        if version is not None and (held is None or held["metadata"]["resourceVersion"] != version):
+        version, uid = body["metadata"].pop("resourceVersion", None), body["metadata"].pop("uid", None)
+        if subresource == ["status"] and held is None:
+            return _status(404, f"{plural} {key[1]} not found")
+        if uid is not None and (held is None or held["metadata"]["uid"] != uid):
+            return _status(409 if held is None else 422, f"{plural} {key[1]}: metadata.uid: field is immutable")
+        if version is not None and held is not None and held["metadata"]["resourceVersion"] != version:
             return _status(409, f"{plural} {key[1]} changed meanwhile")
-        if subresource == ["status"]:
-            if held is None:
-                return _status(404, f"{plural} {key[1]} not found")
+        if subresource == ["status"] and held is not None:
             body = {**held, "metadata": dict(held["metadata"]), "status": body["status"]}
         elif held is not None and "status" in held:
             body = {**body, "status": held["status"]}

@@ -117,6 +117,28 @@ class FakeSpread:
         return self.holders(dots)
 
 
+class FakeListing:
+    """A page of what was held when it was begun, two entries a step."""
+
+    def __init__(self, found: list[Entry], limit: int, bytes_max: int | None) -> None:
+        self.entries: list[Entry] = []
+        self.more = False
+        page = found[:limit]
+        size = 0
+        for index, entry in enumerate(page):
+            size += len(entry.value or b"")
+            if bytes_max is not None and size > bytes_max and index:
+                page = page[:index]
+                break
+        self._left, self._more = page, len(page) < len(found)
+
+    def step(self) -> bool:
+        self.entries += self._left[:2]
+        del self._left[:2]
+        self.more = self._more and not self._left
+        return bool(self._left)
+
+
 class FakeKeyValues:
     """Keeps entries in a dict; stamps count up from 1, and time is the clock's.
 
@@ -226,6 +248,10 @@ class FakeKeyValues:
         entry = self.entries.get(key)
         return entry if entry is not None and entry.alive(self.clock.now_ms()) else None
 
+    def length_of(self, key: str) -> int | None:
+        entry = self.get(key)
+        return None if entry is None else len(entry.value or b"")
+
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
@@ -320,7 +346,9 @@ class FakeKeyValues:
             raise DurabilityImpossible(f"there are {self.members} members")
         return FakeSpread(self, self.members if count is None else count)
 
-    def list(self, prefix: str, after: str | None, limit: int) -> Listing:
+    def list(
+        self, prefix: str, after: str | None, limit: int, *, keys_only: bool = False, bytes_max: int | None = None
+    ) -> Listing:
         self._fail()
         now_ms = self.clock.now_ms()
         keys = sorted(
@@ -328,7 +356,10 @@ class FakeKeyValues:
             for key, entry in self.entries.items()
             if entry.alive(now_ms) and key.startswith(prefix) and (after is None or key > after)
         )
-        return Listing([self.entries[key] for key in keys[:limit]], len(keys) > limit)
+        entries = [self.entries[key] for key in keys]
+        if keys_only:
+            entries = [entry._replace(value=b"") for entry in entries]
+        return FakeListing(entries, limit, bytes_max)
 
     def count(self) -> int:
         now_ms = self.clock.now_ms()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tests.fakes.cluster import LIMITS, MemoryMember
 from tests.fakes.key_values import FakeClock
+from tests.fakes.pages import page_of
 from wavekv.config import Limits
 from wavekv.core.ops import SetNextSeq, as_records
 from wavekv.core.types import Entry
@@ -84,7 +85,7 @@ class Watched:
         return Client(self.hub.watch(key, prefix=False, since=since))
 
     def live(self, prefix: str = "") -> dict[str, bytes | None]:
-        entries = self.member.store.list(prefix, None, 1 << 20, self.now_ms).entries
+        entries = page_of(self.member.store, prefix, None, 1 << 20, self.now_ms).entries
         return {entry.key: entry.value for entry in entries}
 
 

@@ -63,7 +63,7 @@ def test_a_stale_document_is_told_which_epoch_is_in_force(governed: GovernedClus
     ("method", "path", "status", "code"),
     [
         ("PUT", "/v1/admin/membership", 400, "bad_membership"),
-        ("GET", "/v1/admin/membership", 405, "method_not_allowed"),
+        ("DELETE", "/v1/admin/membership", 405, "method_not_allowed"),
         ("POST", "/v1/admin/drain", 405, "method_not_allowed"),
         ("GET", "/v1/admin/nonsense", 404, "unknown_route"),
         ("GET", "/v1/admin/", 404, "unknown_route"),

@@ -66,6 +66,8 @@ def test_a_member_that_missed_an_epoch_learns_it_from_another_by_its_signature(g
     second.kill()
     second.start().wait_ready()
     assert epoch_of(second) == 3, "and has kept it"
+    told = governed.ask(second, "GET", "/v1/admin/membership").json()
+    assert told == {"document": governed.document(3, NAMES) | {"signature": told["document"]["signature"]}}
 
 
 def test_a_mounted_document_is_followed_while_the_member_runs(governed: GovernedCluster) -> None:

@@ -180,3 +180,22 @@ def test_writes_between_the_others_go_on_while_it_talks_nonsense(held: tuple[Clu
         first.put(f"k{index}", b"1")
     second.wait_value("k49", b"1")
     assert time.monotonic() - began < 20
+
+
+def test_it_cannot_make_another_s_writes_pass_for_known(held: tuple[Cluster, HostileMember]) -> None:
+    """It claims, in its own name, to cover what m0 is yet to write: in requests, in pushes, and in its answers."""
+    cluster, hostile = held
+    first, second = cluster[0], cluster[1]
+    origin = first.status()["process"]["origin"] or first.status()["node_id"]
+    ahead = {origin: 10_000}
+    usual = {"sender_id": 7, "sender_uuid": bytes(16), "name": "m2", "inc": 2**40, "cluster_id": first.cluster_id}
+    claims = Envelope(**usual, acks=ahead, since=0, floor=0, now_ms=int(time.time() * 1000))  # type: ignore[arg-type]
+    pushes = Envelope(**usual, dots={origin: ((1, 10_000),)}, push_only=True)  # type: ignore[arg-type]
+    hostile.reply = lambda _: (200, pack(claims), "application/x-msgpack-gz")
+    assert [hostile.say(second, claims).status, hostile.say(second, pushes, "push").status] == [200, 200]
+    hostile.say(first, claims)
+    hostile.say(first, pushes, "push")
+    etag = first.put("written", b"afterwards").headers["ETag"].strip('"')
+    assert int(etag.split(".")[1]) == origin
+    second.wait_value("written", b"afterwards")
+    assert first.get("written") == b"afterwards"

@@ -18,6 +18,7 @@ ANOTHER = "00000000-0000-4000-8000-00000000dead"
 MESSAGES = ("/wavekv/sync2/persistent", "/wavekv/push/persistent", "/wavekv/sync2/ephemeral", "/wavekv/push/ephemeral")
 ADMIN = (
     ("GET", "/v1/admin/status"),
+    ("GET", "/v1/admin/membership"),
     ("PUT", "/v1/admin/membership"),
     ("PUT", "/v1/admin/membership?override=true"),
     ("GET", "/v1/admin/certificate"),

@@ -108,33 +108,65 @@ def copy(manifest: object) -> dict[str, object]:
 # ---- the client ----------------------------------------------------------------------------------------------------
 
 
-async def test_apply_makes_an_object_and_returns_what_it_became(api: ApiServer, kube: Kube) -> None:
-    manifest = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "a", "namespace": "shop"},
-        "data": {"k": "v"},
-    }
-    made = await kube.apply(manifest, force=False)
+async def test_create_makes_an_object_and_returns_what_it_became(api: ApiServer, kube: Kube) -> None:
+    made = await kube.create(copy(CONFIG_MAP) | {"data": {"k": "v"}})
     assert made["metadata"]["uid"]
     assert api.objects["configmaps"]["shop", "a"]["data"] == {"k": "v"}
 
 
+async def test_create_takes_over_nothing_that_is_there(api: ApiServer, kube: Kube) -> None:
+    theirs = api.put("configmaps", copy(CONFIG_MAP) | {"data": {"k": "theirs"}})
+    with pytest.raises(ApiConflict):
+        await kube.create(copy(CONFIG_MAP) | {"data": {"k": "ours"}})
+    assert api.objects["configmaps"]["shop", "a"] == theirs
+
+
+async def test_update_and_delete_mean_one_object_and_no_other_of_its_name(api: ApiServer, kube: Kube) -> None:
+    uid = (await kube.create(copy(CONFIG_MAP)))["metadata"]["uid"]
+    assert (await kube.update(copy(CONFIG_MAP) | {"data": {"k": "v"}}, uid))["data"] == {"k": "v"}
+    api.drop("configmaps", "shop", "a")
+    with pytest.raises(ApiConflict):
+        await kube.update(copy(CONFIG_MAP), uid)
+    theirs = api.put("configmaps", copy(CONFIG_MAP) | {"data": {"k": "theirs"}})
+    with pytest.raises(ApiConflict):
+        await kube.update(copy(CONFIG_MAP), uid)
+    with pytest.raises(ApiConflict):
+        await kube.delete("ConfigMap", "shop", "a", uid)
+    assert api.objects["configmaps"]["shop", "a"] == theirs
+
+
+async def test_the_metadata_of_an_object_is_read_without_what_is_in_it(api: ApiServer, kube: Kube) -> None:
+    for name in ("a", "b"):
+        api.put("secrets", {"metadata": {"name": name, "namespace": "shop"}, "data": {"password": "eA=="}})
+    (found,) = await kube.metadata("Secret", "shop", "a")
+    assert found["metadata"]["name"] == "a"
+    assert "data" not in found
+    assert len(await kube.metadata("Secret", "shop")) == 2
+    assert await kube.metadata("Secret", "shop", "c") == []
+
+
+async def test_a_token_is_reviewed_for_an_audience(api: ApiServer, kube: Kube) -> None:
+    api.tokens["t"] = {"authenticated": True, "audiences": ["x"]}
+    assert await kube.review_token("t", "x") == {"authenticated": True, "audiences": ["x"]}
+    assert await kube.review_token("other", "x") == {"authenticated": False}
+
+
 async def test_a_lost_race_a_refusal_and_silence_are_told_apart(api: ApiServer, kube: Kube) -> None:
-    made = await kube.apply(copy(CONFIG_MAP), force=True)
-    await kube.apply(copy(CONFIG_MAP), force=True)
+    made = await kube.create(copy(CONFIG_MAP))
+    uid = made["metadata"]["uid"]
+    await kube.update(copy(CONFIG_MAP), uid)
     stale = copy(CONFIG_MAP) | {
         "metadata": {"name": "a", "namespace": "shop", "resourceVersion": made["metadata"]["resourceVersion"]}
     }
     with pytest.raises(ApiConflict, match="changed meanwhile"):
-        await kube.apply(stale, force=True)
+        await kube.update(stale, uid)
     api.refusals["PATCH", "/api/v1/namespaces/shop/configmaps/a"] = (403, "configmaps is forbidden")
     with pytest.raises(ApiError, match="configmaps is forbidden") as refused:
-        await kube.apply(copy(CONFIG_MAP), force=True)
+        await kube.update(copy(CONFIG_MAP), uid)
     assert refused.value.status == 403
     await api.stop()
     with pytest.raises(ApiError) as silent:
-        await kube.apply(copy(CONFIG_MAP), force=True)
+        await kube.update(copy(CONFIG_MAP), uid)
     assert silent.value.status is None
 
 
@@ -144,8 +176,8 @@ async def test_the_status_of_a_resource_that_is_gone_is_refused_and_its_deletion
     cluster = api.put("wavekvclusters", copy(CLUSTER))
     await kube.apply_status(cluster, {"replicas": 3})
     assert api.objects["wavekvclusters"]["shop", "demo"]["status"] == {"replicas": 3}
-    await kube.delete(names.KIND, "shop", "demo")
-    await kube.delete(names.KIND, "shop", "demo")
+    await kube.delete(names.KIND, "shop", "demo", cluster["metadata"]["uid"])
+    await kube.delete(names.KIND, "shop", "demo", cluster["metadata"]["uid"])
     with pytest.raises(ApiNotFound):
         await kube.apply_status(cluster, {"replicas": 3})
 
@@ -178,7 +210,7 @@ async def test_a_cluster_gets_its_children_its_status_and_no_finalizer(api: ApiS
         await eventually(lambda: "status" in api.objects["wavekvclusters"]["shop", "demo"], "a status is written")
         assert "finalizers" not in cluster["metadata"]
         assert "annotations" not in cluster["metadata"]
-        assert len(api.objects["secrets"]) == 3
+        assert set(api.objects["secrets"]) == {("shop", "demo-ca"), ("shop", "demo-operator-tls")}
 
 
 async def test_clusters_that_are_there_at_the_start_are_seen_with_their_children(api: ApiServer) -> None:
@@ -194,22 +226,40 @@ async def test_clusters_that_are_there_at_the_start_are_seen_with_their_children
     assert {key: value["data"] for key, value in api.objects["secrets"].items()} == secrets
 
 
-async def test_an_object_of_somebody_else_under_a_childs_name_is_left_alone(api: ApiServer) -> None:
-    theirs = {"metadata": {"name": "demo", "namespace": "shop"}, "spec": {"selector": {"app": "shop"}}}
-    api.put("services", copy(theirs))
+TAKEN = [
+    ("statefulsets", "demo"),
+    ("services", "demo"),
+    ("services", "demo-peers"),
+    ("configmaps", "demo-membership"),
+    ("configmaps", "demo-authorities"),
+    ("secrets", "demo-ca"),
+    ("secrets", "demo-operator-tls"),
+    ("poddisruptionbudgets", "demo"),
+]
+
+
+@pytest.mark.parametrize("labelled", [False, True], ids=["unlabelled", "with our labels"])
+@pytest.mark.parametrize(("plural", "name"), TAKEN)
+async def test_an_object_of_somebody_else_under_a_childs_name_is_named_and_left_alone(
+    api: ApiServer, plural: str, name: str, labelled: bool
+) -> None:
+    labels = {"labels": names.labels("demo")} if labelled else {}
+    theirs = api.put(plural, {"metadata": {"name": name, "namespace": "shop", **labels}, "data": {"k": "theirs"}})
+    before = copy(theirs)
     ports = [{"name": "http", "containerPort": 8080}]
     template = {"spec": {"containers": [{"name": "app", "image": "a", "ports": ports}]}}
 
     def reason() -> str:
         cluster = api.objects["wavekvclusters"].get(("shop", "demo"), {})
         conditions = cluster.get("status", {}).get("conditions", [])
-        return next((item["message"] for item in conditions if item["reason"] == "ReconcileFailed"), "")
+        return next((item["message"] for item in conditions if item["reason"] == "ChildNotOurs"), "")
 
     async with Running():
         api.put("wavekvclusters", copy(CLUSTER) | {"spec": {"replicas": 3, "template": template}})
         await eventually(reason, "the status says what is in the way")
-        assert "services/demo" in reason()
-        assert api.objects["services"]["shop", "demo"]["spec"] == theirs["spec"]
+    assert f"{theirs['kind']} {name} exists" in reason()
+    assert api.objects[plural]["shop", name] == before
+    assert [method for method, path in api.requests if method == "DELETE" and path.endswith(f"/{plural}/{name}")] == []
 
 
 async def test_a_child_that_is_deleted_comes_back(api: ApiServer) -> None:

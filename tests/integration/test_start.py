@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.crate_dirs import content, copy_of
-from tests.integration.member_process import Cluster, MemberProcess, eventually, free_ports
+from tests.integration.member_process import ROOT, Cluster, MemberProcess, eventually, free_ports
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_CORRUPT = 1, 2, 4
 
@@ -308,3 +309,10 @@ def test_the_membership_file_decides_who_is_served(tmp_path: Path) -> None:
         assert cluster[0].get("y") is None
         assert cluster[2].get("x") is None
         assert cluster[0].status()["membership"]["epoch"] == 4
+
+
+def test_a_start_imports_no_library_of_certificates() -> None:
+    """It takes a tenth of a second and some megabytes, and only a new volume that makes its own key needs it."""
+    code = "import sys, wavekv.cli.process; sys.exit('cryptography' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "sidecar")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

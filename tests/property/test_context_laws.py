@@ -1,8 +1,11 @@
 """Coverage behaves as the set of dots it stands for."""
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavekv.core import context as contexts
 from wavekv.core.context import Context
 
 ORIGINS = st.integers(1, 3)
@@ -43,6 +46,19 @@ def test_join_is_union_and_includes_is_superset(
     assert joined == other == built(left + right)
     assert joined.includes(a)
     assert joined.includes(b)
+
+
+@given(RANGES, RANGES, st.sampled_from([0, 1, 3, 16]))
+def test_many_ranges_in_one_pass_come_to_the_same_as_one_by_one(
+    left: list[tuple[int, int, int]], right: list[tuple[int, int, int]], few: int
+) -> None:
+    with patch.object(contexts, "_FEW", few):
+        a, b = built(left), built(right)
+        assert a.includes(b) == (model(left) >= model(right))
+        assert a.joined(b) == built(left + right)
+        told = Context.told(b.acks, b.dots())
+        assert (told, told.range_count) == (b, b.range_count)
+        assert told.origin_count() == len({origin for origin, _ in model(right)})
 
 
 @given(RANGES, ORIGINS, SEQS)

@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavekv.core.dot_order import DotOrder
 from wavekv.core.image import Dots, Image
 from wavekv.core.loading import FreshLoader, Loader, MendingLoader
 from wavekv.core.ops import Batch, Clear, Cover, Floor, Op, Process, Set, SetNextSeq, UpdateLocalAck, storing
-from wavekv.core.ordered import DotOrder
 from wavekv.core.packed import dot_of, expiry_of
 from wavekv.core.store import Store
 from wavekv.core.types import Entry

@@ -12,12 +12,15 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.enrolled import is_signed
 from tests.fakes.kubernetes_world import CLUSTER, NAMESPACE, World
 from wavekv_operator import names, tls
 from wavekv_operator.sidecar_client import Address
 from wavekv_operator.spec import Manifest
 
 MEMBERS_MAX = 5
+END = b"-----END CERTIFICATE-----\n"
+"""Of the first certificate of a bundle, which is the authority that signs."""
 
 ordinals = st.integers(0, MEMBERS_MAX - 1)
 steps = st.one_of(
@@ -44,19 +47,20 @@ class Watched(World):
         self.epochs: list[int] = []
         super().__init__(replicas=replicas)
 
-    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
+    def _write(self, manifest: Manifest, live: Manifest | None) -> Manifest:
         name = manifest["metadata"]["name"]
-        if manifest["kind"] == "ConfigMap":
+        if name == names.membership(CLUSTER):
             self._check_document(json.loads(manifest["data"][names.MEMBERSHIP_KEY]))
         if manifest["kind"] == "StatefulSet":
             self._check_size(manifest["spec"]["replicas"])
-        applied = await super().apply(manifest, force=force)
-        assert applied["metadata"]["name"] == name
-        return applied
+        return super()._write(manifest, live)
 
-    async def publish(self, cluster_id: str, identity: tls.Data, address: Address, document: Mapping[str, Any]) -> None:
-        assert document["epoch"] == self._document()["epoch"], "only what is written down is published"
-        await super().publish(cluster_id, identity, address, document)
+    async def publish(
+        self, cluster_id: str, identity: tls.Data, address: Address, document: Mapping[str, Any], *, override: bool
+    ) -> None:
+        assert document == self._document(), "only what is written down is published"
+        assert not override, "nobody asked for that"
+        await super().publish(cluster_id, identity, address, document, override=override)
 
     def _document(self) -> dict[str, Any]:
         found = self.view.get("ConfigMap", (NAMESPACE, names.membership(CLUSTER)))
@@ -65,6 +69,10 @@ class Watched(World):
     def _check_document(self, new: Mapping[str, Any]) -> None:
         known = [m.volume.epoch or 0 for m in self.members.values() if m.reachable and m.volume.epoch is not None]
         old = self._document()
+        assert is_signed(new, self.bundle)
+        if {**new, "signature": ""} == {**old, "signature": ""}:
+            assert not is_signed(old, self.bundle.split(END)[0] + END), "signed anew by another authority alone"
+            return
         assert new["epoch"] > old["epoch"], "an epoch is issued once"
         assert not old["epoch"] or new["epoch"] > max(known, default=0), "members would refuse an older epoch"
         assert set(new["admitted"]) == set(new["members"])
@@ -97,7 +105,7 @@ class Watched(World):
                 self._drop("Secret", names.ca_secret(CLUSTER))
             case "delete and make again":
                 self.delete_cluster()
-                self.create(replicas=number)
+                self.create_cluster(replicas=number)
             case "wait":
                 self.pass_time(seconds=number)
             case _ if member is not None:

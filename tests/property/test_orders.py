@@ -74,12 +74,15 @@ def test_the_order_of_keys_is_that_of_a_sorted_list(
     assert [key.encode() for key in order] == sorted(key.encode() for key in model), "the order of UTF-8 bytes"
 
 
-@given(st.integers(0, 400), st.lists(st.tuples(st.sampled_from(("insert", "remove", "settle")), st.integers(0, 500))))
+@given(
+    st.integers(0, 400),
+    st.lists(st.tuples(st.sampled_from(("insert", "remove", "settle", "prepare")), st.integers(0, 500))),
+)
 def test_keys_put_in_order_later_are_always_those_put_in_order_at_once(
     count: int, steps: list[tuple[str, int]]
 ) -> None:
     keys = [f"{number * 7919 % 401:03}" for number in range(count)]
-    with patch.object(ordered, "SORTED_AT_ONCE", 64):
+    with patch.multiple(ordered, SORTED_AT_ONCE=64, PLACED_AT_ONCE=3):
         order, model = KeyOrder.later(list(keys)), set(keys)
         for step, number in steps:
             key = f"{number:03}"
@@ -91,6 +94,8 @@ def test_keys_put_in_order_later_are_always_those_put_in_order_at_once(
                 model.remove(key)
             elif step == "settle":
                 order.settle()
+            elif step == "prepare":
+                order.prepare()
             assert len(order) == len(model)
         if steps and steps[0][1] % 2:
             while order.settle():
@@ -104,7 +109,8 @@ def test_keys_put_in_order_later_are_always_those_put_in_order_at_once(
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(("extend", "extend", "insert", "remove", "ask")), st.integers(0, 99)), max_size=60
+        st.tuples(st.sampled_from(("extend", "extend", "insert", "remove", "prepare", "ask")), st.integers(0, 99)),
+        max_size=60,
     ),
     st.randoms(use_true_random=False),
 )
@@ -112,6 +118,7 @@ def test_keys_that_come_many_at_a_time_are_always_those_put_in_order_at_once(
     steps: list[tuple[str, int]], rng: random.Random
 ) -> None:
     small = {"BLOCK_MAX": 4, "GATHERED_MIN": 6, "GATHERED_MAX": 20, "_SORTED_IN_MIN": 2}
+    small |= {"SORTED_AT_ONCE": 5, "PLACED_AT_ONCE": 3}
     with patch.multiple(ordered, **small):
         order, model = KeyOrder(), set[str]()
         for step, number in steps:
@@ -127,8 +134,12 @@ def test_keys_that_come_many_at_a_time_are_always_those_put_in_order_at_once(
                 gone = rng.choice(sorted(model))
                 order.remove(gone)
                 model.remove(gone)
+            elif step == "prepare":
+                order.prepare()
             elif step == "ask":
-                assert list(order.behind(key, inclusive=False)) == sorted(held for held in model if held > key)
+                behind = sorted(held for held in model if held > key)
+                assert list(order.behind(key, inclusive=False)) == behind
+                assert order.some_behind(key, number % 9, inclusive=False) == behind[: number % 9]
             assert len(order) == len(model)
             assert all(0 < len(block) <= 4 for block in order._blocks)
             assert order._heads == [block[0] for block in order._blocks]

@@ -11,7 +11,7 @@ from wavekv.core import exchange
 from wavekv.core.messages import Envelope
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group
-from wavekv.errors import PeerError, StaleProcess, WaveKVError
+from wavekv.errors import PeerError, PeerUnreachable, StaleProcess, WaveKVError
 from wavekv.runtime.link import Link, PushQueue
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ class Gossip:
         """Begin a round with a peer that has none under way."""
         link.busy = True
         self._world.count("rounds")
-        self._request(link, exchange.Round(self._process.replica, link.name, link.reported_as))
+        unfinished, link.unfinished = link.unfinished, None
+        self._request(link, unfinished or exchange.Round(self._process.replica, link.name, link.reported_as))
 
     def _request(self, link: Link, current: exchange.Round, written: Pending | None = None) -> None:
         """Ask once more; `written` is the page before, which may still be on its way to the disk."""
@@ -145,11 +146,25 @@ class Gossip:
     ) -> None:
         if answer is None:
             assert error is not None
-            self._failed(link, error)
+            self._cut_off(link, current, written, error)
         elif written is not None:
             written.then(partial(self._take, link, current, answer), partial(self._failed, link))
         else:
             self._take(link, current, answer)
+
+    def _cut_off(self, link: Link, current: exchange.Round, written: Pending | None, error: PeerError) -> None:
+        """End a round that got no answer; it goes on later if what it brought so far is safe."""
+
+        def keep(_: object = None) -> None:
+            if isinstance(error, PeerUnreachable) and current.resumable:
+                link.unfinished = current
+                self._world.count("rounds that go on later")
+            self._failed(link, error)
+
+        if written is None:
+            keep()
+        else:
+            written.then(keep, partial(self._failed, link))
 
     def _take(self, link: Link, current: exchange.Round, answer: Envelope) -> None:
         process = self._process

@@ -17,7 +17,7 @@ from wavekv.core.membership import Membership
 from wavekv.core.messages import Envelope
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Reports
-from wavekv.core.steps import Merged
+from wavekv.core.steps import Merged, Slices
 from wavekv.runtime import drain as drains
 
 Change = tuple[object, str, Any]
@@ -55,7 +55,7 @@ def timestamp_of_now() -> list[Change]:
 
 def losers_forgotten() -> list[Change]:
     """R2: an entry that loses leaves no dot."""
-    return [(Replica, "_stage_covers", lambda self, dots: None)]
+    return [(replicas, "covering", lambda dots: [])]
 
 
 def covered_entries_taken() -> list[Change]:
@@ -96,14 +96,38 @@ def adopts_incomplete() -> list[Change]:
 
 def since_ignored() -> list[Change]:
     """R3b: a request's context is adopted whatever its entries were filtered by."""
-    original = exchange.receive_request
+    original = exchange.receive_request_in_slices
 
-    def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:
+    def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Slices[Merged]:
         since = replica.identity.inc if request.since is not None else None
         object.__setattr__(request, "since", since)
         return original(replica, request, now_ms)
 
-    return [(exchange, "receive_request", receive_request)]
+    return [(exchange, "receive_request_in_slices", receive_request)]
+
+
+def adopts_before_all_is_merged() -> list[Change]:
+    """R3: a request's context is adopted with its first slice, before all of its entries were merged."""
+    original = exchange.receive_request_in_slices
+
+    def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Slices[Merged]:
+        if request.floor is not None and request.page is None and request.since in (0, replica.identity.inc):
+            replica.adopt(Context.told(request.acks, request.dots), request.floor, now_ms)
+        return (yield from original(replica, request, now_ms))
+
+    return [(exchange, "receive_request_in_slices", receive_request)]
+
+
+def lost_slices_unseen() -> list[Change]:
+    """R3: a message is adopted although a part of what was merged of it was lost to a full disk meanwhile."""
+    original = Replica.abandon
+
+    def abandon(self: Replica) -> None:
+        count = self.abandoned
+        original(self)
+        self.abandoned = count
+
+    return [(Replica, "abandon", abandon)]
 
 
 def late_changes_left_out() -> list[Change]:
@@ -125,15 +149,16 @@ class _NoRepair(repair.Repair):
 
 def pushes_claim_all() -> list[Change]:
     """R3: a push is taken for everything its sender covers."""
-    original = exchange.receive_push
+    original = exchange.receive_push_in_slices
 
-    def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Merged:
-        merged = original(replica, message, now_ms)
+    def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Slices[Merged]:
+        merged = yield from original(replica, message, now_ms)
         for entry in message.carried():
-            merged.ticket = replica.adopt(Context({entry.origin: entry.seq}), types.I64_MIN)
+            replica.adopt(Context({entry.origin: entry.seq}), types.I64_MIN)
+        merged.ticket = replica.last_ticket
         return merged
 
-    return [(exchange, "receive_push", receive_push)]
+    return [(exchange, "receive_push_in_slices", receive_push)]
 
 
 # ---- R5, R6, R11: collection and repair -----------------------------------------------------------------------------
@@ -221,7 +246,7 @@ def origin_used_again() -> list[Change]:
 
     def begin_origin(self: Replica) -> None:
         origin = self.identity.node_id
-        self._origin, self._next_seq = origin, self._covered.acks.get(origin, 0) + 1
+        self._origin, self._next_seq = origin, self.covered.acks.get(origin, 0) + 1
         self._ops.append(replicas.Process(self.identity.inc, origin, self.healing))
 
     return [(Replica, "_begin_origin", begin_origin)]
@@ -325,6 +350,7 @@ CAUGHT_BY: dict[Callable[[], list[Change]], str] = {
     ties_by_origin: "seed 10",
     adopts_incomplete: "seed 9",
     since_ignored: "old-report-as-filter",
+    adopts_before_all_is_merged: "seed 4",
     late_changes_left_out: "behind-the-cursor",
     healing_adopts: "rollback-behind-a-collected-delete",
     pushes_claim_all: "push-with-a-gap",

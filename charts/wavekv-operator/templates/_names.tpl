@@ -61,6 +61,25 @@ app.kubernetes.io/part-of: wavekv
   verbs: [create]
 {{- end -}}
 
+{{/*
+Which namespaces are served has to be said: the API can limit the right to list Secrets to a namespace, not to names.
+*/}}
+{{- define "wavekv-operator.scope" -}}
+{{- if and .Values.watchNamespaces .Values.watchAllNamespaces -}}
+{{- fail "watchNamespaces and watchAllNamespaces exclude each other" -}}
+{{- end -}}
+{{- if not (or .Values.watchNamespaces .Values.watchAllNamespaces) -}}
+{{- fail "say which namespaces are served: --set 'watchNamespaces={shop,…}', or --set watchAllNamespaces=true, with which the operator may read every Secret of the cluster" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the operator does with the API beside namespaces: asks what a token is. It gives no access to anything. */}}
+{{- define "wavekv-operator.tokenReviews" -}}
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+{{- end -}}
+
 {{/* Where members are scraped. */}}
 {{- define "wavekv-operator.memberNamespaces" -}}
 {{- if .Values.watchNamespaces -}}

@@ -88,16 +88,27 @@ def disruption_budget(cluster: Cluster) -> Manifest | None:
     return _child(cluster, "policy/v1", "PodDisruptionBudget", cluster.name, spec=spec)
 
 
-def membership(cluster: Cluster, document: Mapping[str, Any], resource_version: str | None) -> Manifest:
+def membership(
+    cluster: Cluster, document: Mapping[str, Any], resource_version: str | None, override: str | None = None
+) -> Manifest:
     """Return the ConfigMap of the membership; `resource_version` is the one the decision was made on.
 
-    A write that lost a race is refused by the API server, so no epoch is ever issued twice.
+    A write that lost a race is refused by the API server, so no epoch is ever issued twice. `override` says of which
+    epoch the last override was, so that it is carried out once.
     """
     body = {names.MEMBERSHIP_KEY: json.dumps(document, sort_keys=True)}
     manifest = _child(cluster, "v1", "ConfigMap", names.membership(cluster.name), data=body)
     if resource_version is not None:
         manifest["metadata"]["resourceVersion"] = resource_version
+    if override is not None:
+        manifest["metadata"]["annotations"] = {names.OVERRIDDEN_ANNOTATION: override}
     return manifest
+
+
+def authorities(cluster: Cluster, bundle: bytes) -> Manifest:
+    """Return the ConfigMap of the authorities that members trust. Certificates alone: nothing in it is secret."""
+    data = {names.CA_KEY: bundle.decode("ascii")}
+    return _child(cluster, "v1", "ConfigMap", names.authorities(cluster.name), data=data)
 
 
 def secret(cluster: Cluster, name: str, data: Mapping[str, str]) -> Manifest:

@@ -1,8 +1,9 @@
 """Builds the pod template: the application's containers, with the member as a native sidecar beside them.
 
-The member's container alone mounts the claim and the certificates, and carries the hardening; the pod as a whole gets
-an `fsGroup` only, because an application's own users are its business. A service-account token reaches application
-containers alone, and only where the template asks for it; the member never has one. Without a template the pod holds
+The member's container alone mounts the claim, on which its key is, and what it is enrolled with; it carries the
+hardening. The pod as a whole gets an `fsGroup` only, because an application's own users are its business. A token for
+the API reaches application containers alone, and only where the template asks for it; the member has one that only the
+operator takes, to show which pod it is in. Without a template the pod holds
 the member alone, as a plain container.
 """
 
@@ -53,9 +54,8 @@ def member_container(cluster: Cluster, image: str, pull_policy: str | None) -> M
         "--cluster-id": cluster.cluster_id,
         "--socket": names.SOCKET,
         "--membership": membership,
-        "--tls-cert": f"{tls}/{names.CERT_KEY}",
-        "--tls-key": f"{tls}/{names.PRIVATE_KEY_KEY}",
         "--tls-ca": f"{tls}/{names.CA_KEY}",
+        "--enrol-token": f"{tls}/{names.ENROL_TOKEN_FILE}",
         "--gossip-interval-ms": str(options.gossip_interval_ms),
         "--fsync-mode": options.fsync_mode,
         "--log-level": options.log_level,
@@ -150,11 +150,17 @@ def _project_token(spec: Manifest) -> None:
 
 
 def _volumes(cluster: Cluster) -> list[Manifest]:
-    secret = names.member_tls_secret(cluster.name)
-    # 0440: the key is read through the pod's fsGroup, never by others.
+    trusted = {"name": names.authorities(cluster.name), "items": [{"key": names.CA_KEY, "path": names.CA_KEY}]}
+    token = {
+        "audience": names.enrolment_audience(cluster.cluster_id),
+        "expirationSeconds": names.ENROL_TOKEN_SECONDS,
+        "path": names.ENROL_TOKEN_FILE,
+    }
+    # The token is read through the pod's fsGroup, never by others: the kubelet sees to that.
+    sources: list[Manifest] = [{"configMap": trusted}, {"serviceAccountToken": token}]
     return [
         {"name": names.SOCKET_VOLUME, "emptyDir": {}},
-        {"name": names.TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": 0o440}},
+        {"name": names.TLS_VOLUME, "projected": {"sources": sources}},
         {"name": names.MEMBERSHIP_VOLUME, "configMap": {"name": names.membership(cluster.name)}},
     ]
 

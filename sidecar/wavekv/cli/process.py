@@ -8,13 +8,13 @@ staged writes made durable before the log is cut.
 import asyncio
 import logging
 import random
-import resource
 import secrets
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from wavekv.admin import AdminApi
+from wavekv.cli.planes import planes_of
 from wavekv.config import MemberSettings
 from wavekv.core.identity import Identity, process_number
 from wavekv.core.loading import loader_over
@@ -41,8 +42,10 @@ from wavekv.peers.transport import HttpTransport
 from wavekv.ports import Phase
 from wavekv.resp import RespServer
 from wavekv.runtime.admission import Admission, open_admission
+from wavekv.runtime.allocator import give_back_large_blocks
 from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.compactor import Compactor
+from wavekv.runtime.descriptors import raise_limit
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
 from wavekv.runtime.epoch_file import EpochDocument, EpochFile, read_document
@@ -51,15 +54,19 @@ from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
 from wavekv.runtime.status import Recovered
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.snapshot.bounds import held_bounds
 from wavekv.wal.conversion import Conversion
 from wavekv.wal.directory import DataDirectory, allow_snapshots, open_directory
 from wavekv.wal.log import SegmentedLog
 from wavekv.wal.recovery import Recovery, recover, settle
 from wavekv.wal.syncer import Syncer
-from wavekv.web_guard import refuse_foreign
 
 log = logging.getLogger(__name__)
+
+SWITCH_SECONDS = 0.001
+"""How long a thread that decodes a large message runs before the loop has its turn; with Python's own 5 ms a reader
+waits that long again and again while another member sends pages."""
 
 
 class SystemClock:
@@ -88,24 +95,21 @@ def run_member(settings: MemberSettings) -> int:
     Raises:
         WaveKVError: it cannot start, or its disk failed.
     """
-    _raise_descriptor_limit()
-    return uvloop.run(_Process(settings).run())
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many connections as the system lets this process have: a watcher each takes one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sys.setswitchinterval(SWITCH_SECONDS)
+    give_back_large_blocks()
+    return uvloop.run(_Process(settings, raise_limit()).run())
 
 
 class _Process:
-    def __init__(self, settings: MemberSettings) -> None:
+    def __init__(self, settings: MemberSettings, descriptors: int) -> None:
         self._settings = settings
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._budgets = budgets_of(settings.limits)
+        self._planes = planes_of(settings, self._budgets, descriptors, self._clock.monotonic)
+        planes = (self._planes.http, self._planes.peer, self._planes.metrics)
+        self._metrics.bind_planes(planes, (*self._budgets, self._planes.metrics.budget))
+        self._watchdog = Watchdog(self._clock, settings.limits.turn_ms_max, self._metrics.held_loop)
         self._member: Member | None = None
         self._phase = Phase(False, False, "starting: replaying the log")
 
@@ -139,7 +143,7 @@ class _Process:
         settings = self._settings
         document = read_document(settings.membership) if settings.membership else None
         given = Certificates(settings.tls) if settings.tls else None
-        health = HealthServer(self._current_phase, self._metrics)
+        health = HealthServer(self._current_phase, self._metrics, self._planes.metrics)
         await health.start(open_tcp(settings.metrics_listen, "--metrics-listen"))
         stack.push_async_callback(health.stop)
 
@@ -187,6 +191,8 @@ class _Process:
             recovered=recovered,
             rng=random.Random(),  # noqa: S311 - jitter and the choice of peers
             claims=security.claims if security else None,
+            watch_budget=self._budgets.watch,
+            watchdog=self._watchdog,
         )
         member = Member(parts)
         stack.push_async_callback(member.stop)
@@ -336,10 +342,18 @@ class _Process:
     ) -> HttpTransport:
         limits, gossip = self._settings.limits, self._settings.gossip
         server_name = discovery.server_name if discovery else lambda _: None
+        most = self._planes.transport_connections_max
         if security is None:
-            return HttpTransport(None, limits, gossip, store, server_name)
+            return HttpTransport(None, limits, gossip, store, server_name, connections_max=most)
         return HttpTransport(
-            security.certificates.client, limits, gossip, store, server_name, names=names, epochs=security.epochs
+            security.certificates.client,
+            limits,
+            gossip,
+            store,
+            server_name,
+            names=names,
+            epochs=security.epochs,
+            connections_max=most,
         )
 
     async def _open_planes(
@@ -361,8 +375,8 @@ class _Process:
                 tls=security.certificates.server if security else None,
                 limits=settings.limits,
                 admin=admin.handle,
-                guard=refuse_foreign,
                 epochs=security.epochs if security else None,
+                connections=self._planes.peer,
             )
             if security is not None and security.enrolment is not None:
                 security.enrolment.on_taken = security.taken(member, asyncio.get_running_loop())
@@ -376,11 +390,27 @@ class _Process:
         for work in self._following(member, security):
             stack.callback(asyncio.get_running_loop().create_task(work).cancel)
         values = member.persistent.values
-        http = HttpApi(values, member.ephemeral.values, settings.limits, self._metrics, self._clock)
+        http = HttpApi(
+            values,
+            member.ephemeral.values,
+            self._planes.limits,
+            self._metrics,
+            self._clock,
+            connections=self._planes.http,
+            watch_budget=self._budgets.watch,
+            watchdog=self._watchdog,
+        )
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])
         stack.push_async_callback(http.stop)
-        resp = RespServer(values, settings.limits, self._metrics, self._clock)
+        resp = RespServer(
+            values,
+            self._planes.limits,
+            self._metrics,
+            self._clock,
+            budget=self._budgets.resp,
+            watchdog=self._watchdog,
+        )
         await resp.start(open_loopback(settings.resp_listen, "--resp-listen"))
         stack.push_async_callback(resp.stop)
 

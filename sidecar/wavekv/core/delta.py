@@ -13,9 +13,9 @@ from typing import NamedTuple
 from wavekv.config import Limits
 from wavekv.core.block import Block
 from wavekv.core.context import Context
-from wavekv.core.packed import FACTS_BYTES, unpack
+from wavekv.core.packed import dot_of, unpack
 from wavekv.core.store import Store, as_keys
-from wavekv.core.types import Dot, Entry, entry_bytes, key_bytes
+from wavekv.core.types import Dot, Entry, key_bytes
 
 _OVERHEAD_BYTES = 11
 """Of an entry in a message, beside its key and its packed form."""
@@ -134,9 +134,16 @@ def changed_behind(store: Store, theirs: Context, cursor: Dot, position: int, li
 
     None says that the changes are too many or too long ago: the receiver must adopt nothing.
     """
-    changed = store.changed_since(position)
+    changed = store.packed_changed_since(position)
     if changed is None:
         return None
-    late = [entry for entry in changed if entry.dot <= cursor and not theirs.covers(entry.origin, entry.seq)]
-    weight = sum(entry_bytes(entry) + FACTS_BYTES + _OVERHEAD_BYTES for entry in late)
-    return late if len(late) <= limits.page_entries_max and weight <= limits.page_bytes_max else None
+    late: list[Entry] = []
+    weight = 0
+    for key, packed in changed:
+        dot = dot_of(packed)
+        if dot <= cursor and not theirs.covers(*dot):
+            late.append(unpack(key, packed))
+            weight += key_bytes(key) + len(packed) + _OVERHEAD_BYTES
+            if len(late) > limits.page_entries_max or weight > limits.page_bytes_max:
+                return None
+    return late

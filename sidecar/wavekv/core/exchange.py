@@ -129,6 +129,14 @@ class Round:
         """Tell whether the next request only asks for the next page: it may leave before the last one is durable."""
         return self._started and not self._all_received and self._all_sent
 
+    @property
+    def resumable(self) -> bool:
+        """Tell whether a round that was cut off may go on later: what it fetched or compared so far stays true.
+
+        What changed at the responder meanwhile comes with its last page; if that is too much, nothing is adopted.
+        """
+        return self.repair is not None or (self.fetching and self._cursor is not None)
+
     def request(self, now_ms: int) -> Envelope:
         """Return the next request. The first one only asks: what to send is judged by the answer's fresh report."""
         store = self._replica.store

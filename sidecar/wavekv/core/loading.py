@@ -15,9 +15,9 @@ from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 from wavekv.core.context import Context
+from wavekv.core.dot_order import DotOrder
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, SetNextSeq
-from wavekv.core.ordered import DotOrder
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
     FACTS_BYTES,

@@ -1,14 +1,14 @@
-"""Sorted sequences in blocks: the keys in their order, and one origin's sequences with their keys.
+"""The keys in their order: a sorted sequence in blocks.
 
 A block is a short sorted list, and a list of the blocks' first items finds it, so adding and removing move a few
-hundred pointers at most. A million sorted items become such a sequence in milliseconds, at 8 bytes a key and 16 a
-sequence; B-trees took ten times as long to fill and twice the memory (`bench/engine.py`).
+hundred pointers at most. A million sorted keys become such a sequence in milliseconds, at 8 bytes a key; B-trees took
+ten times as long to fill and twice the memory (`bench/engine.py`). Nothing in here takes longer than a few
+milliseconds but what says so.
 """
 
-from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 
 BLOCK_MAX = 512
 """Items in a block; a full one is parted in halves, or left full where the order only grows at its end."""
@@ -18,19 +18,48 @@ GATHERED_MIN, GATHERED_MAX, GATHERED_PART = 1 << 14, 1 << 16, 4
 """Keys gathered before they go into blocks: a part of all, within bounds."""
 SORTED_AT_ONCE = 4096
 """Keys sorted in one slice, about two milliseconds."""
+PLACED_AT_ONCE = 2048
+"""Keys put into blocks in one slice, about three milliseconds."""
+
+
+class _Merging:
+    """Puts ascending runs together part by part: what all of them have between two bounds, bound by bound."""
+
+    __slots__ = ("_bounds", "_runs", "_starts")
+
+    def __init__(self, runs: list[list[str]]) -> None:
+        """Take `runs` of about `SORTED_AT_ONCE` keys each; parts come to about as many."""
+        self._runs = runs
+        self._starts = [0] * len(runs)
+        every = max(1, SORTED_AT_ONCE // 64)
+        sample = sorted(key for run in runs for key in run[every // 2 :: every])
+        self._bounds: Iterator[str | None] = iter((*sample[64::64], None))
+
+    def next(self) -> list[str] | None:
+        """Return the least keys that are left, ascending; None once there are none. A few milliseconds."""
+        bound = next(self._bounds, "")
+        if bound == "":
+            return None
+        part: list[str] = []
+        for number, run in enumerate(self._runs):
+            start = self._starts[number]
+            end = len(run) if bound is None else bisect_left(run, bound, start)
+            part += run[start:end]
+            self._starts[number] = end
+        part.sort()
+        return part
 
 
 class _Sorting:
-    """Sorts keys by the slice: short runs first, then what all runs have between two bounds, bound by bound."""
+    """Sorts keys by the slice: short runs first, then these are put together."""
 
-    __slots__ = ("_at", "_bounds", "_keys", "_runs", "_starts", "blocks")
+    __slots__ = ("_at", "_keys", "_merging", "_runs", "blocks")
 
     def __init__(self, keys: list[str]) -> None:
         self._keys = keys
         self._at = 0
         self._runs: list[list[str]] = []
-        self._starts: list[int] = []
-        self._bounds: Iterator[str | None] = iter(())
+        self._merging: _Merging | None = None
         self.blocks: list[list[str]] = []
         """Of the least keys; of all once there is no more to do."""
 
@@ -39,22 +68,13 @@ class _Sorting:
         if self._at < len(self._keys):
             self._runs.append(sorted(self._keys[self._at : self._at + SORTED_AT_ONCE]))
             self._at += SORTED_AT_ONCE
-            if self._at >= len(self._keys):
-                self._starts = [0] * len(self._runs)
-                every = max(1, SORTED_AT_ONCE // 64)
-                sample = sorted(key for run in self._runs for key in run[every // 2 :: every])
-                self._bounds = iter((*sample[64::64], None))
             return True
-        bound = next(self._bounds, None)
-        parts: list[str] = []
-        for number, run in enumerate(self._runs):
-            start = self._starts[number]
-            end = len(run) if bound is None else bisect_left(run, bound, start)
-            parts += run[start:end]
-            self._starts[number] = end
-        parts.sort()
-        self.blocks += _blocks(parts)
-        return bound is not None
+        if self._merging is None:
+            self._merging = _Merging(self._runs)
+            return True
+        part = self._merging.next()
+        self.blocks += _blocks(part or ())
+        return part is not None
 
 
 def _blocks(keys: Sequence[str]) -> list[list[str]]:
@@ -62,18 +82,40 @@ def _blocks(keys: Sequence[str]) -> list[list[str]]:
 
 
 class KeyOrder:
-    """Distinct keys in ascending order."""
+    """Distinct keys in ascending order.
 
-    __slots__ = ("_blocks", "_changed", "_heads", "_late", "_late_count", "_length", "_merged", "_merging", "_sorting")
+    Two things are put off: sorting what a start found (`later`), and placing what pages of a catch-up bring
+    (`extend`). `prepare` does either by the slice. Who asks for the order before that has it done at once, which
+    takes a second for a million keys.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_changed",
+        "_gone",
+        "_heads",
+        "_late",
+        "_late_count",
+        "_length",
+        "_merging",
+        "_part",
+        "_part_at",
+        "_recent",
+        "_sorting",
+    )
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
         """Take `keys`, which are ascending."""
         self._sorting: _Sorting | None = None
         self._changed: dict[str, bool] = {}
-        self._late: list[Sequence[str]] = []
+        self._recent: list[str] = []
+        self._late: list[list[str]] = []
         self._late_count = 0
-        self._merging: list[str] = []
-        self._merged = 0
+        self._merging: _Merging | None = None
+        self._part: list[str] = []
+        self._part_at = 0
+        self._gone: dict[str, int] = {}
+        """Keys taken out that are still among those gathered, and how often."""
         self._blocks = _blocks(keys)
         self._heads = list(keys[::BLOCK_MAX])
         self._length = len(keys)
@@ -90,53 +132,76 @@ class KeyOrder:
         order._sorting, order._length = _Sorting(keys), len(keys)
         return order
 
+    # ---- what was put off ------------------------------------------------------------------------------------------
+
     @property
     def settled(self) -> bool:
-        """Tell whether nothing was put off."""
+        """Tell whether nothing of what a start found was put off."""
         return self._sorting is None
 
     def settle(self) -> bool:
         """Do a slice of the sorting that was put off; tell whether more is left."""
-        if self._sorting is None or self._sorting.step():
-            return self._sorting is not None
-        self._blocks, length = self._sorting.blocks, self._length
-        self._heads = [block[0] for block in self._blocks]
-        self._sorting, changed, self._changed = None, self._changed, {}
-        for key, stays in changed.items():
-            if stays != self._holds(key):
-                (self.insert if stays else self.remove)(key)
-        self._length = length
-        return False
+        if self._sorting is None:
+            return False
+        if self._sorting.step():
+            return True
+        if self._blocks is not self._sorting.blocks:
+            self._blocks = self._sorting.blocks
+            self._heads = [block[0] for block in self._blocks]
+        for _ in range(min(PLACED_AT_ONCE, len(self._changed))):
+            key, stays = self._changed.popitem()
+            if not stays:
+                self._drop(key)
+            elif not self._holds(key):
+                self._put(key)
+        if not self._changed:
+            self._sorting = None
+        return self._sorting is not None
+
+    def prepare(self) -> bool:
+        """Do a slice of what has to be done before the order can be asked for; tell whether more is left."""
+        if self._sorting is not None:
+            return self.settle() or self._gathered
+        if self._gathered:
+            self._place(PLACED_AT_ONCE)
+        return self._gathered
+
+    @property
+    def _gathered(self) -> bool:
+        return bool(self._recent or self._late or self._part) or self._merging is not None
+
+    def _prepared(self) -> None:
+        while self.prepare():
+            pass
 
     def _holds(self, key: str) -> bool:
-        return next(self.behind(key, inclusive=True), None) == key
+        at = bisect_right(self._heads, key) - 1
+        if at < 0:
+            return False
+        place = bisect_left(self._blocks[at], key)
+        return place < len(self._blocks[at]) and self._blocks[at][place] == key
 
-    def _sorted(self) -> None:
-        while self._sorting is not None:
-            self.settle()
+    # ---- changing --------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self._length
-
-    def __iter__(self) -> Iterator[str]:
-        self._sorted()
-        self._flush()
-        for block in self._blocks:
-            yield from block
 
     def insert(self, key: str) -> None:
         """Add a key that is not there."""
         self._length += 1
         if self._sorting is not None:
             self._changed[key] = True
-            return
+        else:
+            self._put(key)
+
+    def _put(self, key: str) -> None:
         if not self._blocks:
             self._blocks, self._heads = [[key]], [key]
             return
         at = max(bisect_right(self._heads, key) - 1, 0)
         block = self._blocks[at]
         if len(block) >= BLOCK_MAX:
-            self._part(at, key)
+            self._split(at, key)
             at += key >= self._heads[at + 1]
             block = self._blocks[at]
         place = bisect_left(block, key)
@@ -147,45 +212,72 @@ class KeyOrder:
     def extend(self, keys: Sequence[str]) -> None:
         """Add ascending keys that are not there.
 
-        They are gathered, and put into blocks some at each further call, or at once by who asks for the order: a block
-        takes many in the time that finding the place of one takes.
+        They are gathered, and put into blocks some at each further call, or by `prepare`: a block takes many in the
+        time that finding the place of one takes.
         """
         self._length += len(keys)
         if self._sorting is not None:
             self._changed.update(dict.fromkeys(keys, True))
-        elif not self._blocks:
+        elif not self._blocks and not self._gathered:
             self._blocks, self._heads = _blocks(keys), list(keys[::BLOCK_MAX])
         else:
-            self._late.append(keys)
+            self._recent += keys
             self._late_count += len(keys)
-            if self._merging:
-                self._merge(2 * len(keys))
-            elif self._late_count >= min(max(self._length // GATHERED_PART, GATHERED_MIN), GATHERED_MAX):
-                self._gather()
+            if len(self._recent) >= SORTED_AT_ONCE:
+                self._close_run()
+            enough = min(max(self._length // GATHERED_PART, GATHERED_MIN), GATHERED_MAX)
+            if self._part or self._merging is not None:
+                self._place(2 * len(keys))
+            elif self._late_count >= enough:
+                self._begin_placing()
 
-    def _gather(self) -> None:
-        self._merging, self._merged = sorted(chain.from_iterable(self._late)), 0
-        self._late, self._late_count = [], 0
+    def _close_run(self) -> None:
+        self._recent.sort()
+        self._late.append(self._recent)
+        self._recent = []
 
-    def _merge(self, count: int) -> None:
-        """Put about `count` of the least keys that are being merged into their blocks; there is a block."""
-        keys, start = self._merging, self._merged
+    def _begin_placing(self) -> None:
+        if self._recent:
+            self._close_run()
+        self._merging, self._late, self._late_count = _Merging(self._late), [], 0
+
+    def _place(self, count: int) -> None:
+        """Put about `count` of the least keys that were gathered into their blocks."""
+        if self._part_at == len(self._part):
+            if self._merging is None:
+                self._begin_placing()
+            assert self._merging is not None
+            part = self._merging.next()
+            self._part, self._part_at = self._without_gone(part or []), 0
+            if part is None:
+                self._merging = None
+                return
+        keys, start = self._part, self._part_at
         stop = min(start + count, len(keys))
+        if start < stop and not self._blocks:  # all that was there was taken out meanwhile
+            self._blocks, self._heads = [[keys[start]]], [keys[start]]
+            start += 1
         while start < stop:
             at = max(bisect_right(self._heads, keys[start]) - 1, 0)
             end = len(keys) if at + 1 == len(self._heads) else bisect_left(keys, self._heads[at + 1], start)
+            end = min(end, start + PLACED_AT_ONCE)
             self._take(at, keys[start:end])
             start = end
-        self._merged = start
+        self._part_at = start
         if start == len(keys):
-            self._merging = []
+            self._part, self._part_at = [], 0
 
-    def _flush(self) -> None:
-        """Put all that was gathered into blocks."""
-        while self._merging or self._late:
-            if not self._merging:
-                self._gather()
-            self._merge(len(self._merging))
+    def _without_gone(self, keys: list[str]) -> list[str]:
+        if not self._gone:
+            return keys
+        left = []
+        for key in keys:
+            times = self._gone.pop(key, 0)
+            if not times:
+                left.append(key)
+            elif times > 1:
+                self._gone[key] = times - 1
+        return left
 
     def _take(self, at: int, keys: Sequence[str]) -> None:
         """Put ascending keys into block `at`; parts of an overfull one leave room, but behind the greatest key."""
@@ -205,7 +297,7 @@ class KeyOrder:
                 insort(block, key)
         self._heads[at] = self._blocks[at][0]
 
-    def _part(self, at: int, key: str) -> None:
+    def _split(self, at: int, key: str) -> None:
         """Make two blocks of the full block `at`, which `key` is to join."""
         block = self._blocks[at]
         grows = at + 1 == len(self._blocks) and key > block[-1]  # then the lower block stays full
@@ -216,182 +308,62 @@ class KeyOrder:
 
     def remove(self, key: str) -> None:
         """Take out a key that is there."""
+        self._length -= 1
         if self._sorting is not None:
-            self._length -= 1
             self._changed[key] = False
-            return
-        if self._late or self._merging:
-            self._flush()  # it may be among those
+        elif not self._drop(key):
+            assert self._gathered, "only a key that is there is taken out"
+            place = bisect_left(self._part, key, self._part_at)
+            if place < len(self._part) and self._part[place] == key:
+                del self._part[place]
+            else:
+                self._gone[key] = self._gone.get(key, 0) + 1
+
+    def _drop(self, key: str) -> bool:
+        """Take `key` out of its block; tell whether it was in one."""
         at = bisect_right(self._heads, key) - 1
+        if at < 0:
+            return False
         block = self._blocks[at]
         place = bisect_left(block, key)
-        assert block[place] == key, "only a key that is there is taken out"
-        self._length -= 1
+        if place == len(block) or block[place] != key:
+            return False
         del block[place]
         if not block:
             del self._blocks[at], self._heads[at]
         elif place == 0:
             self._heads[at] = block[0]
+        return True
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[str]:
+        self._prepared()
+        for block in self._blocks:
+            yield from block
 
     def behind(self, start: str, *, inclusive: bool) -> Iterator[str]:
         """Yield the keys from `start` on, ascending; the order must not change meanwhile."""
-        self._sorted()
-        self._flush()
+        self._prepared()
+        at, skip = self._find(start, inclusive=inclusive)
+        for index in range(at, len(self._blocks)):
+            yield from islice(self._blocks[index], skip, None)
+            skip = 0
+
+    def some_behind(self, start: str, count: int, *, inclusive: bool) -> list[str]:
+        """Return up to `count` keys from `start` on, ascending."""
+        self._prepared()
+        at, skip = self._find(start, inclusive=inclusive)
+        found: list[str] = []
+        while at < len(self._blocks) and len(found) < count:
+            found += self._blocks[at][skip : skip + count - len(found)]
+            at, skip = at + 1, 0
+        return found
+
+    def _find(self, start: str, *, inclusive: bool) -> tuple[int, int]:
+        """Return the block and the place in it where the keys from `start` on begin."""
+        if not self._blocks:
+            return 0, 0
         at = max(bisect_right(self._heads, start) - 1, 0)
         find = bisect_left if inclusive else bisect_right
-        skip = find(self._blocks[at], start) if self._blocks else 0
-        for block in islice(self._blocks, at, None):
-            yield from islice(block, skip, None)
-            skip = 0
-
-
-class _Block:
-    """Sequences and what they name; `names` are places in a list of keys until somebody changes them."""
-
-    __slots__ = ("names", "seqs")
-
-    def __init__(self, seqs: "array[int]", names: "list[str | tuple[str, ...]] | array[int]") -> None:
-        self.seqs = seqs
-        self.names = names
-
-
-class DotOrder:
-    """The sequences of one origin, ascending, each with what it names.
-
-    Made from a snapshot it knows places in key order at first, and no key is touched before it is wanted: fetching a
-    million of them in the order of their sequences took a quarter of a start (`bench/engine.py`).
-    """
-
-    __slots__ = ("_blocks", "_heads", "_keys", "_placed")
-
-    def __init__(self, seqs: "array[int] | None" = None, names: Sequence[str | tuple[str, ...]] = ()) -> None:
-        """Take `seqs`, which are ascending and distinct, and what each of them names."""
-        seqs = array("Q") if seqs is None else seqs
-        starts = range(0, len(seqs), BLOCK_MAX)
-        self._blocks = [_Block(seqs[at : at + BLOCK_MAX], list(names[at : at + BLOCK_MAX])) for at in starts]
-        self._heads = [seqs[at] for at in starts]
-        self._keys: Sequence[str] = ()
-        self._placed: list[_Block] = []
-
-    @classmethod
-    def over(cls, seqs: "array[int]", places: "array[int]", keys: Sequence[str]) -> "DotOrder":
-        """Take `seqs`, ascending and distinct, and the place in `keys` of the key of each; `keys` does not change."""
-        order = cls()
-        starts = range(0, len(seqs), BLOCK_MAX)
-        order._blocks = [_Block(seqs[at : at + BLOCK_MAX], places[at : at + BLOCK_MAX]) for at in starts]
-        order._heads = [seqs[at] for at in starts]
-        order._keys = keys
-        order._placed = list(order._blocks)
-        return order
-
-    def fetch(self) -> bool:
-        """Put keys for places in one block more; tell whether there is another. Afterwards `keys` is let go."""
-        if self._placed:
-            self._named(self._placed.pop())
-        if not self._placed:
-            self._keys = ()
-        return bool(self._placed)
-
-    def _named(self, block: _Block) -> list[str | tuple[str, ...]]:
-        """Return the names in a block, to be changed."""
-        if isinstance(block.names, list):
-            return block.names
-        names: list[str | tuple[str, ...]] = list(map(self._keys.__getitem__, block.names))
-        block.names = names
-        return names
-
-    def __bool__(self) -> bool:
-        return bool(self._blocks)
-
-    @property
-    def last(self) -> int:
-        """The greatest sequence; there must be one."""
-        return self._blocks[-1].seqs[-1]
-
-    def get(self, seq: int) -> str | tuple[str, ...] | None:
-        """Return what `seq` names, None if it is not there."""
-        at = bisect_right(self._heads, seq) - 1
-        if at < 0:
-            return None
-        block = self._blocks[at]
-        place = bisect_left(block.seqs, seq)
-        if place == len(block.seqs) or block.seqs[place] != seq:
-            return None
-        name = block.names[place]
-        return self._keys[name] if isinstance(name, int) else name
-
-    def set(self, seq: int, name: str | tuple[str, ...]) -> None:
-        """Let `seq` name `name`."""
-        if not self._blocks or seq > self.last:
-            self._append(seq, name)
-            return
-        at = max(bisect_right(self._heads, seq) - 1, 0)
-        block = self._blocks[at]
-        seqs, names = block.seqs, self._named(block)
-        place = bisect_left(seqs, seq)
-        if place < len(seqs) and seqs[place] == seq:
-            names[place] = name
-            return
-        seqs.insert(place, seq)
-        names.insert(place, name)
-        self._heads[at] = seqs[0]
-        if len(seqs) > BLOCK_MAX:
-            half = len(seqs) // 2
-            self._blocks.insert(at + 1, _Block(seqs[half:], names[half:]))
-            self._heads.insert(at + 1, seqs[half])
-            del seqs[half:], names[half:]
-
-    def extend(self, seqs: "array[int]", names: Sequence[str]) -> None:
-        """Let each of `seqs`, which are ascending and not there, name its counterpart."""
-        if self._blocks and seqs[0] < self.last:
-            for seq, name in zip(seqs, names, strict=True):
-                self.set(seq, name)
-            return
-        room = BLOCK_MAX - len(self._blocks[-1].seqs) if self._blocks else 0
-        if room > 0:
-            self._blocks[-1].seqs.extend(seqs[:room])
-            self._named(self._blocks[-1]).extend(names[:room])
-        for at in range(max(room, 0), len(seqs), BLOCK_MAX):
-            self._blocks.append(_Block(seqs[at : at + BLOCK_MAX], list(names[at : at + BLOCK_MAX])))
-            self._heads.append(seqs[at])
-
-    def _append(self, seq: int, name: str | tuple[str, ...]) -> None:
-        if not self._blocks or len(self._blocks[-1].seqs) >= BLOCK_MAX:
-            self._blocks.append(_Block(array("Q", (seq,)), [name]))
-            self._heads.append(seq)
-            return
-        block = self._blocks[-1]
-        block.seqs.append(seq)
-        self._named(block).append(name)
-
-    def remove(self, seq: int) -> None:
-        """Take out a sequence that is there."""
-        at = bisect_right(self._heads, seq) - 1
-        seqs, names = self._blocks[at].seqs, self._blocks[at].names
-        place = bisect_left(seqs, seq)
-        assert seqs[place] == seq, "only a sequence that is there is taken out"
-        del seqs[place], names[place]
-        if not seqs:
-            del self._blocks[at], self._heads[at]
-            return
-        self._heads[at] = seqs[0]
-        if len(seqs) <= BLOCK_MAX // 8:
-            self._join(at)
-
-    def _join(self, at: int) -> None:
-        """Put a block that ran low together with the one before it, if both fit: thin ones must not pile up."""
-        if at == 0 or len(self._blocks[at - 1].seqs) > BLOCK_MAX // 2:
-            return
-        before, block = self._blocks[at - 1], self._blocks[at]
-        before.seqs.extend(block.seqs)
-        self._named(before).extend(self._named(block))
-        del self._blocks[at], self._heads[at]
-
-    def stretches(self, seq: int) -> Iterator[tuple["array[int]", list[str | tuple[str, ...]]]]:
-        """Yield what is above `seq`, ascending, in blocks of sequences and names; nothing may change meanwhile."""
-        at = max(bisect_right(self._heads, seq) - 1, 0)
-        skip = bisect_right(self._blocks[at].seqs, seq) if self._blocks else 0
-        for block in islice(self._blocks, at, None):
-            if skip < len(block.seqs):
-                yield block.seqs[skip:], self._named(block)[skip:]
-            skip = 0
+        return at, find(self._blocks[at], start)

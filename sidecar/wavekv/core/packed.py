@@ -93,6 +93,11 @@ def unpack(key: str, packed: bytes) -> Entry:
     return Entry(key, value, timestamp, origin, seq, expires_at)
 
 
+def facts_alone(packed: bytes) -> bytes:
+    """Return the packed form with an empty value instead of its value; a tombstone stays one."""
+    return packed[: EXPIRING_FACTS_BYTES if packed[KIND_AT] & HAS_EXPIRY else FACTS_BYTES]
+
+
 def well_formed(packed: bytes) -> bool:
     """Tell whether `packed` is what `pack` makes: a known kind, and no bytes where there is no value."""
     if len(packed) < FACTS_BYTES:

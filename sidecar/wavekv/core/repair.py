@@ -261,11 +261,20 @@ class Repair:
         for key in keys:
             packed = replica.store.packed.get(key)
             if packed is not None and key not in theirs:
-                (stale if context.covers(*dot_of(packed)) else alone).append(key)
+                dot = dot_of(packed)
+                (stale if context.covers(*dot) and not self._certain(dot[0]) else alone).append(key)
         dropped = [key for key in stale if not replica.moves(key)]
         self.whole &= len(dropped) == len(stale)
         replica.forget(dropped)
         self.result.note(dropped, alone)
+
+    def _certain(self, origin: int) -> bool:
+        """Tell whether what this member holds of `origin` cannot have been deleted without its knowing.
+
+        It is the one it writes under, and it does not heal: who forgot a delete has asked this process whether it
+        covers it (R5). A peer that covers such a write without holding it, or a newer one, was told a lie.
+        """
+        return origin == self._replica.origin != 0 and not self._replica.healing
 
     def undisturbed(self, theirs: Context) -> bool:
         """Tell whether no entry that `theirs` covers came in since the first list was made.
@@ -274,7 +283,7 @@ class Repair:
         already. The next round finds it.
         """
         assert self._began_at is not None
-        since = self._replica.store.changed_since(self._began_at)
-        if since is None:
+        since = self._replica.store.packed_changed_since(self._began_at)
+        if since is None or any(theirs.covers(*dot_of(packed)) for _, packed in since):
             return False
-        return not any(theirs.covers(*entry.dot) for entry in (*since, *self._replica.staged()))
+        return not any(theirs.covers(*entry.dot) for entry in self._replica.staged())

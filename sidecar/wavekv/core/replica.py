@@ -60,7 +60,8 @@ class Replica:
         self.store = store
         self.membership = membership
         self.limits = limits
-        self.reports = Reports(identity, crates=membership.has_crates)
+        crates, items_max = membership.has_crates, limits.reported_items_max
+        self.reports = Reports(identity, items_max=items_max, crates=crates)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0

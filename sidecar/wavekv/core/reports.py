@@ -44,6 +44,8 @@ class Report:
     included: Included | None = None
     takes_block: bool = False
     suspects: dict[int, tuple[int, int]] = field(default_factory=dict)
+    counted: int = 0
+    """Its `items` when it was heard last."""
     rival: bool = False
     """An older process of this name spoke meanwhile, and has to be shown what it is superseded by."""
     claim: bytes | None = None
@@ -53,6 +55,12 @@ class Report:
     def claim_wanted(self) -> bool:
         """Tell whether an older process is to be shown a claim that is not here yet."""
         return self.rival and self.claim is None
+
+    @property
+    def items(self) -> int:
+        """Origins and ranges that it keeps, twice where `included` is an older one."""
+        older = self.included is not None and self.included.context is not self.context
+        return (len(self.context.acks) + self.context.range_count) * (2 if older else 1)
 
     def include(self, mine: Context) -> None:
         """Take note if `mine`, this member's durable context, covers all of this report by now."""
@@ -82,7 +90,7 @@ def _bound(book: dict[Any, Any]) -> None:
 class Reports:
     """The last report of each sender."""
 
-    def __init__(self, identity: Identity, *, crates: bool = False) -> None:
+    def __init__(self, identity: Identity, *, items_max: int, crates: bool = False) -> None:
         self._own_name = identity.name
         self._own_node_id = identity.node_id
         self._own_uuid = identity.uuid
@@ -94,6 +102,9 @@ class Reports:
         self.own_claim: bytes | None = None
         """What it can show: this process's number, signed. It goes out with every message from then on."""
         self._by_name: dict[str, Report] = {}
+        self._items = 0
+        """Origins and ranges in all of them."""
+        self._items_max = items_max
         self._uuids: dict[int, bytes] = {}
         self._volumes: dict[str, tuple[int, int]] = {}
         """Name → node id of the volume and number of the process that was heard last under it."""
@@ -166,12 +177,13 @@ class Reports:
         if self._volumes.pop(name, None) != (message.sender_id, inc):
             for other, (node_id, _) in self._volumes.items():
                 if node_id == message.sender_id:
-                    self._by_name.pop(other, None)
+                    self._forget(other)
         self._volumes[name] = (message.sender_id, inc)
         self.crates |= message.name is None
         held = self._by_name.pop(name, None)
         if held is None or held.inc != inc or message.inc is None:
-            held = Report(inc, Context.told(message.acks, message.dots), now_ms)
+            before = 0 if held is None else held.counted
+            held = Report(inc, Context.told(message.acks, message.dots), now_ms, counted=before)
         else:
             held.join(message)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
@@ -182,10 +194,22 @@ class Reports:
         held.order = self.count
         self._by_name[name] = held
         self._uuids[message.sender_id] = message.sender_uuid
-        _bound(self._by_name)
+        self._items += held.items - held.counted
+        held.counted = held.items
+        self._bound_reports()
         _bound(self._uuids)
         _bound(self._volumes)
         return held
+
+    def _bound_reports(self) -> None:
+        """Forget the reports heard longest ago while they are too many, or too large together."""
+        while len(self._by_name) > PEERS_MAX or (self._items > self._items_max and len(self._by_name) > 1):
+            self._forget(next(iter(self._by_name)))
+
+    def _forget(self, name: str) -> None:
+        gone = self._by_name.pop(name, None)
+        if gone is not None:
+            self._items -= gone.counted
 
     def of(self, name: str) -> Report | None:
         """Return the last report of `name`."""

@@ -6,6 +6,7 @@ other. It is made anew from the store when a group never reached the disk.
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from struct import Struct
 
 from wavekv.core.block import Block
 from wavekv.core.ops import Clear, StoreBlock
@@ -13,6 +14,9 @@ from wavekv.core.packed import unpack
 from wavekv.core.steps import Group
 from wavekv.core.store import Store
 from wavekv.core.types import Dot, Entry, entry_bytes
+
+_name = Struct("<IQ").pack
+"""A dot as bytes, whose hash is seeded: others choose the dots of what they send, and could make numbers collide."""
 
 
 class Staging:
@@ -28,7 +32,7 @@ class Staging:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[str, Entry] = {}
-        self._dots: dict[Dot, str] = {}
+        self._dots: dict[bytes, str] = {}
         self._gone: dict[str, None] = {}
         self._blocks: deque[Block] = deque()
         self.covered = store.context.copy()
@@ -73,7 +77,7 @@ class Staging:
     def keys_of(self, dot: Dot) -> tuple[str, ...]:
         """Return the keys that hold, or will hold, the entry of one dot."""
         stored = self._store.keys_of(*dot)
-        staged = self._dots.get(dot) or next(filter(None, (block.key_of(*dot) for block in self._blocks)), None)
+        staged = self._dots.get(_name(*dot)) or next(filter(None, (block.key_of(*dot) for block in self._blocks)), None)
         return stored or (() if staged is None else (staged,))
 
     def note(self, entry: Entry, held: Entry | None) -> None:
@@ -81,7 +85,7 @@ class Staging:
         self.keys += held is None
         self.size_bytes += entry_bytes(entry) - (entry_bytes(held) if held is not None else 0)
         self._entries[entry.key] = entry
-        self._dots[entry.dot] = entry.key
+        self._dots[_name(entry.origin, entry.seq)] = entry.key
         self.covered.add(entry.origin, entry.seq)
 
     def note_block(self, block: Block) -> None:
@@ -102,7 +106,7 @@ class Staging:
     def settle(self, group: Group) -> None:
         """Forget what `group` staged: the store has it now."""
         for entry in group.written():
-            self._dots.pop(entry.dot, None)
+            self._dots.pop(_name(entry.origin, entry.seq), None)
             if self._entries.get(entry.key) is entry:
                 del self._entries[entry.key]
         for op in group.ops:

@@ -9,16 +9,18 @@ a snapshot and a log much faster and then makes a store of what came out.
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import NamedTuple
 
 from wavekv.core.block import Block
 from wavekv.core.context import Context
 from wavekv.core.digest import Buckets, crate_digest
+from wavekv.core.dot_order import DotOrder
 from wavekv.core.expiry import Calendar
 from wavekv.core.graves import Graves
 from wavekv.core.image import Image
 from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, StoreBlock
-from wavekv.core.ordered import DotOrder, KeyOrder
+from wavekv.core.ordered import KeyOrder
 from wavekv.core.packed import (
     HAS_EXPIRY,
     HAS_VALUE,
@@ -27,6 +29,7 @@ from wavekv.core.packed import (
     ascending,
     dot_of,
     expiry_of,
+    facts_alone,
     pack,
     unpack,
     value_bytes,
@@ -42,10 +45,23 @@ _BURIED_PER_SETTLED: int = 10
 """Looking for a tombstone costs a tenth of what the digest of a value does."""
 
 
-class Page(NamedTuple):
-    """Live entries in key order, and whether more follow."""
+SLICE_KEYS_MAX: int = 512
+"""Keys looked at in one slice of a walk, some hundred microseconds."""
+SLICE_BYTES_MAX: int = 1 << 20
+"""Value bytes copied in one slice, one value more at most."""
+
+
+class Slice(NamedTuple):
+    """What one step of a walk in key order found.
+
+    Attributes:
+        entries: live ones.
+        passed: the last key that was looked at, live or not; None where none was.
+        more: keys may follow.
+    """
 
     entries: list[Entry]
+    passed: str | None
     more: bool
 
 
@@ -215,13 +231,13 @@ class Store:
         self._unsettled = list(self.packed)
 
     def settle(self, count_max: int) -> bool:
-        """Do a slice of what a start left to do; tell whether more is left.
+        """Do a slice of what a start, or a catch-up since, left to do; tell whether more is left.
 
         It is a slice of putting keys in order, or else up to `count_max` postponed keys for the digest, taken as they
         were then, or so many among which tombstones are looked for, or one block of the order by dot whose keys are to
         be fetched.
         """
-        if self._keys.settle():
+        if self._keys.prepare():
             return True
         if not self._unsettled and self._unburied:
             self._bury(_BURIED_PER_SETTLED * count_max)
@@ -333,17 +349,18 @@ class Store:
         """Return the keys changed behind log position `position`, the newest first; None: too long ago to know."""
         if position < self.changes_from:
             return None
-        keys: dict[str, None] = {}
-        for at, key in reversed(self._changes):
-            if at <= position:
-                break
-            keys[key] = None
-        return list(keys)
+        newer = takewhile(lambda change: change[0] > position, reversed(self._changes))
+        return list(dict.fromkeys(key for _, key in newer))
 
     def changed_since(self, position: int) -> list[Entry] | None:
         """Return the held entries set behind log position `position`; None where that was too long ago to know."""
+        changed = self.packed_changed_since(position)
+        return None if changed is None else [unpack(key, packed) for key, packed in changed]
+
+    def packed_changed_since(self, position: int) -> Iterator[tuple[str, bytes]] | None:
+        """Return an iterator over the same, packed, each with its key; nothing may change meanwhile."""
         keys = self.keys_changed_since(position)
-        return None if keys is None else [self.entries[key] for key in keys if key in self.packed]
+        return None if keys is None else ((key, self.packed[key]) for key in keys if key in self.packed)
 
     def process_at(self, position: int) -> int | None:
         """Return the number of the process that wrote at `position`; None where that was too long ago to know."""
@@ -363,6 +380,15 @@ class Store:
         if entry.expires_at is not None:
             now_ms = self.expiry_now(now_ms)
         return entry if entry.alive(now_ms) else None
+
+    def length_of(self, key: str, now_ms: int) -> int | None:
+        """Return the length of the live value of `key`, None if there is none; nothing is copied."""
+        packed = self.packed.get(key)
+        if packed is None or not packed[KIND_AT] & HAS_VALUE:
+            return None
+        if packed[KIND_AT] & HAS_EXPIRY and expiry_of(packed) <= self.expiry_now(now_ms):
+            return None
+        return value_bytes(packed)
 
     def expiry_now(self, now_ms: int) -> int:
         """Move the expiry clock on to `now_ms`, and return it: what was judged expired once stays so."""
@@ -413,20 +439,32 @@ class Store:
         for key in self._keys.behind(after or "", inclusive=False):
             yield key, self.packed[key]
 
-    def list(self, prefix: str, after: str | None, limit: int, now_ms: int) -> Page:
-        """Return up to `limit` live entries with `prefix` behind `after`, in key order."""
+    def slice(self, prefix: str, after: str | None, limit: int, now_ms: int, *, keys_only: bool = False) -> Slice:
+        """Return up to `limit` of the next live entries with `prefix` behind `after`, in key order.
+
+        Looks at `SLICE_KEYS_MAX` keys and copies `SLICE_BYTES_MAX` at most, so there may be more when it found fewer,
+        or none: go on behind `passed`. While the order is not prepared, a slice is a slice of that. With `keys_only`
+        the values are empty and nothing of them is copied.
+        """
+        if self._keys.prepare():
+            return Slice([], None, True)
         start = max(prefix, after) if after is not None else prefix
         now_ms = self.expiry_now(now_ms)
+        keys = self._keys.some_behind(start, SLICE_KEYS_MAX, inclusive=after is None or start != after)
         found: list[Entry] = []
-        for key in self._keys.behind(start, inclusive=after is None or start != after):
+        passed, size = None, 0
+        for key in keys:
             if not key.startswith(prefix):
-                break
-            entry = unpack(key, self.packed[key])
+                return Slice(found, passed, False)
+            if len(found) == limit or size > SLICE_BYTES_MAX:
+                return Slice(found, passed, True)
+            packed = self.packed[key]
+            entry = unpack(key, facts_alone(packed) if keys_only else packed)
             if entry.alive(now_ms):
-                if len(found) == limit:
-                    return Page(found, True)
                 found.append(entry)
-        return Page(found, False)
+                size += 0 if keys_only else len(packed)
+            passed = key
+        return Slice(found, passed, len(keys) == SLICE_KEYS_MAX)
 
     def crate_digest(self) -> bytes:
         """Return the digest over all held entries as crate nodes compute it; kept until the next change."""

@@ -1,5 +1,6 @@
 """A batch: its document, checked to the last field before anything is staged, and its answer in the order asked."""
 
+import asyncio
 import base64
 import binascii
 from typing import Any, Final
@@ -24,6 +25,8 @@ _FIELDS: Final = {
     "put": ("op", "key", "value", "value_base64", "ttl", *_CONDITIONS),
     "delete": ("op", "key", *_CONDITIONS),
 }
+_READ_PER_TURN: Final = 100
+"""Operations read in one turn of the loop, a few milliseconds with the largest values that fit a batch."""
 _ELEMENTS_MAX: Final = 2 * TAGS_MAX + 16
 """Values in one operation's document, separators counted: its fields and two lists of tags."""
 
@@ -55,7 +58,12 @@ async def _writes(call: Call) -> list[Put | Delete]:
     if len(operations) > limits.batch_operations_max:
         raise BatchTooLarge(f"the batch has {len(operations)} operations; at most {limits.batch_operations_max}")
     reader = _Reader(limits, call.shared.clock.now_ms(), binary=document.binary)
-    return [reader.write(found, place) for place, found in enumerate(operations)]
+    writes: list[Put | Delete] = []
+    for place, found in enumerate(operations):
+        writes.append(reader.write(found, place))
+        if not len(writes) % _READ_PER_TURN:
+            await asyncio.sleep(0)
+    return writes
 
 
 def _result(written: Written | None, deleted: bool) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class FastConnection(BoundedHandler):
             return
         self.transport.write(response)
         if self._paused:
-            self.note_unread()
+            self.note_unread(len(response))
         if result == WaveKVError.code:
             self.transport.close()
             return

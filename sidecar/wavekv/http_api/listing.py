@@ -4,8 +4,9 @@ A page ends by number of entries or by value bytes, whichever comes first, and o
 makes progress whatever the sizes (G9).
 """
 
+import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiohttp import hdrs, web
@@ -14,7 +15,7 @@ from wavekv.config import Limits
 from wavekv.core.types import Entry, parse_key
 from wavekv.errors import BatchTooLarge, InvalidBody, InvalidKey
 from wavekv.http_api.calls import Call
-from wavekv.http_api.document import MSGPACK, answer, media_type_for, read_document
+from wavekv.http_api.document import MSGPACK, answer_items, media_type_for, read_document
 from wavekv.http_api.target import flag, whole_number
 from wavekv.ports import KeyValues
 
@@ -48,17 +49,14 @@ def query_from(given: Mapping[str, str], limits: Limits) -> Query:
     )
 
 
-def page(store: KeyValues, query: Query, bytes_max: int) -> tuple[list[Entry], str | None]:
-    """Return a page and the key to ask for the next one with, None if it is the last."""
-    entries, more = store.list(query.prefix, query.after, query.limit)
-    if not query.keys_only:
-        size = 0
-        for index, entry in enumerate(entries):
-            size += len(entry.value or b"")
-            if size > bytes_max and index:
-                entries, more = entries[:index], True
-                break
-    return entries, entries[-1].key if more and entries else None
+async def page(store: KeyValues, query: Query, bytes_max: int) -> tuple[list[Entry], str | None]:
+    """Return a page and the key to ask for the next one with, None if it is the last. Others take turns meanwhile."""
+    found = store.list(query.prefix, query.after, query.limit, keys_only=query.keys_only, bytes_max=bytes_max)
+    more = found.step()
+    while more:
+        await asyncio.sleep(0)
+        more = found.step()
+    return found.entries, found.entries[-1].key if found.more else None
 
 
 def item(entry: Entry, *, keys_only: bool, binary: bool) -> dict[str, Any]:
@@ -75,10 +73,8 @@ def item(entry: Entry, *, keys_only: bool, binary: bool) -> dict[str, Any]:
 async def list_entries(call: Call) -> web.Response:
     """Answer a page."""
     query = query_from(call.given, call.shared.limits)
-    entries, following = page(call.store, query, call.shared.limits.list_bytes_max)
-    binary = _binary(call.request)
-    items = [item(entry, keys_only=query.keys_only, binary=binary) for entry in entries]
-    return answer(call.request, {"entries": items, "next": following})
+    entries, following = await page(call.store, query, call.shared.limits.list_bytes_max)
+    return await _answer(call.request, entries, {"next": following}, keys_only=query.keys_only)
 
 
 async def multi_get(call: Call) -> web.Response:
@@ -88,23 +84,40 @@ async def multi_get(call: Call) -> web.Response:
     items_max = limits.multi_get_keys_max + 1  # one more, for the refusal to be in our words
     document = await read_document(call.request, bytes_max, items_max, 2 * items_max)
     keys = _keys(document.member(["keys"]).get("keys"), limits)
-    binary = _binary(call.request)
-    items: list[dict[str, Any]] = []
+    entries, missing, left_out = _found(call.store, keys, limits.list_bytes_max)
+    return await _answer(call.request, entries, {"missing": missing, "left_out": left_out}, keys_only=False)
+
+
+def _found(store: KeyValues, keys: list[str], bytes_max: int) -> tuple[list[Entry], list[str], list[str]]:
+    """Return the entries of `keys`, those missing, and those there is no room for, all of one instant."""
+    entries: list[Entry] = []
     missing: list[str] = []
     left_out: list[str] = []
-    size = 0
+    left = bytes_max
     for key in keys:
-        entry = call.store.get(key)
-        if entry is None:
+        length = store.length_of(key)
+        if length is None:
             missing.append(key)
-            continue
-        needed = len(entry.value or b"")
-        if items and size + needed > limits.list_bytes_max:
+        elif entries and length > left:
             left_out.append(key)
-            continue
-        size += needed
-        items.append(item(entry, keys_only=False, binary=binary))
-    return answer(call.request, {"entries": items, "missing": missing, "left_out": left_out})
+        elif (entry := store.get(key)) is not None:
+            left -= length
+            entries.append(entry)
+    return entries, missing, left_out
+
+
+async def _answer(
+    request: web.BaseRequest, entries: list[Entry], also: Mapping[str, Any], *, keys_only: bool
+) -> web.Response:
+    """Answer `entries`, which are let go one by one, and `also`; others take turns while it is written."""
+    binary = media_type_for(request.headers.get(hdrs.ACCEPT, "")) == MSGPACK
+    entries.reverse()
+
+    def items() -> Iterator[dict[str, Any]]:
+        while entries:
+            yield item(entries.pop(), keys_only=keys_only, binary=binary)
+
+    return await answer_items(request, "entries", len(entries), items(), also)
 
 
 def _keys(found: Any, limits: Limits) -> list[str]:
@@ -131,7 +144,3 @@ def key_in(found: Any, place: str, limits: Limits) -> str:
         raise InvalidKey(f"{place}: the key holds half a surrogate pair") from error
     except InvalidKey as error:
         raise InvalidKey(f"{place}: {error.detail}") from error
-
-
-def _binary(request: web.BaseRequest) -> bool:
-    return media_type_for(request.headers.get(hdrs.ACCEPT, "")) == MSGPACK

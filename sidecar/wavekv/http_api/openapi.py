@@ -38,6 +38,7 @@ _MEANS: Final = {
     400: "Malformed.",
     403: "A page of another host asks.",
     404: "No such key.",
+    408: "The rest of it did not come in time.",
     409: "A node of the original system is a member: no expiry (crate_peers).",
     410: "The token is another member's or too old (watch_expired).",
     412: "A condition does not hold.",

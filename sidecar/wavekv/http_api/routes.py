@@ -22,11 +22,12 @@ STORE: Final = "/v1"
 EPHEMERAL: Final = "/v1/ephemeral"
 KEYED: Final = "{key}"
 
-ALWAYS: Final = (400, 403, 500, 501)
-"""Statuses that any operation may answer: malformed, of a foreign origin, an error of ours, an option it lacks."""
+ALWAYS: Final = (400, 403, 408, 500, 501, 503)
+"""Statuses that any operation may answer: malformed, of a foreign origin, too slow, an error of ours, an option it
+lacks, no room."""
 _READ: Final = (429, 504)
 """Beyond these, of any read that waits for a session."""
-_WRITE: Final = (*_READ, 503, 507)
+_WRITE: Final = (*_READ, 507)
 
 
 class Operation(NamedTuple):
@@ -100,7 +101,7 @@ OF_STORE: Final[Mapping[str, Mapping[str, Operation]]] = {
             "watch",
             "Server-Sent Events: what is held, then each change.",
             watching.watch,
-            (200, 410, 503, *_READ),
+            (200, 410, *_READ),
             (*watching.PARAMETERS, *_WAITS),
             (watching.LAST_EVENT_ID, SESSION),
         ),

@@ -39,6 +39,7 @@ from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.listening import remove_unix
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.web_connections import BoundedServer, refusal
 from wavekv.web_guard import refuse_foreign
 
@@ -66,6 +67,7 @@ class HttpApi:
         fast: bool = True,
         connections: Connections | None = None,
         watch_budget: ByteBudget | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         """Serve `store`; `connections` is the book of this plane, `watch_budget` is shared with the stores' watches."""
         self._stores = {routes.STORE: store, routes.EPHEMERAL: ephemeral}
@@ -76,6 +78,7 @@ class HttpApi:
         self._connections = connections or _unshared(limits, clock)
         self._server: BoundedServer | None = None
         self._sockets: list[socket.socket] = []
+        self._watchdog = watchdog or Watchdog(clock, limits.turn_ms_max)
         budget = watch_budget or ByteBudget("watch", limits.watch_held_bytes_max)
         self._shared = Shared(limits, clock, Streams(clock, budget))
         self._of_member: Mapping[str, Mapping[str, Operation]] = {
@@ -142,6 +145,7 @@ class HttpApi:
                 result = MethodNotAllowed.code
                 return _not_allowed(request.method, wanted.path, found.methods)
             kind = operation.kind
+            self._watchdog.begun = ("http", kind)
             refuse_lacking_headers(request.headers, request.method, known=operation.headers)
             call = self._call(request, wanted, found, operation)
             await await_session(call)

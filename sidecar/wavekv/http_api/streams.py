@@ -7,8 +7,8 @@ long. What waits for a client is bounded by its `Watch`, and by what the transpo
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -36,6 +36,9 @@ _TOLD_SECONDS: Final = 30.0
 
 _PIECE_BYTES: Final = 1 << 16
 """Events collected before they are written."""
+
+_COPIES: Final = 2
+"""Of what is written, while the transport has some of it: as it was made, and as aiohttp frames it."""
 
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", **SAFE_HEADERS}
 
@@ -131,15 +134,14 @@ class EventStream:
         self.held = Holding(streams.budget)
         """What its client has not taken, while the transport waits for it."""
         self._piece_bytes = 0
-        self._behind: Sequence[Change] = ()
-        """What is told once the client takes more; the first `_told` of them are written."""
-        self._told = 0
+        self._behind: deque[Change] = deque()
+        """What is told once the client takes more; a cut drops it at once."""
 
     def pause(self) -> None:
         """The client takes nothing: count what is written and what stands behind it."""
-        behind = sum(entry_bytes(change.entry) for change in islice(self._behind, self._told, None) if change.entry)
+        behind = sum(entry_bytes(change.entry) for change in self._behind if change.entry)
         unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
-        self._streams.hold(self, max(self._piece_bytes, unsent) + behind)
+        self._streams.hold(self, _COPIES * max(self._piece_bytes, unsent) + behind)
 
     def resume(self) -> None:
         """The client reads again."""
@@ -147,6 +149,7 @@ class EventStream:
 
     def abort(self) -> None:
         """Cut the client off, which does not read."""
+        self._behind.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -214,14 +217,14 @@ class EventStream:
     async def _tell(self, changes: Sequence[Change]) -> None:
         pieces: list[bytes] = []
         size = 0
-        self._behind = changes
-        for self._told, change in enumerate(changes, start=1):
-            pieces.append(events.event(change))
+        self._behind.extend(changes)
+        del changes
+        while self._behind:
+            pieces.append(events.event(self._behind.popleft()))
             size += len(pieces[-1])
             if size >= _PIECE_BYTES:
                 await self._write(b"".join(pieces))
                 pieces, size = [], 0
-        self._behind, self._told = (), 0
         if pieces:
             await self._write(b"".join(pieces))
 

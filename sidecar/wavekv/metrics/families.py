@@ -133,6 +133,23 @@ PUSHES = Family(
     "wavekv_pushes_total", "counter", ("peer", "result"), "Pushes to a peer by result: ok or an error code."
 )
 PUSHED_ENTRIES = Family("wavekv_pushed_entries_total", "counter", (), "Entries in pushes that succeeded.")
+CONNECTIONS = Family("wavekv_connections", "gauge", ("plane",), "Connections open: http, resp, peer or metrics.")
+CONNECTIONS_MAX = Family(
+    "wavekv_connections_max", "gauge", ("plane",), "Connections that may be open, by setting and by open files."
+)
+CONNECTIONS_CLOSED = Family(
+    "wavekv_connections_closed_total",
+    "counter",
+    ("plane", "reason"),
+    "Connections refused or closed by the member: over a bound, for a newer one, by a deadline, or for their bytes.",
+)
+HELD_BYTES = Family(
+    "wavekv_held_bytes", "gauge", ("plane",), "Bytes that clients of a plane make the member hold, of its budget."
+)
+HELD_BYTES_MAX = Family("wavekv_held_bytes_max", "gauge", ("plane",), "That budget.")
+HELD_BYTES_REFUSED = Family(
+    "wavekv_held_bytes_refused_total", "counter", ("plane",), "Times that something did not fit into that budget."
+)
 COMPACTIONS = Family("wavekv_compactions_total", "counter", ("result",), "Compactions by result: ok or an error code.")
 COMPACTION_DURATION = Family(
     "wavekv_compaction_duration_seconds", "histogram", (), "Time of one compaction.", _COMPACTION_SECONDS
@@ -140,6 +157,19 @@ COMPACTION_DURATION = Family(
 REFUSED_ENTRIES = Family(
     "wavekv_refused_entries_total", "counter", ("code",), "Entries of other members refused on merge, by error code."
 )
+LONG_TURNS = Family(
+    "wavekv_loop_long_turns_total",
+    "counter",
+    ("kind",),
+    "Turns of the loop longer than `turn_ms_max` (20 ms), in which everybody else waited, by what ran; `machine`: the "
+    "member was not given a processor.",
+)
+LONG_TURN_SECONDS = Family(
+    "wavekv_loop_long_turn_seconds_total", "counter", ("kind",), "How long these turns took together."
+)
+
+PLANES = (CONNECTIONS, CONNECTIONS_MAX, CONNECTIONS_CLOSED, HELD_BYTES, HELD_BYTES_MAX, HELD_BYTES_REFUSED)
+"""Read from the books of the planes at scrape time."""
 
 GAUGES = (
     READY,
@@ -191,7 +221,9 @@ COUNTED = (
     COMPACTIONS,
     COMPACTION_DURATION,
     REFUSED_ENTRIES,
+    LONG_TURNS,
+    LONG_TURN_SECONDS,
 )
 """Accumulated as log and runtime report."""
 
-FAMILIES = (BUILD_INFO, *GAUGES, *COUNTED)
+FAMILIES = (BUILD_INFO, *GAUGES, *PLANES, *COUNTED)

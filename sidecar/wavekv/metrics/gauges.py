@@ -4,11 +4,13 @@ Reading the status only when asked keeps gauges off the hot path and makes metri
 member does not know (a None) has no sample: Prometheus shows a gap instead of a made-up zero.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wavekv.metrics import families
 from wavekv.metrics.families import Family
+from wavekv.runtime.budget import ByteBudget
+from wavekv.runtime.connections import Connections
 
 
 class Reading(NamedTuple):
@@ -63,3 +65,18 @@ def read_gauges(status: Mapping[str, Any]) -> Iterator[Reading]:
     for family, labels, value in values:
         if value is not None:
             yield Reading(family, labels, float(value))
+
+
+def read_planes(planes: Sequence[Connections], budgets: Sequence[ByteBudget]) -> Iterator[Reading]:
+    """Yield the readings of connections and budgets."""
+    for plane in planes:
+        name = (plane.plane,)
+        yield Reading(families.CONNECTIONS, name, float(plane.count))
+        yield Reading(families.CONNECTIONS_MAX, name, float(plane.settings.connections_max))
+        for reason, count in sorted(plane.closed.items()):
+            yield Reading(families.CONNECTIONS_CLOSED, (plane.plane, reason), float(count))
+    for budget in budgets:
+        name = (budget.plane,)
+        yield Reading(families.HELD_BYTES, name, float(budget.used))
+        yield Reading(families.HELD_BYTES_MAX, name, float(budget.bytes_max))
+        yield Reading(families.HELD_BYTES_REFUSED, name, float(budget.refusals))

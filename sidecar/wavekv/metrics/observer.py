@@ -21,7 +21,9 @@ from prometheus_client.utils import floatToGoString
 from wavekv import __version__
 from wavekv.metrics import families
 from wavekv.metrics.families import Family
-from wavekv.metrics.gauges import read_gauges
+from wavekv.metrics.gauges import read_gauges, read_planes
+from wavekv.runtime.budget import ByteBudget
+from wavekv.runtime.connections import Connections
 
 SERIES_MAX = 8192
 """Label combinations of one family: two results for each of the 4096 peers that reports are kept of."""
@@ -40,7 +42,7 @@ class _Counter:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: float = 0
 
 
 class _Distribution:
@@ -101,6 +103,8 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._status: StatusReader | None = None
+        self._planes: Sequence[Connections] = ()
+        self._budgets: Sequence[ByteBudget] = ()
         self._operations = _counters(families.OPERATIONS)
         self._durations = _distributions(families.OPERATION_DURATION)
         self._exchanges = _counters(families.EXCHANGES)
@@ -110,6 +114,8 @@ class Metrics(Collector):
         self._compactions = _counters(families.COMPACTIONS)
         self._compaction_seconds = _distributions(families.COMPACTION_DURATION)
         self._refused = _counters(families.REFUSED_ENTRIES)
+        self._long_turns = _counters(families.LONG_TURNS)
+        self._long_turn_seconds = _counters(families.LONG_TURN_SECONDS)
         self._fsync_seconds = _distributions(families.FSYNC_DURATION)
         self._group_ops = _distributions(families.LOG_GROUP_OPS)
         self._written_bytes = _counters(families.LOG_WRITTEN_BYTES)
@@ -125,6 +131,10 @@ class Metrics(Collector):
     def bind(self, read: StatusReader) -> None:
         """Read gauges from `read()`, the member's status mapping, at every scrape."""
         self._status = read
+
+    def bind_planes(self, planes: Sequence[Connections], budgets: Sequence[ByteBudget]) -> None:
+        """Show the connections of `planes` and the use of `budgets` at every scrape."""
+        self._planes, self._budgets = planes, budgets
 
     # ---- ports.Observer ----------------------------------------------------------------------------------------
 
@@ -177,6 +187,11 @@ class Metrics(Collector):
         """Count refused entries."""
         self._refused.at(code).value += count
 
+    def held_loop(self, kind: str, seconds: float) -> None:
+        """Count a turn of the loop that took long."""
+        self._long_turns.at(kind).value += 1
+        self._long_turn_seconds.at(kind).value += seconds
+
     # ---- exposition --------------------------------------------------------------------------------------------
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -194,6 +209,13 @@ class Metrics(Collector):
             gauges[reading.family.name].append(("", labels, reading.value))
         for family in families.GAUGES:
             yield _metric(family, gauges[family.name])
+        planes: dict[str, list[_Sample]] = {family.name: [] for family in families.PLANES}
+        for reading in read_planes(self._planes, self._budgets):
+            labels = dict(zip(reading.family.labels, reading.labels, strict=True))
+            suffix = "_total" if reading.family.kind == "counter" else ""
+            planes[reading.family.name].append((suffix, labels, reading.value))
+        for family in families.PLANES:
+            yield _metric(family, planes[family.name])
         counted = self._counted_samples()
         for family in families.COUNTED:
             yield _metric(family, counted[family.name])
@@ -207,6 +229,8 @@ class Metrics(Collector):
             self._pushed_entries,
             self._compactions,
             self._refused,
+            self._long_turns,
+            self._long_turn_seconds,
         )
         distributions = (
             self._durations,

@@ -86,6 +86,9 @@ class Enrolment:
                 return False
             kept = read(self.files)
         except (UsageError, ssl.SSLError) as error:
+            cause = error.__cause__ if isinstance(error, UsageError) else error
+            if not isinstance(cause, ssl.SSLError):  # the disk failed, not the content: nothing is thrown away
+                raise
             log.warning("the kept key and certificate cannot be used (%s); new ones are made", error)
             return False
         if self._names_us(kept):

@@ -9,18 +9,17 @@ none, never reaches their handler.
 """
 
 import gzip
-import json
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDictProxy
 
-from wavekv.config import Limits
+from wavekv.config import PEER_PLANE, Limits
 from wavekv.core.codec.envelope import pack
 from wavekv.core.messages import Envelope
 from wavekv.errors import (
@@ -31,7 +30,6 @@ from wavekv.errors import (
     TooManyWaiting,
     UnknownRoute,
     UnknownStore,
-    UnsupportedMediaType,
     WaveKVError,
     WrongRole,
 )
@@ -39,11 +37,19 @@ from wavekv.peers.identity import Names, Shown
 from wavekv.peers.proofs import SignedEpochs
 from wavekv.peers.transport import CONTENT_TYPE
 from wavekv.peers.wrapping import Wrapping
+from wavekv.runtime.budget import ByteBudget
+from wavekv.runtime.connections import Connections
+from wavekv.runtime.spaced_log import SpacedLog
+from wavekv.web_connections import BoundedServer, refusal, refuse_cut_body
+from wavekv.web_guard import refuse_foreign, refuse_form
 
 log = logging.getLogger(__name__)
 
 REQUESTS_MAX = 64
 """Messages merged at once (G9); the next is answered 503 and its sender comes back."""
+
+_STOP_SECONDS = 60.0
+"""Longest wait for messages in progress when the server stops."""
 
 _EMPTY = gzip.compress(b"")
 
@@ -67,10 +73,6 @@ class Receiver(Protocol):
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-Guard = Callable[[CIMultiDictProxy[str]], None]
-"""Refuses, by its headers, a request that a page of another host may have made."""
-
-
 class PeerService:
     """The HTTP server of the peer plane."""
 
@@ -82,32 +84,36 @@ class PeerService:
         tls: ssl.SSLContext | None,
         limits: Limits,
         admin: Handler,
-        guard: Guard,
         epochs: SignedEpochs | None = None,
+        connections: Connections | None = None,
     ) -> None:
-        """Serve `stores`; who speaks is checked by `names` where there is `tls`, else `guard` keeps web pages out.
+        """Serve `stores`; who speaks is checked by `names` where there is `tls`; without it, web pages are kept out.
 
-        `epochs` reads signed epochs in messages; None: nobody does.
+        `epochs` reads signed epochs in messages; None: nobody does. `connections` is the book of the plane, by default
+        one of its own.
         """
         self._stores = stores
         self._admin_handler = admin
         self._names = names
-        self._guard = guard
         self._epochs = epochs
         self._tls = tls
         self._limits = limits
         self._merging = 0
         self._wrapping = Wrapping(limits)
-        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None))
+        if connections is None:
+            connections = Connections(
+                "peer", PEER_PLANE, ByteBudget("peer", limits.peer_held_bytes_max), time.monotonic
+            )
+        self._refusals = SpacedLog(log, time.monotonic)
+        self._server = BoundedServer(self._handle, connections)
 
     async def start(self, listener: socket.socket) -> None:
-        """Serve on a bound socket."""
-        await self._runner.setup()
-        await web.SockSite(self._runner, listener, ssl_context=self._tls).start()
+        """Serve on a bound, listening socket."""
+        self._server.start([listener], self._tls)
 
     async def stop(self) -> None:
         """Close the listener and end open requests."""
-        await self._runner.cleanup()
+        await self._server.stop(_STOP_SECONDS)
         self._wrapping.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -117,11 +123,11 @@ class PeerService:
             return self._refuse(error)
 
     def _refuse(self, error: WaveKVError) -> web.Response:
-        log.info("refused a request on the peer plane: %s [%s]", error.detail, error.code)
+        told = (error.detail, error.code)
+        self._refusals.tell(logging.INFO, error.code, "refused a request on the peer plane: %s [%s]", *told)
         if isinstance(error, NotAMember):  # the epoch as proof (R9), the reason in a header
             return _packed(pack(self._stores["persistent"].proof()), error.status, {"Wavekv-Code": error.code})
-        body = json.dumps(error.problem()).encode()
-        return web.Response(status=error.status, body=body, content_type="application/problem+json")
+        return refusal(error)
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         parts = request.path.split("/")
@@ -142,9 +148,8 @@ class PeerService:
         """Return which member sent the request; None without TLS, where nobody knows and no web page may."""
         if self._tls is not None:
             return self._names.shown(request.get_extra_info("peercert"), "member")
-        self._guard(request.headers)
-        if request.content_type != CONTENT_TYPE:
-            raise UnsupportedMediaType(f"a message between members has the content type {CONTENT_TYPE}")
+        refuse_foreign(request.headers, request.raw_path)
+        refuse_form(request.headers, CONTENT_TYPE)
         return None
 
     async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -190,6 +195,7 @@ class PeerService:
                 chunks.append(chunk)
         except (aiohttp.ClientError, web.RequestPayloadError, ConnectionError) as error:
             raise BadEnvelope(f"the message was cut short after {size} bytes") from error
+        refuse_cut_body(request)
         return b"".join(chunks)
 
 

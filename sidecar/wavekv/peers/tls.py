@@ -7,14 +7,18 @@ whose authority has left the bundle.
 """
 
 import asyncio
+import errno
 import logging
 import ssl
 from pathlib import Path
 
 from wavekv.config import TlsFiles
-from wavekv.errors import UsageError
+from wavekv.errors import OutOfDescriptors, UsageError
 
 log = logging.getLogger(__name__)
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""What tells one version of the files from another."""
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
@@ -22,6 +26,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
 
     Raises:
         UsageError: a file is missing, unreadable, or not what it should be.
+        OutOfDescriptors: it cannot be opened now.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, files)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -43,12 +48,20 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.cert, files.key)
     except (OSError, ssl.SSLError) as error:
+        _check_descriptors(error, files.cert)
         raise UsageError(f"cannot use certificate {files.cert} with key {files.key}: {error}") from error
     try:
         context.load_verify_locations(files.ca)
     except (OSError, ssl.SSLError) as error:
+        _check_descriptors(error, files.ca)
         raise UsageError(f"cannot use the authority {files.ca}: {error}") from error
     return context
+
+
+def _check_descriptors(error: OSError, path: Path) -> None:
+    """Raise OutOfDescriptors where the file is fine and the process has too many open."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise OutOfDescriptors(f"{path} cannot be opened now: {error.strerror}") from error
 
 
 class Certificates:
@@ -57,7 +70,7 @@ class Certificates:
     def __init__(self, files: TlsFiles) -> None:
         """Load the files. Raises as `server_context`."""
         self._files = files
-        self._seen = self._stamp()
+        self._seen: Stamp | None = self._stamp()
         self._current = (server_context(files), client_context(files))
         self.server = server_context(files)
         """The listener's context, the same for good."""
@@ -90,13 +103,16 @@ class Certificates:
         self._seen = stamp
         try:
             self._current = (server_context(self._files), client_context(self._files))
+        except OutOfDescriptors:
+            self._seen = None  # they are looked at again
+            return False
         except UsageError as error:
             log.warning("the changed TLS files cannot be used, the old ones stay in use: %s", error.detail)
             return False
         log.info("the TLS files changed; new connections use them")
         return True
 
-    def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def _stamp(self) -> Stamp:
         """Return what tells one version of the files from another; links are followed, None where a file is missing."""
         return tuple(_file_stamp(path) for path in (self._files.cert, self._files.key, self._files.ca))
 

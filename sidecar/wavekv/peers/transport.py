@@ -58,6 +58,7 @@ class HttpTransport:
         *,
         names: Names | None = None,
         epochs: SignedEpochs | None = None,
+        connections_max: int = 100,
     ) -> None:
         """Ask in `store`.
 
@@ -75,7 +76,7 @@ class HttpTransport:
             total=settings.request_timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         )
         resolved_seconds = max(1, settings.resolved_ms_max // 1000)
-        connector = aiohttp.TCPConnector(limit_per_host=4, ttl_dns_cache=resolved_seconds)
+        connector = aiohttp.TCPConnector(limit=connections_max, limit_per_host=4, ttl_dns_cache=resolved_seconds)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False, response_class=_Answer
         )

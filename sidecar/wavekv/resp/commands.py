@@ -38,6 +38,10 @@ def _facts(name: bytes, session: Session) -> bytes:
     return replies.array([*head, *numbers, nothing, nothing, nothing, nothing])
 
 
+_OPTIONS_MAX: Final = 32
+"""Words of a command that takes options; no sensible one has more."""
+_NAMES_MAX: Final = 512
+"""Words of a command that takes names of commands or settings."""
 _ONE: Final = (1, 1, 1)
 _ALL: Final = (1, -1, 1)
 
@@ -45,17 +49,17 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"PING": Command("ping", 1, 2, False, service.ping),
     b"ECHO": Command("other", 2, 2, False, service.echo),
     b"AUTH": Command("other", 2, 3, False, service.auth),
-    b"QUIT": Command("quit", 1, None, False, service.leave),
-    b"HELLO": Command("hello", 1, None, False, service.hello),
+    b"QUIT": Command("quit", 1, _OPTIONS_MAX, False, service.leave),
+    b"HELLO": Command("hello", 1, _OPTIONS_MAX, False, service.hello),
     b"SELECT": Command("other", 2, 2, False, service.select),
-    b"CLIENT": Command("other", 2, None, False, service.client),
-    b"COMMAND": Command("other", 1, None, False, command),
-    b"CONFIG": Command("other", 2, None, False, service.config),
-    b"INFO": Command("other", 1, None, True, service.info),
+    b"CLIENT": Command("other", 2, _OPTIONS_MAX, False, service.client),
+    b"COMMAND": Command("other", 1, _NAMES_MAX, False, command),
+    b"CONFIG": Command("other", 2, _NAMES_MAX, False, service.config),
+    b"INFO": Command("other", 1, _OPTIONS_MAX, True, service.info),
     b"GET": Command("get", 2, 2, True, strings.get, _ONE),
     b"STRLEN": Command("get", 2, 2, True, strings.strlen, _ONE),
     b"MGET": Command("multi_get", 2, None, True, strings.mget, _ALL),
-    b"SET": Command("put", 3, None, False, strings.set_, _ONE),
+    b"SET": Command("put", 3, _OPTIONS_MAX, False, strings.set_, _ONE),
     b"SETNX": Command("put", 3, 3, False, strings.setnx, _ONE),
     b"SETEX": Command("put", 4, 4, False, strings.setex, _ONE),
     b"PSETEX": Command("put", 4, 4, False, strings.setex, _ONE),
@@ -64,17 +68,17 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"TYPE": Command("get", 2, 2, True, keyspace.type_, _ONE),
     b"DEL": Command("delete", 2, None, False, keyspace.delete, _ALL),
     b"UNLINK": Command("delete", 2, None, False, keyspace.delete, _ALL),
-    b"SCAN": Command("list", 2, None, True, keyspace.scan),
+    b"SCAN": Command("list", 2, _OPTIONS_MAX, True, keyspace.scan),
     b"KEYS": Command("list", 2, 2, True, keyspace.keys),
     b"DBSIZE": Command("list", 1, 1, True, keyspace.dbsize),
     b"TTL": Command("get", 2, 2, True, expiring.ttl, _ONE),
     b"PTTL": Command("get", 2, 2, True, expiring.pttl, _ONE),
     b"EXPIRETIME": Command("get", 2, 2, True, expiring.expiretime, _ONE),
     b"PEXPIRETIME": Command("get", 2, 2, True, expiring.pexpiretime, _ONE),
-    b"EXPIRE": Command("expire", 3, None, True, expiring.expire, _ONE),
-    b"PEXPIRE": Command("expire", 3, None, True, expiring.expire, _ONE),
-    b"EXPIREAT": Command("expire", 3, None, True, expiring.expire, _ONE),
-    b"PEXPIREAT": Command("expire", 3, None, True, expiring.expire, _ONE),
+    b"EXPIRE": Command("expire", 3, _OPTIONS_MAX, True, expiring.expire, _ONE),
+    b"PEXPIRE": Command("expire", 3, _OPTIONS_MAX, True, expiring.expire, _ONE),
+    b"EXPIREAT": Command("expire", 3, _OPTIONS_MAX, True, expiring.expire, _ONE),
+    b"PEXPIREAT": Command("expire", 3, _OPTIONS_MAX, True, expiring.expire, _ONE),
     b"WAIT": Command("wait", 3, 3, True, spreading.wait),
     b"PERSIST": Command("expire", 2, 2, True, expiring.persist, _ONE),
 }

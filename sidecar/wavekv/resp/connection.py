@@ -1,22 +1,28 @@
 """One Redis connection: replies leave in the order of their commands, while writes wait for the disk together.
 
 Writes of one pipeline are started as they are read, so they share a commit; a read behind them waits until they are
-durable, because it must see them and G5 hides what is not durable. Bounded (G9): what is unparsed, the replies that
-wait, and what the client has not taken; at each bound reading stops and the kernel holds the client back.
+durable, because it must see them and G5 hides what is not durable. A reply that is made in slices stands alone: what is
+behind it waits, so order and what a command may see stay as if it had been made at once.
+
+Bounded (G9): what is unparsed, the commands and replies that wait, and what the client has not taken; at each bound
+reading stops and the kernel holds the client back. What goes beyond a small share is taken from the plane's budget: a
+reply that does not fit there is refused, input that does not fit ends the connection, and so does `patience`.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, NamedTuple, cast
 
-from wavekv.errors import WaveKVError
+from wavekv.errors import TooManyBytes, WaveKVError
 from wavekv.ports import Clock, Observer
 from wavekv.resp import replies
 from wavekv.resp.commands import COMMANDS, refuse_transaction, unknown, wrong_count
-from wavekv.resp.framing import BadProtocol, CommandReader
-from wavekv.resp.session import Command, Refused, Session
+from wavekv.resp.framing import UNFINISHED, BadProtocol, CommandReader
+from wavekv.resp.session import Command, Refused, Reply, Session, Sliced
+from wavekv.resp.turns import BYTES_PER_STEP_SHIFT, WRITE_STEPS
+from wavekv.runtime.budget import Holding
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +32,24 @@ _FLUSH_BYTES = 1 << 16
 _BATCH_REPLIES = 64
 """Replies of a long pipeline that are collected before those that are known are sent."""
 
+_FREE_BYTES = 1 << 16
+"""What a connection may hold without asking for it; as much waits in its transport at most before that says so."""
+
+_ARGUMENT_BYTES = 64
+"""What an argument of a command that waits costs beside its bytes."""
+
+_READING_STEPS = 48
+"""Steps that reading `framing.READ_AT_ONCE` arguments takes."""
+
 _INTERNAL = replies.error("ERR internal: an internal error; the member's log has its traceback")
+
+
+class _Slicing(NamedTuple):
+    """A command whose reply is made in slices."""
+
+    command: Command
+    started: float
+    slices: Sliced
 
 
 class Connection(asyncio.Protocol):
@@ -36,19 +59,32 @@ class Connection(asyncio.Protocol):
         self, session: Session, observer: Observer, clock: Clock, on_lost: Callable[["Connection"], None]
     ) -> None:
         self._session = session
+        self._limits = session.limits
+        self._turns = session.shared.turns
+        self._patience = session.shared.patience
+        self._watchdog = session.shared.watchdog
+        self._holding = Holding(session.shared.budget)
         self._observer = observer
         self._clock = clock
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._commands = CommandReader(session.limits.resp_command_bytes_max, session.limits.resp_arguments_max)
         self._replies: deque[bytes | asyncio.Task[bytes]] = deque()
+        self._reply_bytes = 0  # of those that are known
+        self._pending_bytes = 0  # of the commands that wait for the disk
         self._batch = min(_BATCH_REPLIES, session.limits.resp_pending_max)
         self._writing = 0
         self._waiting_read: list[bytes] | None = None
+        self._slicing: _Slicing | None = None
         self._taking = True  # the client takes replies
         self._input_ended = False  # what has been received is still run
         self._ending = False  # no further command is run; close when the replies due have gone
         self._turning = False
+        self._in_line = False  # for the next turn of the loop
+        self._stuck_since: float | None = None
+        self._stuck_unsent = 0
+        self.active_at = clock.monotonic()
+        """The monotonic second of its last command."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     # ---- what the loop calls ---------------------------------------------------------------------------------------
@@ -66,6 +102,11 @@ class Connection(asyncio.Protocol):
         self.end_wait()
         self._session.shared.sessions.pop(self._session.number, None)
         self._replies.clear()
+        if self._slicing is not None:
+            self._slicing.slices.close()
+            self._slicing = None
+        self._patience.forget(self)
+        self._holding.release()
         self.lost.set_result(None)
         self._on_lost(self)
 
@@ -103,6 +144,21 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
+    def cut(self, why: str) -> None:
+        """Close at once, and say why in the log."""
+        self._patience.tell(self._session.address, why)
+        self._observer.operation("resp", "other", "cut", 0.0)
+        self.abort()
+
+    def stuck_for(self, now: float) -> tuple[float, str]:
+        """Return for how many seconds the client has not gone on, and with what."""
+        unsent = self._transport.get_write_buffer_size()
+        if self._stuck_since is None or unsent < self._stuck_unsent:  # it takes some
+            self._stuck_since = now
+        self._stuck_unsent = unsent
+        why = "half a command came and not the rest of it" if self._taking else "it takes no replies"
+        return now - self._stuck_since, why
+
     # ---- one turn --------------------------------------------------------------------------------------------------
 
     def _turn_soon(self) -> None:
@@ -111,36 +167,96 @@ class Connection(asyncio.Protocol):
             self._turning = True
             self._loop.call_soon(self._turn)
 
+    def _go_on(self) -> None:
+        """Go on with what the last turn had no steps left for."""
+        self._in_line = False
+        self._turn()
+
     def _turn(self) -> None:
         self._turning = False
         if self._transport.is_closing():
             return
         self._send_settled()
+        before = left = 0 if self._in_line else self._turns.share()
         while self._may_run():
-            words = self._next_command()
-            if words is None:
-                self._ending = self._ending or self._input_ended
+            if left <= 0:
+                self._stand_in_line()
                 break
-            self._run(words)
-            if len(self._replies) >= self._batch:
+            if self._slicing is not None:
+                left -= self._slice(self._slicing)
+            else:
+                words = self._next_command()
+                if words is None:
+                    self._ending = self._ending or self._input_ended
+                    break
+                left -= self._run(words) if words is not UNFINISHED else _READING_STEPS
+            if len(self._replies) >= self._batch or self._reply_bytes >= _FLUSH_BYTES:
                 # Also at the bound of waiting replies: what still waits then is a write, whose end brings a turn.
                 self._send_settled()
         self._send_settled()
-        if self._ending and not self._replies:
-            self._transport.close()
-            return
-        self._throttle()
+        if before != left:
+            self._turns.take(before - left)
+        if self._ending and not self._replies and self._slicing is None:
+            self._close()
+        elif self._account(went_on=before != left):
+            self._throttle()
+
+    def _close(self) -> None:
+        """Close once what was written has gone, for which the client has as long as for any reply."""
+        self._commands = CommandReader(0, 0)
+        self._transport.close()
+        self._patience.watch(self)
+
+    def _stand_in_line(self) -> None:
+        if not self._in_line:
+            self._in_line = True
+            self._turns.wait(self._go_on)
 
     def _may_run(self) -> bool:
-        if self._ending or not self._taking or len(self._replies) >= self._session.limits.resp_pending_max:
+        limits = self._limits
+        if not self._taking or len(self._replies) >= limits.resp_pending_max:
+            return False
+        if self._slicing is not None:
+            return True
+        if self._ending or self._pending_bytes + self._reply_bytes >= limits.resp_pending_bytes_max:
             return False
         return self._waiting_read is None or not self._writing
 
     def _throttle(self) -> None:
-        if self._may_run():
+        if self._may_run() and not self._in_line:
             self._transport.resume_reading()
         elif not self._ending:
             self._transport.pause_reading()
+
+    def _account(self, *, went_on: bool) -> bool:
+        """Take what is held from the plane's budget, and have an eye on a client that does not go on.
+
+        Returns False if there is no room, so that the connection ends.
+        """
+        commands = self._commands
+        if self._taking and not self._holding.size and not commands.held_bytes and not self._reply_bytes:
+            self._forget_stuck()
+            return True
+        if not self._holding.try_resize(max(self._held_bytes() - _FREE_BYTES, 0)):
+            self._ending = True
+            self._transport.write(replies.refusal(TooManyBytes("there is no room for this command now; try again")))
+            self._observer.operation("resp", "other", TooManyBytes.code, 0.0)
+            self._close()
+            return False
+        if self._taking and not commands.midway:
+            self._forget_stuck()
+        elif self._stuck_since is None or went_on:
+            self._stuck_since, self._stuck_unsent = self._clock.monotonic(), 0
+            self._patience.watch(self)
+        return True
+
+    def _forget_stuck(self) -> None:
+        if self._stuck_since is not None:
+            self._stuck_since = None
+            self._patience.forget(self)
+
+    def _held_bytes(self) -> int:
+        return self._commands.held_bytes + self._reply_bytes + self._transport.get_write_buffer_size()
 
     def _next_command(self) -> list[bytes] | None:
         if self._waiting_read is not None:
@@ -149,9 +265,16 @@ class Connection(asyncio.Protocol):
         try:
             return self._commands.next()
         except BadProtocol as error:
-            self._replies.append(replies.error(f"ERR Protocol error: {error}"))
+            self._add(replies.error(f"ERR Protocol error: {error}"))
             self._ending = True
             return None
+
+    def _add(self, reply: bytes) -> int:
+        """Let `reply` wait to be sent; return the steps that it takes."""
+        size = len(reply)
+        self._replies.append(reply)
+        self._reply_bytes += size
+        return 1 + (size >> BYTES_PER_STEP_SHIFT)
 
     def _send_settled(self) -> None:
         """Write the replies that are known, up to the first that is not."""
@@ -167,74 +290,123 @@ class Connection(asyncio.Protocol):
             out.append(reply)
             size += len(reply)
             if size >= _FLUSH_BYTES:
-                self._transport.write(b"".join(out))
+                self._send(out, size)
                 out, size = [], 0
         if out:
-            self._transport.write(b"".join(out))
+            self._send(out, size)
 
-    def _run(self, words: list[bytes]) -> None:
+    def _send(self, out: list[bytes], size: int) -> None:
+        self._reply_bytes -= size
+        self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    # ---- one command -----------------------------------------------------------------------------------------------
+
+    def _run(self, words: list[bytes]) -> int:
+        """Run a command; return the steps that it took."""
         if not words:  # an empty array is no command; Redis does not answer it either
-            return
+            return 1
         refusal = refuse_transaction(self._session, words)
         if refusal is not None:
             self._observer.operation("resp", "other", "not_implemented", 0.0)
-            self._replies.append(refusal)
-            return
+            return self._add(refusal)
         command = COMMANDS.get(words[0].upper())
         if command is None:
             self._observer.operation("resp", "other", "unknown_command", 0.0)
-            self._replies.append(unknown(words))
-        elif not command.takes(len(words)):
+            return self._add(unknown(words))
+        if not command.takes(len(words)):
             self._observer.operation("resp", command.kind, "wrong_arguments", 0.0)
-            self._replies.append(wrong_count(words))
-        elif command.reads and self._writing:
+            return self._add(wrong_count(words))
+        if command.reads and self._writing:
             self._waiting_read = words
-        else:
-            self._replies.append(self._answer(command, words))
+            return 1
+        return self._answer(command, words) + (len(words) >> 3)
 
-    def _answer(self, command: Command, words: list[bytes]) -> bytes | asyncio.Task[bytes]:
-        started = self._clock.monotonic()
+    def _answer(self, command: Command, words: list[bytes]) -> int:
+        started = self.active_at = self._clock.monotonic()
+        reply, result = self._attempt(command.run, self._session, words)
+        if isinstance(reply, bytes):
+            seconds = self._clock.monotonic() - started
+            if seconds > self._watchdog.seconds_max:
+                self._watchdog.ran("resp", seconds, command.kind)
+            self._observer.operation("resp", command.kind, result, seconds)
+            self._ending = self._ending or self._session.ends
+            return self._add(reply)
+        if isinstance(reply, Generator):
+            self._slicing = _Slicing(command, started, reply)
+            return 1
+        assert not isinstance(reply, int), "only a slice comes to a number of steps"
+        size = sum(map(len, words)) + len(words) * _ARGUMENT_BYTES
+        self._pending_bytes += size
+        self._writing += 1
+        task = self._loop.create_task(self._settle(command, started, reply))
+        task.add_done_callback(lambda ended: self._settled(ended, size))
+        self._replies.append(task)
+        return WRITE_STEPS + (size >> BYTES_PER_STEP_SHIFT)
+
+    def _slice(self, slicing: _Slicing) -> int:
+        """Do a slice of a reply; return the steps that it took."""
+        command, started, slices = slicing
+        began = self._clock.monotonic()
+        done, result = self._attempt(_next_slice, slices)
+        now = self._clock.monotonic()
+        if now - began > self._watchdog.seconds_max:
+            self._watchdog.ran("resp", now - began, command.kind)
+        if isinstance(done, int):
+            return done
+        assert isinstance(done, bytes), "slices come to bytes"
+        self._slicing = None
+        self._observer.operation("resp", command.kind, result, now - started)
+        return 1 + self._add(done)
+
+    def _attempt(self, run: Callable[..., Reply | int], *given: Any) -> tuple[Reply | int, str]:
+        """Return what `run` returns, or the reply that says why it does not; and the result for metrics."""
         try:
-            reply = command.run(self._session, words)
+            reply = run(*given)
+            if isinstance(reply, bytes) and len(reply) > _FREE_BYTES:
+                self._holding.resize(self._held_bytes() + len(reply))
         except Refused as error:
-            self._observe(command, "refused", started)
-            return replies.error(str(error))
+            return replies.error(str(error)), "refused"
         except WaveKVError as error:
-            self._observe(command, error.code, started)
-            return replies.refusal(error)
+            return replies.refusal(error), error.code
         except Exception as error:  # the loop would log it too, and leave the client without a reply
             log.error("a command failed unexpectedly", exc_info=error)
-            self._observe(command, "internal", started)
-            return _INTERNAL
-        if not isinstance(reply, bytes):
-            self._writing += 1
-            task = self._loop.create_task(self._settle(command, started, reply))
-            task.add_done_callback(self._settled)
-            return task
-        self._observe(command, "refused" if reply.startswith(b"-") else "ok", started)
-        self._ending = self._ending or self._session.ends
-        return reply
+            return _INTERNAL, "internal"
+        return reply, "refused" if isinstance(reply, bytes) and reply.startswith(b"-") else "ok"
 
     async def _settle(self, command: Command, started: float, write: Coroutine[Any, Any, bytes]) -> bytes:
         result = "internal"
         try:
             reply = await write
             result = "ok"
+            if len(reply) > _FREE_BYTES and not self._holding.try_resize(self._held_bytes() + len(reply)):
+                result, reply = TooManyBytes.code, _WRITTEN_ALONE
         except WaveKVError as error:
             result = error.code
             reply = replies.refusal(error)
         finally:
-            self._observe(command, result, started)
+            self._observer.operation("resp", command.kind, result, self._clock.monotonic() - started)
         return reply
 
-    def _settled(self, task: asyncio.Task[bytes]) -> None:
+    def _settled(self, task: asyncio.Task[bytes], size: int) -> None:
         self._writing -= 1
+        self._reply_bytes += len(_outcome(task))
+        self._pending_bytes -= size
         if not task.cancelled() and task.exception() is not None:
             log.error("a command failed unexpectedly", exc_info=task.exception())
         self._turn_soon()
 
-    def _observe(self, command: Command, result: str, started: float) -> None:
-        self._observer.operation("resp", command.kind, result, self._clock.monotonic() - started)
+
+_WRITTEN_ALONE = replies.error(
+    f"ERR {TooManyBytes.code}: the write is durable, and there is no room to tell what the key held before"
+)
+
+
+def _next_slice(slices: Sliced) -> bytes | int:
+    """Do the next slice; return its steps, or the whole reply."""
+    try:
+        return next(slices)
+    except StopIteration as end:
+        return bytes(end.value)
 
 
 def _outcome(task: asyncio.Task[bytes]) -> bytes:

@@ -1,23 +1,35 @@
-"""Cuts a connection's bytes into commands: arrays of binary strings, as Redis clients send them.
+"""Cuts a connection's bytes into commands: flat arrays of binary strings, as Redis clients send them.
 
-hiredis does the parsing, at a third of the cost of the same in Python. It would believe any length, though: the header
-of an array reserves its list at once, so thirteen bytes could claim gigabytes. Headers that declare too much are
-therefore found before hiredis sees them (G9). The same digits inside a value are no header, and the parser's own state
-tells the two apart: it has consumed everything before a header, and nothing of a string that is not complete.
+Nothing is built that a header declares before its bytes are there, and an array inside an array is refused at its
+header: a general parser of the protocol (hiredis) reserves a list at each header and nests without end, so 1.6 KB held
+26 MiB (G9). Commands that came whole, with no line end inside a value, are taken from one `split` of what came, as fast
+as hiredis gave them; all others go through a reader that keeps its place between any two bytes.
 """
 
-import re
 from collections import deque
-from collections.abc import Iterator
-from itertools import chain
 from typing import Final
 
-import hiredis
+_SPLIT_MAX: Final = 4096
+"""Lines that are split off at once, so that a large read of short lines becomes commands bit by bit."""
+_LONG_BYTES: Final = 4096
+_LONG_LINES_MAX: Final = 8
+"""With so few line ends in so many bytes at its beginning, a read holds a long value, which `split` would only copy."""
+_HEADER_BYTES_MAX: Final = 32
+"""Longest line of a header; a number that needs more is beyond every bound."""
+_ARGUMENT_BYTES: Final = 64
+"""What an argument costs beside its bytes: the object and its place in the list."""
 
-_MORE: Final = object()
-_TYPES = rb"[*~>|]"  # what makes hiredis reserve a list: array, set, push, attribute
-_HEADER_BEGUN = re.compile(_TYPES + rb"\d*\Z")
-_HEADER_BYTES_MAX: Final = 32  # a longer number is refused by hiredis, as are leading zeros
+_COUNTS: Final = {b"*%d" % count: count for count in range(1, 256)}
+_LENGTHS: Final = {b"$%d" % length: length for length in range(4096)}
+_ARRAYS: Final = frozenset(b"*~>|%")
+_ARRAY: Final = ord("*")
+_STRING: Final = ord("$")
+
+
+UNFINISHED: Final[list[bytes]] = []
+"""Given by `next` in the place of a command of very many arguments, of which some were read: ask again."""
+READ_AT_ONCE: Final = 512
+"""Arguments read before that, about half a millisecond."""
 
 
 class BadProtocol(Exception):
@@ -25,80 +37,213 @@ class BadProtocol(Exception):
 
 
 class CommandReader:
-    """Takes bytes, gives commands. Never holds more than `bytes_max` and one read of the socket."""
+    """Takes bytes, gives commands. Never holds more than `bytes_max` of one and what was fed behind it."""
 
     def __init__(self, bytes_max: int, arguments_max: int) -> None:
-        self._bytes_max = bytes_max
         self._arguments_max = arguments_max
-        self._reader = hiredis.Reader(notEnoughData=_MORE)
-        long_number = _TYPES + rb"(\d{%d,})" % len(str(arguments_max))
-        self._long_first = re.compile(long_number)
-        self._long_later = re.compile(rb"\n" + long_number)  # begins with one byte: ten times as fast to search
-        self._parsed: deque[list[bytes]] = deque()
-        self._withheld = b""
-        self._unparsed_bytes = 0
+        self._lines: list[bytes] = []  # what came, cut at line ends; the last one is the rest, not cut
+        self._at = 0
+        self._bytes = b""  # what came, and is read byte by byte from `_place` on
+        self._place = 0
+        self._behind: deque[bytes] = deque()
+        self._partial = _PartialCommand(bytes_max, arguments_max)
         self._broken: BadProtocol | None = None
+        self._unread_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held by now: of a command that is not complete, with what its arguments cost, and behind it."""
+        return self._partial.held_bytes + self._unread_bytes
+
+    @property
+    def midway(self) -> bool:
+        """Tell whether the beginning of a command was read and its end did not come yet."""
+        return self._partial.begun
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave; nothing more once the protocol is broken."""
-        if self._broken is not None:
-            return
-        self._unparsed_bytes += len(data)
-        data = self._withheld + data
-        begun = _HEADER_BEGUN.search(data, max(0, len(data) - _HEADER_BYTES_MAX))
-        end = begun.start() if begun else len(data)
-        self._withheld = data[end:]  # never the end of a command, so this delays none
-        start = 0
-        for at in self._suspects(data, end):
-            self._reader.feed(data[start:at])
-            start = at
-            self._parse_all()
-            if self._broken is None and not self._reader.has_data():
-                self._broken = BadProtocol("invalid multibulk length")
-            if self._broken is not None:
-                return
-        self._reader.feed(data[start:end])
-
-    def _suspects(self, data: bytes, end: int) -> Iterator[int]:
-        """Yield where a header with too large a number begins, or a value that looks like one."""
-        first = self._long_first.match(data, 0, end)
-        later = self._long_later.finditer(data, 0, end)
-        for header in chain((first,) if first else (), later):
-            if int(header[1][:_HEADER_BYTES_MAX]) > self._arguments_max:
-                yield header.start(1) - 1
+        if self._broken is None and data:
+            self._behind.append(data)
+            self._unread_bytes += len(data)
 
     def next(self) -> list[bytes] | None:
         """Return the next command, None until more bytes come; the list is empty for an empty array.
 
+        The very object UNFINISHED is no command: there is more to read, which is better done in another turn.
+
         Raises:
             BadProtocol: the bytes are not a command, or one exceeds its bound.
         """
-        if self._parsed:
-            return self._parsed.popleft()
         if self._broken is not None:
             raise self._broken
-        return self._parse()
-
-    def _parse_all(self) -> None:
+        if self._lines:
+            command = self._take_whole()
+            if command is not None:
+                return command
         try:
-            while (command := self._parse()) is not None:
-                self._parsed.append(command)
+            return self._next()
         except BadProtocol as error:
             self._broken = error
+            self._lines, self._bytes, self._unread_bytes = [], b"", 0
+            self._behind.clear()
+            self._partial.clear()
+            raise
 
-    def _parse(self) -> list[bytes] | None:
-        try:
-            command = self._reader.gets()
-        except (hiredis.ProtocolError, TypeError) as error:  # TypeError: a map of RESP3 whose key is an array
-            raise BadProtocol(str(error).removeprefix("Protocol error, ")) from error
-        if command is _MORE:
-            if self._unparsed_bytes > self._bytes_max:
-                raise BadProtocol("command too long")
+    def _next(self) -> list[bytes] | None:
+        while True:
+            if self._lines:  # what remains ends in the midst of a command, or is not as simple
+                worth = self._join()
+            elif self._bytes:
+                worth = False
+            elif self._behind:
+                self._bytes, self._place = self._behind.popleft(), 0
+                worth = not self._partial.begun and (
+                    len(self._bytes) < _LONG_BYTES or self._bytes.count(b"\n", 0, _LONG_BYTES) > _LONG_LINES_MAX
+                )
+            else:
+                self._unread_bytes = 0
+                return None
+            if worth:
+                self._lines, self._at = self._bytes.split(b"\r\n", _SPLIT_MAX), 0
+                command = self._take_whole()
+                if command is not None:
+                    return command
+                self._lines = []
+            command, self._place = self._partial.take(self._bytes, self._place)
+            if self._place < len(self._bytes):
+                return UNFINISHED if command is None else command
+            self._bytes = b""
+            if command is not None:
+                return command
+
+    def _join(self) -> bool:
+        """Put the lines that are left together; tell whether cutting them again is worth it, because most was used."""
+        self._bytes, self._place = b"\r\n".join(self._lines[self._at :]), 0
+        worth = self._at > _SPLIT_MAX // 2
+        self._lines = []
+        return worth
+
+    def _take_whole(self) -> list[bytes] | None:
+        """Return the next command if its lines are all there and as long as they say; else leave them."""
+        lines, at = self._lines, self._at
+        count = _COUNTS.get(lines[at])
+        if count is None:
             return None
-        self._unparsed_bytes = 0
-        if type(command) is not list or len(command) > self._arguments_max:
-            raise BadProtocol("expected an array of strings")
-        for argument in command:
-            if type(argument) is not bytes:
-                raise BadProtocol("expected '$'")
-        return command
+        end = at + 2 * count + 1
+        if end >= len(lines) or count > self._arguments_max:
+            return None
+        words = lines[at + 2 : end : 2]
+        place = at + 1
+        for word in words:
+            if _LENGTHS.get(lines[place]) != len(word):
+                return None
+            place += 2
+        self._at = end
+        self._bytes = b""
+        if end == len(lines) - 1 and not lines[end]:
+            self._lines = []
+        return words
+
+
+class _PartialCommand:
+    """One command whose bytes come bit by bit."""
+
+    __slots__ = ("_arguments_max", "_bytes_max", "_header", "_left", "_need", "_raw_bytes", "_string", "_words")
+
+    def __init__(self, bytes_max: int, arguments_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._arguments_max = arguments_max
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._words: list[bytes] = []
+        self._left = -1  # arguments to come; -1: the array's header is to come
+        self._need = -1  # bytes of the string that is read, with its line end; -1: a header is to come
+        self._header = b""
+        self._string = bytearray()
+        self._raw_bytes = 0
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether some of it was read."""
+        return self._raw_bytes > 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds by now, with what its arguments cost."""
+        return self._raw_bytes + len(self._words) * _ARGUMENT_BYTES
+
+    def take(self, data: bytes, place: int) -> tuple[list[bytes] | None, int]:
+        """Read on from `place`; return the command if it is complete, and the place behind what was read.
+
+        Stops before the end of `data` behind a complete command, or behind `READ_AT_ONCE` arguments.
+
+        Raises:
+            BadProtocol: it is none, or exceeds a bound.
+        """
+        began = place
+        enough = len(self._words) + READ_AT_ONCE
+        while place < len(data) and len(self._words) < enough:
+            place = self._take_header(data, place) if self._need < 0 else self._take_string(data, place)
+            if self._left == 0:
+                words = self._words
+                self.clear()
+                return words, place
+        self._raw_bytes += place - began
+        if self._raw_bytes > self._bytes_max:
+            raise BadProtocol("command too long")
+        return None, place
+
+    def _take_header(self, data: bytes, place: int) -> int:
+        end = data.find(b"\n", place, place + _HEADER_BYTES_MAX)
+        line = self._header + data[place : end + 1 if end >= 0 else place + _HEADER_BYTES_MAX]
+        kind = line[0]
+        if len(line) > _HEADER_BYTES_MAX and kind not in _ARRAYS:
+            raise BadProtocol("invalid bulk length" if kind == _STRING else _expected(self._left, kind))
+        if len(line) > _HEADER_BYTES_MAX:
+            raise BadProtocol("invalid multibulk length")
+        if end < 0:
+            if kind not in _ARRAYS and kind != (_ARRAY if self._left < 0 else _STRING):
+                raise BadProtocol(_expected(self._left, kind))
+            self._header = line
+            return len(data)
+        self._header = b""
+        self._begin(kind, line)
+        return end + 1
+
+    def _begin(self, kind: int, line: bytes) -> None:
+        """Act on a whole header."""
+        number = line[1:-2]
+        counted = number.isdigit() and line.endswith(b"\r\n")
+        if kind in _ARRAYS and not (counted and int(number) <= self._arguments_max):
+            raise BadProtocol("invalid multibulk length")
+        if kind != (_ARRAY if self._left < 0 else _STRING):
+            raise BadProtocol(_expected(self._left, kind))
+        if not counted:
+            raise BadProtocol("invalid bulk length")
+        if kind == _ARRAY:
+            self._left = int(number)
+        else:
+            self._need = int(number) + 2
+
+    def _take_string(self, data: bytes, place: int) -> int:
+        end = place + self._need - len(self._string)
+        if not self._string and end <= len(data):
+            word, behind = data[place : end - 2], data[end - 2 : end]
+        else:
+            self._string += data[place:end]
+            if end > len(data):
+                return len(data)
+            word, behind = bytes(memoryview(self._string)[:-2]), bytes(self._string[-2:])
+            self._string = bytearray()
+        if behind != b"\r\n":
+            raise BadProtocol("expected a line end behind a string")
+        self._words.append(word)
+        self._left -= 1
+        self._need = -1
+        return end
+
+
+def _expected(left: int, kind: int) -> str:
+    return f"expected '{'*' if left < 0 else '$'}', got '{chr(kind) if 0x20 < kind < 0x7F else '?'}'"

@@ -33,7 +33,7 @@ def null_array(proto: int) -> bytes:
 
 def array(items: list[bytes]) -> bytes:
     """Return an array of items that are encoded already."""
-    return b"*%d\r\n%b" % (len(items), b"".join(items))
+    return b"".join((b"*%d\r\n" % len(items), *items))
 
 
 def mapping(pairs: dict[bytes, bytes], proto: int) -> bytes:

@@ -10,11 +10,17 @@ from wavekv.config import Limits
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.resp import replies
 from wavekv.resp.connection import Connection
+from wavekv.resp.patience import Patience
 from wavekv.resp.session import Cursors, Session, Shared
+from wavekv.resp.turns import Turns
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.listening import BACKLOG, remove_unix
+from wavekv.runtime.watchdog import Watchdog
 
 _FULL = replies.error("ERR max number of clients reached")
 
+_LOOKED_SECONDS = 1.0
+"""Longest time that a search for an idle connection which found none is not repeated: it looks at all of them."""
 _STOP_SECONDS = 5.0
 """Longest wait for replies in progress when the server stops."""
 
@@ -22,8 +28,29 @@ _STOP_SECONDS = 5.0
 class RespServer:
     """The Redis plane of one member, on sockets that are bound and listening."""
 
-    def __init__(self, store: KeyValues, limits: Limits, observer: Observer, clock: Clock) -> None:
-        self._shared = Shared(store, limits, clock, Cursors(limits.resp_cursors_max), clock.monotonic())
+    def __init__(
+        self,
+        store: KeyValues,
+        limits: Limits,
+        observer: Observer,
+        clock: Clock,
+        *,
+        budget: ByteBudget | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        """Serve `store`; what clients hold is taken from `budget`, and long turns are told to `watchdog`."""
+        budget = budget or ByteBudget("resp", limits.resp_held_bytes_max)
+        self._shared = Shared(
+            store,
+            limits,
+            clock,
+            Cursors(limits.resp_cursors_max),
+            clock.monotonic(),
+            budget,
+            Turns(),
+            Patience(limits, clock, budget),
+            watchdog or Watchdog(clock, limits.turn_ms_max),
+        )
         self._limits = limits
         self._observer = observer
         self._clock = clock
@@ -31,6 +58,7 @@ class RespServer:
         self._connections: set[Connection] = set()
         self._listening: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
+        self._full_until = float("-inf")
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on `sockets`, TCP or unix; the server owns them from now on."""
@@ -44,6 +72,7 @@ class RespServer:
     async def stop(self) -> None:
         """Stop accepting, answer the commands in progress, close the connections. Safe to call twice."""
         remove_unix(self._sockets)
+        self._shared.patience.stop()
         for listening in self._listening:
             listening.close()
         self._listening, self._sockets = [], []
@@ -58,12 +87,27 @@ class RespServer:
             connection.abort()
 
     def _accept(self) -> asyncio.Protocol:
-        if len(self._connections) >= self._limits.resp_connections_max:
+        if len(self._connections) >= self._limits.resp_connections_max and not self._make_room():
+            self._observer.operation("resp", "other", "too_many_connections", 0.0)
             return _Refused()
         session = Session(self._shared, next(self._numbers))
         connection = Connection(session, self._observer, self._clock, self._connections.discard)
         self._connections.add(connection)
         return connection
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest, if that is long; tell whether there is one."""
+        now = self._clock.monotonic()
+        if now < self._full_until:
+            return False
+        idle = min(self._connections, key=lambda connection: connection.active_at)
+        since = now - idle.active_at
+        if since * 1000 < self._limits.resp_idle_ms_min:
+            self._full_until = now + min(_LOOKED_SECONDS, self._limits.resp_idle_ms_min / 1000 - since)
+            return False
+        idle.cut("idle, and another client needs its place")
+        self._connections.discard(idle)
+        return True
 
 
 class _Refused(asyncio.Protocol):

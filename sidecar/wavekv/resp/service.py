@@ -1,15 +1,19 @@
 """The commands about the connection and the server, so that clients start and people can look around."""
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import Final
 
 from wavekv import __version__
 from wavekv.resp import replies
-from wavekv.resp.session import Refused, Reply, Session, shown, whole
+from wavekv.resp.globs import matches
+from wavekv.resp.session import Refused, Reply, Session, Sliced, shown, whole
 
 _NAME_ALLOWED: Final = frozenset(range(0x21, 0x7F))
 _NAME_BYTES_MAX: Final = 256
+_MATCHING_STEPS: Final = 48
+"""Steps that matching one name with all patterns takes, at worst half of that a pattern."""
+PATTERN_BYTES_MAX: Final = 32
+"""Longest pattern of CONFIG GET; no setting has so long a name."""
 _REDIS_VERSION: Final = "7.2.0"
 """What clients that ask for a version are told: the one whose commands and words these are."""
 
@@ -180,10 +184,16 @@ def config(session: Session, words: list[bytes]) -> Reply:
         "save": "",
         "timeout": "0",
     }
-    patterns = [word.decode("utf-8", "surrogateescape").lower() for word in words[2:]]
-    matching = {
-        name.encode(): replies.bulk(value.encode())
-        for name, value in known.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    return _config(session, [word.lower() for word in words[2:]], known)
+
+
+def _config(session: Session, patterns: list[bytes], known: Mapping[str, str]) -> Sliced:
+    patterns_max = session.limits.resp_config_patterns_max
+    if len(patterns) > patterns_max or any(len(pattern) > PATTERN_BYTES_MAX for pattern in patterns):
+        raise Refused(f"ERR CONFIG GET takes {patterns_max} patterns of {PATTERN_BYTES_MAX} bytes at most")
+    matching: dict[bytes, bytes] = {}
+    for name, value in known.items():
+        if any(matches(pattern, name.encode()) for pattern in patterns):
+            matching[name.encode()] = replies.bulk(value.encode())
+        yield _MATCHING_STEPS
     return replies.mapping(matching, session.proto)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,9 +13,15 @@ from wavekv.core.types import parse_key
 from wavekv.errors import ValueTooLarge
 from wavekv.ports import Clock, KeyValues, Written
 from wavekv.resp import replies
+from wavekv.resp.patience import Patience
+from wavekv.resp.turns import Turns
+from wavekv.runtime.budget import ByteBudget
+from wavekv.runtime.watchdog import Watchdog
 
-Reply = bytes | Coroutine[Any, Any, bytes]
-"""A reply, or the write that will give one."""
+Sliced = Generator[int, None, bytes]
+"""A reply that is made in slices, between which others have their turn; each slice yields the steps it took."""
+Reply = bytes | Coroutine[Any, Any, bytes] | Sliced
+"""A reply, the write that will give one, or the slices that make one."""
 
 SYNTAX = "ERR syntax error"
 NOT_INTEGER = "ERR value is not an integer or out of range"
@@ -64,6 +70,12 @@ class Shared:
     clock: Clock
     cursors: Cursors
     started: float
+    budget: ByteBudget
+    turns: Turns
+    patience: Patience
+    watchdog: Watchdog
+    long_writes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held for each slice of a write of very many keys, so that one slice runs at a time."""
     port: int = 0
     sessions: "dict[int, Session]" = field(default_factory=dict)
 

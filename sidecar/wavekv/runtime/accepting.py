@@ -51,10 +51,11 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept on bound, listening, non-blocking sockets; they are closed by `stop`."""
+        """Accept on bound, listening sockets; they are closed by `stop`."""
         self._loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
         for listener in self._sockets:
+            listener.setblocking(False)
             self._loop.add_reader(listener, self._accept, listener)
         self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
 

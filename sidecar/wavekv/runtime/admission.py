@@ -72,12 +72,14 @@ class Admission:
         """
         membership = self.membership
         self._check_cluster(document)
-        known_url = self._url
+        known = membership.epoch
+        again = known is not None and known.number == document.epoch.number and not known.inferred
+        if again and document.peer_url != self._url:
+            number = document.epoch.number
+            raise EpochConflict(f"this member knows another peer_url of epoch {number}; give a new number")
         taken = membership.take(document.epoch)
         if taken:
             self._peer_url = document.peer_url
-        elif document.peer_url != known_url:
-            raise EpochConflict(f"this member knows another peer_url of epoch {document.epoch.number}")
         return taken
 
     def override(self, document: EpochDocument, now_ms: int) -> bool:

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from wavekv.config import GossipSettings
+from wavekv.core.paging import Paging
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.core.types import Dot
@@ -42,7 +43,12 @@ def behind_all(hidden: str) -> str:
 
 def hidden_entries(store: Store, hidden: str | None, now_ms: int) -> int:
     """Return how many live entries of `store` have a key that begins with `hidden`."""
-    return 0 if hidden is None else len(store.list(hidden, None, _KEYS_MAX, now_ms).entries)
+    if hidden is None:
+        return 0
+    paging = Paging(store, hidden, None, _KEYS_MAX, keys_only=True, bytes_max=None)
+    while paging.step(now_ms):
+        pass
+    return len(paging.entries)
 
 
 class _Flying(NamedTuple):

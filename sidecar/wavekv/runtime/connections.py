@@ -153,6 +153,7 @@ class Connections:
             owing.pop(slot, None)
         slot.held.release()
         self._holders.pop(slot, None)
+        slot.served = None  # each knows the other: what it holds would wait for the collector
 
     def evict_one(self) -> bool:
         """End the connection that has been idle longest, of the address that has most; tell whether there was one."""
@@ -176,11 +177,12 @@ class Connections:
 
     def _end(self, slot: Slot, reason: Reason) -> None:
         self.closed[reason] += 1
+        served = slot.served
         self.leave(slot)
-        if slot.served is None:
+        if served is None:
             slot.stop()
         else:
-            slot.served.cut(reason)
+            served.cut(reason)
 
     # ---- bytes -----------------------------------------------------------------------------------------------------
 

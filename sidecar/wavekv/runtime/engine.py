@@ -19,11 +19,13 @@ from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged, Slices
 from wavekv.errors import NotWritten, Superseded, WaveKVError
 from wavekv.ports import Claims, Clock, Observer, Transport
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
 from wavekv.runtime.link import Link
 from wavekv.runtime.slices import in_turns
+from wavekv.runtime.watchdog import Watchdog
 from wavekv.runtime.watching import WatchHub
 
 StoreName = Literal["persistent", "ephemeral"]
@@ -70,23 +72,26 @@ class Engine:
         pace: Callable[[], float] = lambda: 0.0,
         token_suffix: str = "",
         hidden: str | None = None,
+        watchdog: Watchdog | None = None,
         claims: Claims | None = None,
+        watch_budget: ByteBudget | None = None,
     ) -> None:
         """Put a store to work.
 
         `token_suffix` tells its watches' tokens from those of the member's other store; keys that begin with `hidden`
-        are the members' own.
+        are the members' own; `watch_budget` is shared by the watches of both stores.
         """
         self.replica = replica
         self._clock = clock
+        self._watchdog = watchdog or Watchdog(clock, limits.turn_ms_max)
         self._keep_epoch = keep_epoch
         self._collect_seconds = settings.interval_ms / 1000
         self._on_superseded = on_superseded
         self._superseded: Superseded | None = None
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
         identity = replica.identity
-        log_name = identity.uuid.hex() + token_suffix
-        self.watches = WatchHub(replica.store, clock, limits, log_name, identity.inc, hidden=hidden)
+        node = identity.uuid.hex() + token_suffix
+        self.watches = WatchHub(replica.store, clock, limits, node, identity.inc, hidden=hidden, budget=watch_budget)
         self.gossip = Gossip(
             replica,
             self.committer,
@@ -107,6 +112,10 @@ class Engine:
         )
 
     def _durable(self, group: Group) -> None:
+        with self._watchdog.running("commit"):
+            self._tell(group)
+
+    def _tell(self, group: Group) -> None:
         self.watches.committed(group.ops, self.replica.store.position - group.record_count + 1, group.withdrawn)
         self.gossip.durable(group)
         self.coverage.advanced()
@@ -131,8 +140,9 @@ class Engine:
 
     def _expire_some(self) -> bool:
         """Tell of a few keys that expired; tell whether more may have."""
-        due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
-        self.watches.expired(due)
+        with self._watchdog.running("expire"):
+            due = self.replica.store.take_expired(self._clock.now_ms(), _EXPIRED_PER_TICK_MAX)
+            self.watches.expired(due)
         return len(due) == _EXPIRED_PER_TICK_MAX
 
     async def collect(self) -> None:
@@ -145,7 +155,8 @@ class Engine:
 
     async def _collect_some(self) -> bool:
         """Forget a few deletes; tell, once that is durable, whether there may be more."""
-        count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
+        with self._watchdog.running("collect"):
+            count = collect(self.replica, self._clock.now_ms(), _COLLECTED_PER_STEP_MAX)
         try:
             await self.committer.durable(self.replica.last_ticket)
         except NotWritten:  # they are collected when there is room again
@@ -200,7 +211,9 @@ class Engine:
         if self._superseded is not None:
             raise self._superseded.with_traceback(None)
         try:
-            merged = await in_turns(receive(self.replica, message, self._clock.now_ms()))
+            merged = await in_turns(
+                receive(self.replica, message, self._clock.now_ms()), lambda: self._watchdog.running("merge")
+            )
             durable = self.committer.durable(merged.ticket)
         except Superseded:
             self._on_superseded()

@@ -214,7 +214,7 @@ class Gossip:
             self._on_round(link)
 
     async def _exchange(self, link: Link) -> bool:
-        """Run one round; go on with one that was cut off while lists were compared, which stay true.
+        """Run one round; go on with one that was cut off while pages were fetched or lists compared.
 
         Returns whether it came to its end: pages that another peer is sending already are not fetched twice.
 
@@ -227,7 +227,7 @@ class Gossip:
         try:
             ended = await self._go_on(current, link)
         except PeerUnreachable:
-            link.unfinished = current if current.repair is not None else None
+            link.unfinished = current if current.resumable else None
             raise
         self.refusals.tell(current.merged.refused)
         if current.repair is not None:
@@ -243,7 +243,12 @@ class Gossip:
         try:
             while not current.done:
                 request = current.request(self._clock.now_ms())
-                answer = link.checked(await self._transport.exchange(link.url, request))
+                try:
+                    answer = link.checked(await self._transport.exchange(link.url, request))
+                except PeerUnreachable:
+                    if written is not None:
+                        await written  # it may go on later only if what it brought so far is safe
+                    raise
                 if written is not None:
                     await written
                 try:

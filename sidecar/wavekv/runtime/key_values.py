@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wavekv.core.condition import ALWAYS, Condition
+from wavekv.core.paging import Paging
 from wavekv.core.replica import Replica
 from wavekv.core.session import DotRange
 from wavekv.core.steps import Staged
@@ -71,6 +72,11 @@ class LocalKeyValues:
             self._check_readable(key)
         return self._store.get(key, self._clock.now_ms())
 
+    def length_of(self, key: str) -> int | None:
+        """Return the length of the live value of `key`, None if there is none."""
+        self._check_readable(key)
+        return self._store.length_of(key, self._clock.now_ms())
+
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
@@ -115,12 +121,15 @@ class LocalKeyValues:
         await self._committer.durable(staged.ticket)
         return [None if one is None else Written(one.entry, one.previous) for one in staged.writes]
 
-    def list(self, prefix: str, after: str | None, limit: int) -> Listing:
-        """Return a page of live entries in key order."""
+    def list(
+        self, prefix: str, after: str | None, limit: int, *, keys_only: bool = False, bytes_max: int | None = None
+    ) -> Listing:
+        """Begin a page of live entries in key order."""
         self._check_readable(prefix)
         if self._hidden is not None and not prefix:
             after = max(after or "", behind_all(self._hidden))
-        return Listing(*self._store.list(prefix, after, limit, self._clock.now_ms()))
+        paging = Paging(self._store, prefix, after, limit, keys_only=keys_only, bytes_max=bytes_max)
+        return _Listing(paging, self._clock, self._check_readable)
 
     def count(self) -> int:
         """Return the number of live entries."""
@@ -176,6 +185,30 @@ class LocalKeyValues:
     def status(self) -> Mapping[str, Any]:
         """Return the member's status as JSON-ready values."""
         return self._status()
+
+
+class _Listing:
+    """A page in the making, over the member's clock; implements `ports.Listing`."""
+
+    def __init__(self, paging: Paging, clock: Clock, check_readable: Callable[[], None]) -> None:
+        self._paging = paging
+        self._clock = clock
+        self._check_readable = check_readable
+
+    def step(self) -> bool:
+        """Look at some hundred keys more; tell whether there is more to do. Raises Superseded."""
+        self._check_readable()
+        return self._paging.step(self._clock.now_ms())
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The live entries so far."""
+        return self._paging.entries
+
+    @property
+    def more(self) -> bool:
+        """Whether live entries follow; known once the page is complete."""
+        return self._paging.more
 
 
 def _facts(entry: Entry, now_ms: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from wavekv.core.replica import Replica
 from wavekv.errors import DiskFailed, Superseded
 from wavekv.ports import Claims, Clock, Log, Observer, Phase, Transport
 from wavekv.runtime.admission import Admission
+from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.canary import HIDDEN, Canary
 from wavekv.runtime.clocks import ahead_ms
 from wavekv.runtime.committer import Done, FindRoom, Syncing
@@ -28,14 +29,13 @@ from wavekv.runtime.epoch_file import EpochDocument
 from wavekv.runtime.export import Exporter
 from wavekv.runtime.link import Link
 from wavekv.runtime.readiness import Readiness
+from wavekv.runtime.settling import keep_settled
 from wavekv.runtime.status import Recovered, member_status
+from wavekv.runtime.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 _OBSERVE_SECONDS = 0.5
-_SETTLED_PER_TURN = 500
-"""Entries taken into the digest in one turn of the loop, about half a millisecond."""
-_SETTLE_SECONDS = 0.002
 _DRAIN_SECONDS = 0.25
 """How often a draining member asks again whoever has not shown that it covers all."""
 
@@ -59,7 +59,9 @@ class Parts:
     data_dir: Path
     recovered: Recovered
     rng: random.Random
+    watchdog: Watchdog
     claims: Claims | None = None
+    watch_budget: ByteBudget | None = None
 
 
 class Member:
@@ -152,7 +154,9 @@ class Member:
             pace=pace,
             token_suffix=token_suffix,
             hidden=hidden,
+            watchdog=parts.watchdog,
             claims=parts.claims,
+            watch_budget=parts.watch_budget,
         )
 
     def _find_room(self, done: Done) -> None:
@@ -174,7 +178,14 @@ class Member:
         """Begin to talk to the peers; call once the sockets are open."""
         for engine in self._engines:
             engine.gossip.start()
-        work = [self._observe(), self._see_to_drain(), self._settle(), self.compactor.run(), self._canary.run()]
+        work = [
+            self._parts.watchdog.run(),
+            self._observe(),
+            self._see_to_drain(),
+            keep_settled(self._replica.store, self._parts.watchdog),
+            self.compactor.run(),
+            self._canary.run(),
+        ]
         for engine in self._engines:
             work += [engine.expire(), engine.collect()]
         discovery = self._admission.discovery
@@ -229,17 +240,11 @@ class Member:
                 name: reports.of(link.reported_as) if (link.last_heard or -1e9) > since else None
                 for name, link in links.items()
             }
-            self._convergence.observe(now, recent)
+            with self._parts.watchdog.running("gossip"):
+                self._convergence.observe(now, recent)
             self._ahead_ms = ahead_ms(recent.values())
             self._readiness.clock_judged(self._ahead_ms, self._parts.limits.ahead_ms_max)
             await asyncio.sleep(_OBSERVE_SECONDS)
-
-    async def _settle(self) -> None:
-        """Bring the digest up to what a long replay left to do, without holding the loop up."""
-        more = True
-        while more:
-            await asyncio.sleep(_SETTLE_SECONDS)
-            more = self._replica.store.settle(_SETTLED_PER_TURN)
 
     def _supersede(self) -> None:
         """A newer process of this name was heard (R8): serve nothing more, but stay for the probes."""
@@ -283,6 +288,10 @@ class Member:
     def status(self) -> Mapping[str, Any]:
         """Return the member's status as JSON-ready values."""
         now = self._clock.monotonic()
+        with self._parts.watchdog.running("status"):
+            return self._status(now)
+
+    def _status(self, now: float) -> Mapping[str, Any]:
         return member_status(
             self._replica,
             self._parts.log.size(),
@@ -321,6 +330,11 @@ class Member:
         await self._keep_epoch()
         await self.persistent.committer.durable(self._replica.last_ticket)
         return document.epoch.number
+
+    def signed_membership(self) -> bytes | None:
+        """Return the document in force with the authority's signature, None where it has none."""
+        epoch = self._replica.membership.epoch
+        return None if epoch is None else epoch.signed
 
     async def drain(self) -> DrainStatus:
         """Refuse local writes from now on, and show whether the others hold all; returns once the mark is durable.

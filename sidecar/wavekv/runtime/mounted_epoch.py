@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from wavekv.errors import DiskFailed, DiskFull, StaleEpoch, WaveKVError
+from wavekv.errors import DiskFailed, NotWritten, StaleEpoch, WaveKVError
 from wavekv.runtime.epoch_file import EpochDocument, read_document
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class MountedEpoch:
             await self._take(document)
         except StaleEpoch:
             return
-        except DiskFull:  # once more as long as it takes
+        except NotWritten:  # once more as long as it takes
             self._seen = before
         except DiskFailed as error:
             self._on_disk_failed(error)

@@ -10,6 +10,9 @@ from wavekv.ports import Clock
 
 log = logging.getLogger(__name__)
 
+GATHERED_MAX: Final = 32_768
+"""Entries that a store may gain, or a tenth of what it has, before these are left out too: they cost a full collection
+three milliseconds."""
 _LOGGED_SECONDS: Final = 5.0
 """Between two lines of the log; a start that takes less has none."""
 
@@ -30,6 +33,27 @@ class RecoveryProgress:
         if now - self._logged_at >= _LOGGED_SECONDS:
             self._logged_at = now
             log.info("recovery: %.0f %% of %d bytes read", 100 * share, total_bytes)
+
+
+class LeftOut:
+    """Leaves what a store gained since the start out of full collections too, a part at a time.
+
+    What is left out is never freed if it ends in a cycle of references, so this is done seldom: the connections of that
+    moment are a few megabytes at most.
+    """
+
+    def __init__(self, entries: int) -> None:
+        """Begin with a store of `entries`, which were left out."""
+        self._entries = entries
+
+    def look(self, entries: int) -> bool:
+        """Leave everything out if the store grew by enough; tell whether it did."""
+        if entries < self._entries + max(GATHERED_MAX, self._entries // 10):
+            return False
+        gc.collect(1)
+        gc.freeze()
+        self._entries = entries
+        return True
 
 
 @contextmanager

@@ -24,11 +24,21 @@ from wavekv.core.store import Store
 from wavekv.core.types import Entry, entry_bytes
 from wavekv.errors import InvalidParameter, SlowReader, Stopping, Superseded, TooManyWatchers, WatchExpired
 from wavekv.ports import Change, Clock
+from wavekv.runtime.budget import ByteBudget, Holding
 from wavekv.runtime.canary import behind_all
 
 PAGE_ENTRIES: Final = 100
 """Held entries told in one step of a new watch."""
+WOKEN_BYTES_PER_TURN: Final = 8 << 20
+"""Bytes of events that watchers are woken for in one turn of the loop, one watcher's more at most."""
+PAGES_PER_TURN: Final = 16
+PAGE_BYTES: Final = 1 << 16
+"""Key and value bytes of such a step where a watch resumes, one entry more at most."""
 WOKEN_PER_TURN: Final = 128
+_EVENT_BYTES: Final = 256
+"""What an event that waits takes beside its key and value."""
+_MISSED_BYTES: Final = 120
+"""What the name of a key takes in the memory of a watch that resumes."""
 EXPIRED_REMEMBERED: Final = 65_536
 """Expiries that a resumed watch may still hear of."""
 
@@ -37,9 +47,20 @@ class WatchHub:
     """The watchers of one store."""
 
     def __init__(
-        self, store: Store, clock: Clock, limits: Limits, node: str, inc: int, *, hidden: str | None = None
+        self,
+        store: Store,
+        clock: Clock,
+        limits: Limits,
+        node: str,
+        inc: int,
+        *,
+        hidden: str | None = None,
+        budget: ByteBudget | None = None,
     ) -> None:
-        """Watch `store`; nobody is told of keys that begin with `hidden`."""
+        """Watch `store`; nobody is told of keys that begin with `hidden`.
+
+        What waits for all watchers is counted in `budget`, an event once however many it waits for.
+        """
         self._store = store
         self._clock = clock
         self._limits = limits
@@ -52,7 +73,12 @@ class WatchHub:
         self._woken: deque[Subscription] = deque()
         self._expired: deque[tuple[int, str]] = deque(maxlen=EXPIRED_REMEMBERED)
         self._expired_from = 0
+        self.budget = budget or ByteBudget("watch", limits.watch_held_bytes_max)
+        self.late: dict[Subscription, None] = {}
+        """Watchers that events wait for, those that have waited longest first."""
         self._ended: Stopping | Superseded | None = None
+        self._readers: deque[asyncio.Future[None] | None] = deque()
+        """Who reads a page in this turn, None, and who waits for one of the next."""
         self.count = 0
         """Watches open."""
         self.cut = 0
@@ -70,7 +96,7 @@ class WatchHub:
         subscription = Subscription(
             self, selector, prefix=prefix, store=self._store, clock=self._clock, limits=self._limits
         )
-        if missed is not None:
+        if missed is not None:  # may be refused, so before it is in any book
             subscription.resume(key for key in missed if subscription.selects(key) and not self._hides(key))
         elif prefix and self._hidden is not None:
             subscription.skip(behind_all(self._hidden))
@@ -86,6 +112,7 @@ class WatchHub:
 
     def forget(self, subscription: "Subscription") -> None:
         """Close a watch; once more is fine."""
+        subscription.drop()
         book = self._by_prefix if subscription.prefix else self._by_key
         watchers = book.get(subscription.selector, {})
         if watchers.pop(subscription, self) is self:
@@ -181,11 +208,22 @@ class WatchHub:
         watchers += [self._by_prefix.get(key[:length]) for length in self._prefix_lengths if length <= len(key)]
         if not any(watchers):
             return
-        change = Change(kind, key, entry, self.token(position))
+        event = _Event(Change(kind, key, entry, self.token(position)))
         for book in watchers:
             for subscription in book or ():
-                if subscription.add(change):
+                if subscription.add(event):
                     self.wake(subscription)
+
+    def make_room(self, event: "_Event", subscription: "Subscription") -> bool:
+        """Count `event` in the budget; those who do not read are cut for it, `subscription` itself at last."""
+        while not self.budget.try_take(event.size):
+            slowest = next(iter(self.late), subscription)
+            self.cut += 1
+            if slowest.end(SlowReader("the events that wait for all watchers reached their bound; read faster")):
+                self.wake(slowest)
+            if slowest is subscription:
+                return False
+        return True
 
     def wake(self, subscription: "Subscription") -> None:
         """Let a watcher take its events, in this turn of the loop or a later one."""
@@ -193,11 +231,48 @@ class WatchHub:
             asyncio.get_running_loop().call_soon(self._wake_some)
         self._woken.append(subscription)
 
+    async def turn(self) -> None:
+        """Wait for a turn to read a page: a few each turn of the loop, so that thousands do not hold theirs at once."""
+        if len(self._readers) >= PAGES_PER_TURN:
+            waiting = asyncio.get_running_loop().create_future()
+            self._readers.append(waiting)
+            await waiting
+            return
+        if not self._readers:
+            asyncio.get_running_loop().call_soon(self._turned)
+        self._readers.append(None)
+
+    def _turned(self) -> None:
+        """Let those that wait read, as many as may in one turn; the first ones had their turn."""
+        for _ in range(min(len(self._readers), PAGES_PER_TURN)):
+            self._readers.popleft()
+        if self._readers:
+            asyncio.get_running_loop().call_soon(self._turned)
+        for waiting in islice(self._readers, PAGES_PER_TURN):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
     def _wake_some(self) -> None:
+        size = 0
         for _ in range(min(len(self._woken), WOKEN_PER_TURN)):
-            self._woken.popleft().wake()
+            woken = self._woken.popleft()
+            size += woken.waiting_bytes
+            woken.wake()
+            if size >= WOKEN_BYTES_PER_TURN:
+                break
         if self._woken:
             asyncio.get_running_loop().call_soon(self._wake_some)
+
+
+class _Event:
+    """A change that waits for `readers` watchers; its bytes are counted once."""
+
+    __slots__ = ("change", "readers", "size")
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.size = _EVENT_BYTES + (entry_bytes(change.entry) if change.entry is not None else len(change.key))
+        self.readers = 0
 
 
 class Subscription:
@@ -212,38 +287,51 @@ class Subscription:
         self._store = store
         self._clock = clock
         self._limits = limits
-        self._waiting: deque[Change] = deque()
+        self._waiting: deque[_Event] = deque()
         self._waiting_bytes = 0
         self._told: str | None = ""
         """The last key told of what is held; None once all is told."""
         self._missed: dict[str, None] | None = None
         """What a resumed watch missed and was not told yet; None once all is told."""
+        self._held_missed = Holding(hub.budget)
         self._woken = False
         self._news: asyncio.Future[None] | None = None
         self._end: SlowReader | Stopping | Superseded | None = None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Key and value bytes of the events that wait."""
+        return self._waiting_bytes
 
     def selects(self, key: str) -> bool:
         """Tell whether the watch is about `key`."""
         return key.startswith(self.selector) if self.prefix else key == self.selector
 
     def resume(self, missed: Iterable[str]) -> None:
-        """Tell of these keys instead of what is held."""
-        self._told, self._missed = None, dict.fromkeys(missed)
+        """Tell of these keys instead of what is held. Raises TooManyBytes."""
+        found = dict.fromkeys(missed)
+        self._held_missed.resize(len(found) * _MISSED_BYTES)
+        self._told, self._missed = None, found
 
     def skip(self, key: str) -> None:
         """Tell of nothing that is held up to `key`."""
         self._told = key
 
-    def add(self, change: Change) -> bool:
-        """Let `change` wait; tell whether the watcher has to be woken for it."""
-        if self._end is not None or self._will_tell(change.key):
+    def add(self, event: _Event) -> bool:
+        """Let `event` wait; tell whether the watcher has to be woken for it."""
+        if self._end is not None or self._will_tell(event.change.key):
             return False
         full = len(self._waiting) >= self._limits.watch_waiting_max
         if full or self._waiting_bytes >= self._limits.watch_waiting_bytes_max:
             self._hub.cut += 1
             return self.end(SlowReader(f"{len(self._waiting)} events were waiting; read faster, or watch less"))
-        self._waiting.append(change)
-        self._waiting_bytes += entry_bytes(change.entry) if change.entry is not None else len(change.key)
+        if not event.readers and not self._hub.make_room(event, self):
+            return False
+        event.readers += 1
+        if not self._waiting:
+            self._hub.late[self] = None
+        self._waiting.append(event)
+        self._waiting_bytes += event.size - _EVENT_BYTES
         return self._asks()
 
     def _will_tell(self, key: str) -> bool:
@@ -255,7 +343,7 @@ class Subscription:
     def end(self, why: SlowReader | Stopping | Superseded) -> bool:
         """End the watch; tell whether the watcher has to be woken for it."""
         self._end = why
-        self._waiting.clear()
+        self.drop()
         if not isinstance(why, SlowReader):
             self.wake()
             return False
@@ -273,10 +361,16 @@ class Subscription:
     async def next(self) -> Sequence[Change]:
         """Return the events that wait, or the first to come. Raises as `ports.Watch`."""
         while True:
+            if self._told is not None or self._missed is not None:
+                await self._hub.turn()
             if self._end is not None:
                 raise self._end.with_traceback(None)  # several watchers share one
             if self._told is not None:
-                return self._page(self._told)
+                changes = self._page(self._told)
+                if changes:
+                    return changes
+                await asyncio.sleep(0)  # a slice of keys that hold nothing now
+                continue
             if self._missed is not None:
                 return self._missed_page(self._missed)
             if self._waiting:
@@ -289,24 +383,41 @@ class Subscription:
                 self._news = None
 
     def _take(self) -> list[Change]:
-        changes = list(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        changes = [event.change for event in self._waiting]
+        self._give_back()
         return changes
 
+    def _give_back(self) -> None:
+        if not self._waiting:
+            return
+        for event in self._waiting:
+            event.readers -= 1
+            if not event.readers:
+                self._hub.budget.give_back(event.size)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._hub.late.pop(self, None)
+
+    def drop(self) -> None:
+        """Let nothing wait any more."""
+        self._give_back()
+        self._missed = None
+        self._held_missed.release()
+
     def _page(self, told: str) -> list[Change]:
-        """Return the next of what is held; with the last page what changed meanwhile, and `synced`."""
+        """Return the next of what is held, maybe nothing; with the last page what changed meanwhile, and `synced`."""
         changes = self._take_untold()
         now_ms = self._clock.now_ms()
         if self.prefix:
-            page = self._store.list(self.selector, told or None, PAGE_ENTRIES, now_ms)
+            page = self._store.slice(self.selector, told or None, PAGE_ENTRIES, now_ms)
             found, more = page.entries, page.more
+            told = page.passed or told
         else:
             entry = self._store.get(self.selector, now_ms)
             found, more = [entry] if entry is not None else [], False
         changes += [Change("put", entry.key, entry, None) for entry in found]
         if more:
-            self._told = found[-1].key
+            self._told = told
             return changes
         self._told = None
         return [*changes, Change("synced", "", None, self._hub.token())]
@@ -314,10 +425,17 @@ class Subscription:
     def _missed_page(self, missed: dict[str, None]) -> list[Change]:
         """Return the next of what was missed; with the last page what changed meanwhile, and `synced`."""
         changes = self._take_untold()
-        page = list(islice(missed, PAGE_ENTRIES))
-        changes += map(self._hub.now, page)
+        size, page = 0, []
+        for key in islice(missed, PAGE_ENTRIES):
+            now = self._hub.now(key)
+            changes.append(now)
+            page.append(key)
+            size += entry_bytes(now.entry) if now.entry is not None else 0
+            if size >= PAGE_BYTES:
+                break
         for key in page:
             del missed[key]
+        self._held_missed.resize(len(missed) * _MISSED_BYTES)
         if missed:
             return changes
         self._missed = None

@@ -30,6 +30,7 @@ class Governed:
         self.taken: list[EpochDocument] = []
         self.draining = False
         self.overrides = 0
+        self.signed: dict[str, Any] | None = None
 
     def status(self) -> Mapping[str, Any]:
         return {"name": "a", "phase": "serving"}
@@ -38,6 +39,9 @@ class Governed:
         self.overrides += override
         self.taken.append(document)
         return document.epoch.number
+
+    def signed_membership(self) -> bytes | None:
+        return None if self.signed is None else json.dumps(self.signed).encode()
 
     async def drain(self) -> DrainStatus:
         self.draining = True
@@ -214,6 +218,12 @@ async def test_an_override_is_asked_for_in_so_many_words(
 ) -> None:
     assert await plane.ask("PUT", f"membership{query}", json.dumps(DOCUMENT)) == answer
     assert plane.member.overrides == overrides
+
+
+async def test_the_signed_document_in_force_is_told_whole_and_null_where_it_has_no_signature(plane: Plane) -> None:
+    assert await plane.ask("GET", "membership") == (200, {"document": None})
+    plane.member.signed = DOCUMENT | {"signature": "c2lnbmVk", "note": 1}
+    assert await plane.ask("GET", "membership") == (200, {"document": plane.member.signed})
 
 
 async def test_a_certificate_goes_through_and_what_is_none_is_refused(plane: Plane) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from wavekv.__main__ import run
 from wavekv.cli.errors import MemberUnreachable, RefusedByMember
-from wavekv.cli.logs import set_up_logging
+from wavekv.cli.logs import MESSAGE_CHARS_MAX, set_up_logging
 from wavekv.cli.root import COMMANDS, cli
 from wavekv.errors import BadHeader, UsageError, WaveKVError
 
@@ -70,15 +70,15 @@ def test_every_listed_command_is_there(name: str) -> None:
     assert command.name == name
 
 
-def logged(style: str, level: str) -> str:
+def logged(style: str, level: str, message: str = "hi you", error: Exception | None = None) -> str:
     stream, root = io.StringIO(), logging.getLogger()
     before = root.handlers[:], root.level
     root.handlers.clear()  # so that set-up does not close those of the test run
     try:
         set_up_logging(style, level, stream)
-        logging.getLogger("wavekv.test").info("hi %s", "you")
+        logging.getLogger("wavekv.test").info("%s", message)
         try:
-            raise ValueError("inside")
+            raise error or ValueError("inside")
         except ValueError:
             logging.getLogger("wavekv.test").exception("bad")
         return stream.getvalue()
@@ -96,3 +96,28 @@ def test_json_logs_are_an_object_a_line_with_the_traceback_inside() -> None:
 def test_text_logs_begin_with_time_and_level_and_obey_the_level() -> None:
     lines = logged("text", "error").splitlines()
     assert lines[0].split()[1:] == ["ERROR", "wavekv.test", "bad"]
+
+
+FORGED = "refused /x\n2026-01-01T00:00:00.000Z INFO    wavekv all is well\r\x1b[2K\u2028\u202e\udc80 end"
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_words_of_a_stranger_make_a_line_of_their_own(style: str) -> None:
+    lines = logged(style, "info", FORGED).splitlines()
+    assert sum("all is well" in line for line in lines) == 1
+    assert not any(line.startswith("2026-01-01") for line in lines)
+    assert not any(char in line for line in lines for char in "\x1b\r\u2028\u202e\udc80")
+    assert "end" in next(line for line in lines if "all is well" in line)
+
+
+@pytest.mark.parametrize("length", [MESSAGE_CHARS_MAX, MESSAGE_CHARS_MAX + 1])
+def test_a_long_message_is_cut_and_says_so(length: int) -> None:
+    line = logged("text", "info", "x" * length).splitlines()[0]
+    assert line.count("x") == MESSAGE_CHARS_MAX
+    assert ("characters)" in line) == (length > MESSAGE_CHARS_MAX)
+
+
+def test_a_traceback_holds_no_line_that_could_pass_for_another_event() -> None:
+    traceback = logged("text", "info", "hi", ValueError("bad\n2026-01-01T00:00:00.000Z INFO forged")).splitlines()[2:]
+    assert any("forged" in line for line in traceback)
+    assert all(line.startswith("    ") for line in traceback)

@@ -115,6 +115,29 @@ async def test_a_pass_that_hangs_is_given_up() -> None:
     await keepers.stop()
 
 
+async def test_clusters_of_one_namespace_that_hang_leave_workers_to_the_others() -> None:
+    counted, hanging = Counted(), set[Key]()
+
+    async def reconcile(key: Key) -> Outcome:
+        if key[0] == "ns":
+            hanging.add(key)
+            await asyncio.Event().wait()
+        return QUIET
+
+    keepers = Keepers(reconcile, replace(SETTINGS, workers_max=3, namespace_workers_max=2), counted)
+    for number in range(10):
+        keepers.wake(("ns", str(number)))
+    await until(lambda: len(hanging) == 2)
+    keepers.wake(("other", "one"))
+    await until(lambda: (("other", "one"), "success") in counted.results)
+    assert len(hanging) == 2
+    for number in range(10):
+        keepers.forget(("ns", str(number)))
+    keepers.wake(TWO)
+    await until(lambda: TWO in hanging)
+    await keepers.stop()
+
+
 async def test_a_forgotten_cluster_is_gone_over_no_more() -> None:
     counted = Counted()
 

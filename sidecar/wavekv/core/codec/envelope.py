@@ -9,6 +9,7 @@ bytes say (`message_reader`).
 
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from operator import le, sub
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from wavekv.core.block import Block
 from wavekv.core.codec.message_bounds import PACKED_FACTS_MAX, UUID_BYTES_MAX, MessageBounds
 from wavekv.core.codec.message_reader import MALFORMED, MessageReader
 from wavekv.core.messages import Envelope, Listed, Page, Ranges
-from wavekv.core.scatter import UNCHECKED, scattered
+from wavekv.core.scatter import scattered
 from wavekv.core.types import I64_MAX, I64_MIN, U32_MAX, U64_MAX, Dot, Entry
 from wavekv.errors import BadEnvelope, EnvelopeTooLarge
 
@@ -174,12 +175,14 @@ def decode_envelope(data: bytes, bounds: MessageBounds = BOUNDS) -> Envelope:
     """
     reader = MessageReader(data, bounds)
     fields: dict[str, Any] = {}
-    name = "envelope"
+    at = "envelope"
     try:
         for name in reader.fields("envelope", _CRATE_FIELDS, _FIELDS):
+            at = name
             fields[name] = _READERS[name](reader, name)
+            at = "envelope"
     except MALFORMED as error:
-        raise BadEnvelope(f"{name} is not what it has to be: {error or type(error).__name__}") from error
+        raise BadEnvelope(f"{at} is not what it has to be: {error or type(error).__name__}") from error
     if not reader.ended():
         raise BadEnvelope("bytes follow the message")
     missing = _REQUIRED - fields.keys()
@@ -243,47 +246,52 @@ def _page(reader: MessageReader, name: str) -> Page | None:
 
 
 def _acks(reader: MessageReader, name: str) -> dict[int, int]:
-    count = reader.count(reader.map, reader.bounds.origins, name)
+    count = reader.count(reader.map, reader.origins_left, name)
+    reader.origins_left -= count
     numbers = reader.some(2 * count)
     origins, acks = numbers[::2], numbers[1::2]
     reader.check_numbers(origins, 0, U32_MAX, f"{name} origins")
     reader.check_numbers(acks, 0, U64_MAX, f"{name} sequences")
-    if not scattered(origins):
-        raise BadEnvelope(f"the origins of {name} are chosen so that looking them up takes long")
-    found = dict(zip(origins, acks, strict=True))
-    if len(found) != count:
-        raise BadEnvelope(f"{name} has an origin twice")
-    return found
+    return dict(zip(_distinct(origins, name), acks, strict=True))
 
 
 def _dots(reader: MessageReader, name: str) -> dict[int, Ranges]:
-    found: dict[int, Ranges] = {}
-    left = reader.bounds.ranges
-    count = reader.count(reader.map, min(left, reader.bounds.origins), name)
-    for _ in range(count):
-        origin = reader.number(0, U32_MAX, f"{name} origin")
-        found[origin] = ranges = _ranges(reader, name, left)
-        left -= len(ranges)
-        if len(found) % UNCHECKED == 0 and not scattered(found):
-            raise BadEnvelope(f"the origins of {name} are chosen so that looking them up takes long")
-    if len(found) != count:
-        raise BadEnvelope(f"{name} has an origin twice")
-    return found
-
-
-def _ranges(reader: MessageReader, name: str, most: int) -> Ranges:
+    """Read ranges by origin, all of them as one column of numbers: there may be few of each of many origins."""
     array, scalar = reader.array, reader.scalar
+    count = reader.count(reader.map, min(reader.ranges_left, reader.origins_left), name)
+    origins: list[Any] = []
+    ends: list[int] = []
     raw: list[Any] = []
-    for _ in range(reader.count(array, most, name)):
-        if array() != 2:
-            raise BadEnvelope(f"{name} has to hold [first, last]")
-        raw += (scalar(), scalar())
+    for _ in range(count):
+        origins.append(scalar())
+        for _ in range(reader.count(array, reader.ranges_left - len(raw) // 2, name)):
+            if array() != 2:
+                raise BadEnvelope(f"{name} has to hold [first, last]")
+            raw += (scalar(), scalar())
+        ends.append(len(raw) // 2)
+    reader.origins_left -= count
+    reader.ranges_left -= len(raw) // 2
+    reader.check_numbers(origins, 0, U32_MAX, f"{name} origins")
+    return dict(zip(_distinct(origins, name), _cut(raw, ends, reader, name), strict=True))
+
+
+def _distinct(origins: list[int], name: str) -> list[int]:
+    if not scattered(origins):
+        raise BadEnvelope(f"the origins of {name} are chosen so that looking them up takes long")
+    if len(set(origins)) != len(origins):
+        raise BadEnvelope(f"{name} has an origin twice")
+    return origins
+
+
+def _cut(raw: list[Any], ends: list[int], reader: MessageReader, name: str) -> list[Ranges]:
+    """Return the ranges in a column of firsts and lasts, cut behind the place of each end."""
     reader.check_numbers(raw, 1, U64_MAX, name)
     firsts, lasts = raw[::2], raw[1::2]
-    gaps = map(sub, firsts[1:], lasts)
-    if not all(map(le, firsts, lasts)) or min(gaps, default=2) < 2:
+    close = {at for at, gap in enumerate(map(sub, firsts[1:], lasts), start=1) if gap < 2}
+    if not all(map(le, firsts, lasts)) or not close.issubset(ends):
         raise BadEnvelope(f"{name} has to ascend without touching: [first, last], a gap, [first, last]")
-    return tuple(zip(firsts, lasts, strict=True))
+    ranges = tuple(zip(firsts, lasts, strict=True))
+    return [ranges[begin:end] for begin, end in pairwise([0, *ends])]
 
 
 def _members(reader: MessageReader, name: str) -> tuple[str, ...]:
@@ -299,7 +307,8 @@ def _buckets(reader: MessageReader, name: str) -> tuple[int, ...]:
 
 
 def _entries(reader: MessageReader, name: str) -> tuple[Entry, ...]:
-    count = reader.count(reader.array, reader.bounds.entries, name)
+    count = reader.count(reader.array, reader.entries_left, name)
+    reader.entries_left -= count
     return tuple([_entry(reader) for _ in range(count)])
 
 
@@ -393,7 +402,9 @@ def _meta(reader: MessageReader) -> tuple[int, int, int]:
 def _listed(reader: MessageReader, name: str) -> tuple[Listed, ...]:
     array, scalar = reader.array, reader.scalar
     raw: list[Any] = []
-    for _ in range(reader.count(array, reader.bounds.page, name)):
+    count = reader.count(array, min(reader.bounds.page, reader.entries_left), name)
+    reader.entries_left -= count
+    for _ in range(count):
         if array() != 4:
             raise BadEnvelope(f"{name} has to hold [key, timestamp, node, seq]")
         raw += (scalar(), scalar(), scalar(), scalar())
@@ -414,7 +425,7 @@ def _block(reader: MessageReader, name: str) -> Block:
     keys: list[str] | None = None
     packed: list[bytes] | None = None
     for field in reader.fields(name, ("keys", "packed"), _BLOCK_FIELDS):
-        count = reader.count(reader.array, reader.bounds.page, f"{name} {field}")
+        count = reader.count(reader.array, min(reader.bounds.page, reader.entries_left), f"{name} {field}")
         rule = f"{name} keys have to be strings, and packed entries bytes"
         if field == "keys":
             keys = reader.scalars(count, str, rule)
@@ -424,6 +435,7 @@ def _block(reader: MessageReader, name: str) -> Block:
         raise BadEnvelope(f"{name} has to have as many keys as packed entries")
     if max(map(len, packed), default=0) > reader.bounds.octets + PACKED_FACTS_MAX:
         raise BadEnvelope(f"{name} has an entry of more than {reader.bounds.octets} bytes")
+    reader.entries_left -= len(keys)
     block = Block(keys, packed)
     try:
         block.check()

@@ -19,7 +19,8 @@ class MessageBounds:
 
     Attributes:
         page: entries of one page, and keys of a page of a list. A block is a page.
-        entries: entries that come one by one: a page, and as many that changed behind its cursor (R3c).
+        entries: entries, those of a block and keys of a list together: a page, and as many that changed behind its
+            cursor (R3c), or that a list has newer.
         origins: origins in `acks`, and in `dots`.
         ranges: ranges in `dots`.
         octets: bytes of one value; one packed entry has `PACKED_FACTS_MAX` more. Longer ones inflate to no use: no
@@ -41,7 +42,7 @@ class MessageBounds:
     text: int
     members: int = 1000
     buckets: int = 1024
-    unknown_fields: int = 65_536
+    unknown_fields: int = 16_384
     unknown_bytes: int = 1 << 20
 
     @classmethod

@@ -55,6 +55,8 @@ class MessageReader:
         self._place: Callable[[], int] = unpacker.tell
         self._data = data
         self._numbers = bounds.numbers
+        self.entries_left, self.origins_left, self.ranges_left = bounds.entries, bounds.origins, bounds.ranges
+        """What the fields read so far left of the bounds that several fields share."""
         self._unknown_fields = bounds.unknown_fields
         self._unknown_bytes = bounds.unknown_bytes
 

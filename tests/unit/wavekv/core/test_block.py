@@ -15,10 +15,11 @@ from wavekv.core.codec.envelope import decode_envelope, encode_envelope
 from wavekv.core.codec.records import encode_group, encode_op
 from wavekv.core.context import Context
 from wavekv.core.delta import delta_page
+from wavekv.core.dot_order import BLOCK_MAX, DotOrder
 from wavekv.core.loading import FreshLoader
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Clear, Set, StoreBlock, as_records
-from wavekv.core.ordered import BLOCK_MAX, DotOrder, KeyOrder
+from wavekv.core.ordered import KeyOrder
 from wavekv.core.packed import pack
 from wavekv.core.store import Store
 from wavekv.core.types import Entry

@@ -5,6 +5,7 @@ from array import array
 import pytest
 
 from tests.fakes.cluster import MemoryMember, cluster, sync
+from tests.fakes.pages import page_of
 from wavekv.core.condition import ABSENT, PRESENT
 from wavekv.core.expiry import TICK_MS, Calendar
 from wavekv.core.image import Dots, Image
@@ -98,11 +99,11 @@ def test_what_a_read_judged_expired_stays_so_when_the_clock_steps_back() -> None
     put(member, "k", 1000)
     assert member.store.get("k", 1000) is None
     assert member.store.get("k", 100) is None
-    assert member.store.list("", None, 10, 100).entries == []
+    assert page_of(member.store, "", None, 10, 100).entries == []
     with pytest.raises(KeyNotFound):
         member.replica.delete("k", 100)
     put(member, "l", 2000)
-    assert member.store.list("", None, 10, 2000).entries == []
+    assert page_of(member.store, "", None, 10, 2000).entries == []
     assert member.store.get("l", 100) is None
 
 
@@ -161,7 +162,7 @@ def test_the_count_of_live_values_follows_each_expiry_once() -> None:
     assert store.live() == 2
     assert store.take_expired(3099, 10) == ["b"]
     assert store.live() == 1
-    assert store.live() == len(store.list("", None, 10, 3099).entries)
+    assert store.live() == len(page_of(store, "", None, 10, 3099).entries)
 
 
 def test_an_expired_value_travels_as_it_is_and_every_member_reads_it_as_absent() -> None:

@@ -38,6 +38,24 @@ def step(current: exchange.Round, requester: MemoryMember, responder: MemoryMemb
     return request
 
 
+def test_a_write_of_this_process_is_not_dropped_because_a_peer_was_told_that_it_covers_it() -> None:
+    """A hostile member claims the next write of m0 at m1, whose list then lacks it."""
+    a, b = cluster(2, healing=False)
+    first = a.put("first", b"1", 100)
+    b.replica.adopt(type(b.store.context)({first.origin: first.seq + 1}), 0)
+    b.commit()
+    mine = a.put("mine", b"1", 100)
+    assert mine.seq == first.seq + 1
+    for now_ms in (NOW, NOW, NOW + SUSPECT_MS):
+        current = begin(a, b)
+        while not current.done:
+            step(current, a, b, now_ms)
+    assert current.repair is not None, "the same buckets differed for long enough"
+    assert current.repair.result.alone_keys == ["first", "mine"]
+    assert current.repair.result.dropped == 0
+    assert a.value("mine", NOW) == b"1"
+
+
 def forgotten(size: int = 2, limits: Limits = LIMITS) -> tuple[list[MemoryMember], int]:
     """Return members that deleted and forgot x, y and z, and the place in m0's log before it heard of the deletes."""
     members = cluster(size, limits, healing=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.pages import page_of
 from wavekv.config import Limits
 from wavekv.core.context import Context
 from wavekv.core.delta import delta_page
@@ -64,14 +65,14 @@ def test_listing_is_in_key_order_by_prefix_and_skips_tombstones_and_the_expired(
         Set(entry("b/é", b"", 6)),
         Set(entry("c", b"", 7)),
     )
-    assert [item.key for item in store.list("b/", None, 10, 199).entries] == ["b/1", "b/2", "b/4", "b/é"]
-    assert [item.key for item in store.list("b/", None, 10, 200).entries] == ["b/1", "b/2", "b/é"]
-    assert [item.key for item in store.list("", "b/2", 10, 200).entries] == ["b/é", "c"]
-    first = store.list("b/", None, 2, 200)
+    assert [item.key for item in page_of(store, "b/", None, 10, 199).entries] == ["b/1", "b/2", "b/4", "b/é"]
+    assert [item.key for item in page_of(store, "b/", None, 10, 200).entries] == ["b/1", "b/2", "b/é"]
+    assert [item.key for item in page_of(store, "", "b/2", 10, 200).entries] == ["b/é", "c"]
+    first = page_of(store, "b/", None, 2, 200)
     assert ([item.key for item in first.entries], first.more) == (["b/1", "b/2"], True)
-    assert store.list("b/", "b/2", 1, 200) == ([store.entries["b/é"]], False)
-    assert store.list("b/", "c", 5, 200) == ([], False)
-    assert store.list("b/", "a", 1, 200).entries == [store.entries["b/1"]]
+    assert page_of(store, "b/", "b/2", 1, 200) == ([store.entries["b/é"]], False)
+    assert page_of(store, "b/", "c", 5, 200) == ([], False)
+    assert page_of(store, "b/", "a", 1, 200).entries == [store.entries["b/1"]]
 
 
 def test_two_keys_under_one_dot_are_both_offered_and_both_forgotten() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.fakes.cluster import LIMITS, MemoryMember, push
 from tests.fakes.key_values import FakeClock, Operations
+from tests.fakes.pages import whole
 from tests.fakes.peers import DeadTransport
 from tests.fakes.syncing import HeldSyncing
 from tests.fakes.watched import Client, LoggedMember
@@ -255,7 +256,7 @@ def readings(bench: Bench) -> list[str]:
     values = bench.values
     calls = [
         lambda: values.get("k"),
-        lambda: values.list("", None, 10),
+        lambda: whole(values.list("", None, 10)),
         values.count,
         values.expiring,
         lambda: values.watch("", prefix=True, since=None),

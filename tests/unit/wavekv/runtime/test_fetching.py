@@ -10,8 +10,10 @@ from tests.fakes.key_values import FakeClock, Operations
 from tests.fakes.peers import DeadTransport
 from tests.fakes.syncing import HeldSyncing
 from wavekv.config import GossipSettings, PeerAddress
+from wavekv.core import exchange
 from wavekv.core.messages import Envelope
 from wavekv.core.types import Entry
+from wavekv.errors import DiskFull, PeerUnreachable
 from wavekv.runtime.committer import Syncing
 from wavekv.runtime.engine import Engine, MemorySyncing
 from wavekv.runtime.link import Link
@@ -146,3 +148,69 @@ async def test_nobody_else_is_asked_in_an_interval_while_pages_come() -> None:
         while "http://m2" not in asked:
             await asyncio.sleep(0)
     await engine.gossip.stop()
+
+
+async def test_a_fetch_that_is_cut_off_goes_on_behind_the_last_page_that_is_safe() -> None:
+    giver, taker = giver_of(1), MemoryMember(0, NAMES, PAGED)
+
+    class CutOff(MemoryTransport):
+        async def exchange(self, url: str, request: Envelope) -> Envelope:
+            answer = await super().exchange(url, request)
+            if self.cursors == [None, (77, 2), (77, 4)]:
+                raise PeerUnreachable("the connection broke")
+            return answer
+
+    transport = CutOff(giver)
+    engine = engine_of(taker, MemorySyncing(), transport)
+    engine.gossip.connect((PeerAddress("m1", "http://m1"),))
+    for _ in range(2):
+        engine.gossip.retry_now()
+        await turns()
+    assert transport.cursors[:5] == [None, (77, 2), (77, 4), (77, 4), (77, 6)]
+    assert contents(taker) == contents(giver)
+    assert taker.store.context.covers(77, 7)
+    await engine.gossip.stop()
+
+
+async def test_a_fetch_whose_last_page_was_not_written_begins_anew() -> None:
+    giver, taker = giver_of(1), MemoryMember(0, NAMES, PAGED)
+    disk = HeldSyncing()
+
+    class CutOff(MemoryTransport):
+        async def exchange(self, url: str, request: Envelope) -> Envelope:
+            answer = await super().exchange(url, request)
+            if self.cursors == [None, (77, 2)]:
+                raise PeerUnreachable("the connection broke")
+            return answer
+
+    transport = CutOff(giver)
+    engine = engine_of(taker, disk, transport)
+    engine.gossip.connect((PeerAddress("m1", "http://m1"),))
+    engine.gossip.retry_now()
+    await turns()
+    disk.release(DiskFull("no room"))
+    await turns()
+    assert transport.cursors == [None, (77, 2)]
+    assert engine.gossip.links["m1"].unfinished is None
+    await engine.gossip.stop()
+
+
+async def test_others_have_turns_while_a_page_is_merged_and_while_it_is_shown() -> None:
+    taker = MemoryMember(0, NAMES, replace(LIMITS, merge_slice_entries=2))
+    peer = MemoryMember(1, NAMES)
+    engine = engine_of(taker, MemorySyncing(), DeadTransport())
+    others = 0
+
+    async def count() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0)
+            others += not taker.store.context.covers(77, 20)
+
+    counting = asyncio.create_task(count())
+    entries = tuple(Entry(f"k{seq}", b"v", 100, 77, seq) for seq in range(1, 21))
+    message = exchange.envelope(peer.replica, 10_000, entries=entries, since=0, floor=0, acks={77: 20})
+    await engine.receive_request(message)
+    counting.cancel()
+    assert others >= 10 + 8, "a turn behind each slice that is merged, and each that is shown"
+    assert len(taker.store.packed) == 20

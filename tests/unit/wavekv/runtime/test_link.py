@@ -1,8 +1,14 @@
 """The push queue: what goes out once, what it may claim to carry, and how a peer is left alone for a while."""
 
+from dataclasses import replace
+
+import pytest
+
 from wavekv.config import GossipSettings
 from wavekv.core.adoption import CARRIED_SPAN_MAX
+from wavekv.core.messages import Envelope
 from wavekv.core.types import Entry
+from wavekv.errors import WrongName
 from wavekv.runtime.link import Link, PushQueue
 
 
@@ -142,3 +148,32 @@ def test_relayed_keys_fill_a_queue_as_own_ones_do() -> None:
     for number in range(4):
         queue.relay(f"r{number}", 0.0)
     assert (queue.dropped, list(queue.visible_at)) == (3, ["r3"])
+
+
+# ---- whose answer it is --------------------------------------------------------------------------------------------
+
+
+def link(*, contact: bool = False, crate: bool = False) -> Link:
+    return Link("m1", "https://m1:7072", PushQueue(9), "m1", contact=contact, crate=crate)
+
+
+def test_an_answer_is_taken_from_the_member_that_was_asked() -> None:
+    own = Envelope(sender_id=2, name="m1", inc=1)
+    assert link().checked(own) is own
+    assert link(contact=True).checked(replace(own, name="m7")).name == "m7", "who it is is only learnt by asking"
+    assert link(crate=True).checked(replace(own, name=None, inc=None)).crate == "m1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "told"),
+    [
+        (link(), "m2", "m1 was expected"),
+        (link(), "", "m1 was expected"),
+        (link(), None, "--crate-peer"),
+        (link(crate=True), "m1", "--peer"),
+        (link(crate=True), "m2", "--peer"),
+    ],
+)
+def test_another_s_answer_is_refused_and_what_to_do_is_said(asked: Link, name: str | None, told: str) -> None:
+    with pytest.raises(WrongName, match=told):
+        asked.checked(Envelope(sender_id=2, name=name, inc=1))
