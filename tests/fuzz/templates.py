@@ -157,6 +157,14 @@ _HOST: Final[dict[str, Callable[[Any], bool]]] = {
     "hostPath": lambda value: value is not None,
     "sysctls": bool,
     "nodeName": bool,
+    "nfs": lambda value: value is not None,
+    "csi": lambda value: value is not None,
+    "flexVolume": lambda value: value is not None,
+    "hostProcess": bool,
+    "procMount": lambda value: value not in {None, "Default"},
+    "host": bool,
+    "seccompProfile": lambda value: value.get("type") == "Unconfined",
+    "appArmorProfile": lambda value: value.get("type") == "Unconfined",
 }
 """What reaches out of the sandbox wherever it stands, and which values do."""
 
