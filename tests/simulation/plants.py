@@ -263,7 +263,7 @@ def never_heals() -> list[Change]:
 
 def older_process_heard() -> list[Change]:
     """R8: a process is listened to though a newer one of its name was heard."""
-    return [(Reports, "check", lambda self, message, inc_max: None)]
+    return [(Reports, "check", lambda self, message, inc_max, **_: None)]
 
 
 def removed_member_heard() -> list[Change]:
