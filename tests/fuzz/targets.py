@@ -65,7 +65,9 @@ def blown_up(data: bytes) -> bytes:
     begin, length, power, rest = data[0:1], data[1:2], data[2:3], data[3:]
     at = int.from_bytes(begin, "big") % (len(rest) + 1)
     piece = rest[at : at + max(1, int.from_bytes(length, "big"))]
-    times = min(1 << int.from_bytes(power, "big") % 24, LIMITS.inflated_bytes_max // max(1, len(piece)))
+    doublings = int.from_bytes(power, "big")
+    doublings = doublings - 0xE8 if doublings > 0xF0 else doublings % 12  # the longest take a thousand times the others
+    times = min(1 << doublings, LIMITS.inflated_bytes_max // max(1, len(piece)))
     return b"\1" + gzip.compress((rest[:at] + piece * times + rest[at + len(piece) :])[: LIMITS.inflated_bytes_max], 1)
 
 
