@@ -68,9 +68,10 @@ class Plan:
 class Part:
     """A part that runs."""
 
-    def __init__(self, module: str, plan: Plan, *arguments: str) -> None:
+    def __init__(self, module: str, plan: Plan, *arguments: str, nice: int = 0) -> None:
+        """Start `module`; `nice` is added to its priority: that attackers use up the processor is not what is tried."""
         self.module = module
-        command = [sys.executable, "-m", module, *arguments]
+        command = ["nice", "-n", str(nice), sys.executable, "-m", module, *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         self._send(plan.line())
 

@@ -31,6 +31,8 @@ NODE_ID = 0x0BAD_BEEF
 OWN_KEYS = 4000
 """Keys of the peer's own, written again and again."""
 U64_MAX = 2**64 - 1
+STARTED_MS = time.time_ns() // 1_000_000
+"""Its process number: one process sends and answers."""
 ENDLESS_BYTES = 64 << 20
 """What an answer without an end sends at most."""
 
@@ -41,7 +43,7 @@ class Message:
     def __init__(self, plan: Plan, rng: random.Random) -> None:
         self.plan = plan
         self.rng = rng
-        self.inc = time.time_ns() // 1_000_000
+        self.inc = STARTED_MS
         self._seq = 0
 
     def own(self, **fields: Any) -> Envelope:

@@ -13,10 +13,14 @@ def main() -> None:
     name = sys.argv[1]
     with atheris.instrument_imports(include=["wavekv", "wavekv_operator"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - instrumented while it is imported
-    from tests.fuzz.budget import run_within  # noqa: PLC0415
+    from tests.fuzz.budget import check_within  # noqa: PLC0415
 
-    run = TARGETS[name].run
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], lambda data: run_within(run, bytes(data), slower=SLOWER))
+    target = TARGETS[name]
+
+    def one(data: bytes) -> None:
+        check_within(target.run, target.prepare(bytes(data)), slower=SLOWER)
+
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], one)
     atheris.Fuzz()
 
 

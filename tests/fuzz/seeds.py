@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgpack
+
 from tests.fakes.log import EVERY_OP, entry
 from tests.fuzz.files import NAMES, joined
 from wavekv.core.codec.crate_snapshot import CratePeer, encode_crate_snapshot
@@ -64,7 +66,12 @@ def _envelopes() -> Iterator[bytes]:
     yield b"\0" + encode_envelope(full)
     yield b"\1" + pack(full)
     yield b"\0" + encode_envelope(Envelope(sender_id=7, push_only=True, digest=b"d" * 32, reset_acks=True))
-    yield b"\2\x91\x91"
+    for piece, container in ((b"\x80", b"\xa7entries\xdd"), (b"\x91", b"\xa5later"), (b"\xa0\xc0", b"\xa5later\xdf")):
+        head = b"\x81" + container + (b"\0\x0f\0\0" if container[-1] > 0xDC else b"")
+        yield bytes((2, len(head), len(piece), 0xE8 + 20)) + head + piece
+    entries = b"\x83\xa7version\x01\xa9sender_id\x07\xa7entries\xdc\x10\x00"
+    one = msgpack.packb(msgpack.unpackb(encode_envelope(Envelope(sender_id=7, entries=(entry(1),))))["entries"][0])
+    yield bytes((2, len(entries), len(one), 0xE8 + 12)) + entries + one
 
 
 def _http() -> Iterator[bytes]:

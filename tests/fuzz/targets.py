@@ -25,7 +25,8 @@ class Target:
 
     Attributes:
         name: as its folder of the corpus.
-        run: takes an input.
+        run: takes an input; what it costs is bounded.
+        prepare: what is made of an input first, at no one's cost.
         words: what its format is full of, for mutations.
         input_bytes_max: longest input that is tried.
         costly: so slow that a test runs few of them.
@@ -36,22 +37,38 @@ class Target:
     words: tuple[bytes, ...] = ()
     input_bytes_max: int = 1 << 14
     costly: bool = False
+    prepare: Callable[[bytes], bytes] = bytes
 
 
 def envelope(data: bytes) -> None:
-    """Decode a message: compressed as it came, or compressed here; one that is taken can be written again."""
+    """Decode a message, compressed or not; one that is taken can be written again."""
     try:
         if data[:1] == b"\1":
             message = unpack(data[1:], LIMITS.wire_bytes_max, LIMITS.inflated_bytes_max)
-        elif data[:1] == b"\2":
-            inflated = data[1:2] * 4096 + data[2:] * 64
-            message = unpack(gzip.compress(inflated, 1), LIMITS.wire_bytes_max, LIMITS.inflated_bytes_max)
         else:
             message = decode_envelope(data[1:])
     except PeerError:
         return
     again = decode_envelope(encode_envelope(message))
     assert encode_envelope(again) == encode_envelope(message), "a message changes when it is passed on"
+
+
+def blown_up(data: bytes) -> bytes:
+    """Return the input of `envelope`: where the first byte is 2, a message in which a piece of `data` is repeated.
+
+    It grows up to the size that a message may have. The next three bytes say where the piece begins, how long it is,
+    and how often it comes, as a power of two.
+    """
+    if data[:1] != b"\2":
+        return data
+    data = data[1:]
+    begin, length, power, rest = data[0:1], data[1:2], data[2:3], data[3:]
+    at = int.from_bytes(begin, "big") % (len(rest) + 1)
+    piece = rest[at : at + max(1, int.from_bytes(length, "big"))]
+    doublings = int.from_bytes(power, "big")
+    doublings = doublings - 0xE8 if doublings > 0xF0 else doublings % 12  # the longest take a thousand times the others
+    times = min(1 << doublings, LIMITS.inflated_bytes_max // max(1, len(piece)))
+    return b"\1" + gzip.compress((rest[:at] + piece * times + rest[at + len(piece) :])[: LIMITS.inflated_bytes_max], 1)
 
 
 _SESSIONS: Final = connections.Sessions()
@@ -144,7 +161,7 @@ JSON_WORDS: Final = (
 TARGETS: Final = {
     target.name: target
     for target in (
-        Target("envelope", envelope, MSGPACK, 1 << 16),
+        Target("envelope", envelope, MSGPACK, 1 << 16, prepare=blown_up),
         Target("http", http, HTTP_WORDS, 1 << 13, costly=True),
         Target("resp", resp, RESP_WORDS, 1 << 13, costly=True),
         Target("segment", files.read_segment, (b"\x06", b"\xfc", b"\xfd", b"\x0a", b"\xff\xff\xff\x7f")),

@@ -147,16 +147,31 @@ def _found(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _found(inner, path)
 
 
+_BASELINE: Final = frozenset(
+    (
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    )
+)  # fmt: skip
+"""Capabilities that Pod Security's "baseline" lets a container add; every runtime gives them anyway."""
 _HOST: Final[dict[str, Callable[[Any], bool]]] = {
     "privileged": bool,
-    "add": bool,
+    "add": lambda value: not _BASELINE.issuperset(value),
     "hostPort": bool,
     "hostNetwork": bool,
     "hostPID": bool,
     "hostIPC": bool,
     "hostPath": lambda value: value is not None,
-    "sysctls": bool,
+    "sysctls": lambda value: any(one.get("name") != "kernel.shm_rmid_forced" for one in value),
     "nodeName": bool,
+    "nfs": lambda value: value is not None,
+    "csi": lambda value: value is not None,
+    "flexVolume": lambda value: value is not None,
+    "hostProcess": bool,
+    "procMount": lambda value: value not in {None, "Default"},
+    "host": bool,
+    "seccompProfile": lambda value: value.get("type") == "Unconfined",
+    "appArmorProfile": lambda value: value.get("type") == "Unconfined",
 }
 """What reaches out of the sandbox wherever it stands, and which values do."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fuzz.budget import CPU_SECONDS_MAX, OverBudget, run_within
+from tests.fuzz.budget import CPU_SECONDS_MAX, OverBudget, check_within, forget_peak
 from tests.fuzz.mutation import mutated
 from tests.fuzz.seeds import CORPUS, MAKERS, REGRESSIONS, SEED_BYTES_MAX, corpus_of
 from tests.fuzz.targets import TARGETS
@@ -20,7 +20,7 @@ def test_the_corpus_and_every_input_that_once_failed_hold(name: str) -> None:
     seeds = corpus_of(name)
     assert seeds, f"there is no corpus of {name}; make it: python -m tests.fuzz.seeds"
     for seed in seeds:
-        run_within(TARGETS[name].run, seed)
+        check_within(TARGETS[name].run, TARGETS[name].prepare(seed))
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -29,7 +29,7 @@ def test_mutations_of_the_corpus_hold(name: str) -> None:
     count = COSTLY_EXECUTIONS if target.costly else EXECUTIONS
     for data in mutated(corpus_of(name), target.words, count, rng):
         try:
-            run_within(target.run, data)
+            check_within(target.run, target.prepare(data))
         except Exception as error:
             error.add_note(f"the input, for tests/fuzz/regressions/{name}: {data[:2000]!r}")
             raise
@@ -51,15 +51,16 @@ def test_an_input_that_costs_too_much_time_or_memory_fails() -> None:
         bytearray(100 << 20).count(b"x")
 
     with pytest.raises(OverBudget, match="ms of processor time"):
-        run_within(slow, b"x")
+        check_within(slow, b"x")
+    forget_peak()
     with pytest.raises(OverBudget, match="MiB of memory"):
-        run_within(wide, b"x")
-    run_within(lambda _: None, b"x")
+        check_within(wide, b"x")
+    check_within(lambda _: None, b"x")
 
 
 def test_what_is_slow_once_is_tried_again() -> None:
     calls: Iterator[int] = iter((10_000_000, 1, 1))
-    run_within(lambda _: [None for _ in range(next(calls))] and None, b"")
+    check_within(lambda _: [None for _ in range(next(calls))] and None, b"")
     assert CPU_SECONDS_MAX < 1
 
 

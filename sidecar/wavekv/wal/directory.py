@@ -280,13 +280,14 @@ def _refuse_strange(path: Path) -> None:
     Raises:
         UnusableFile: it is so; nothing was changed.
     """
+    claimed = os.path.lexists(path / IDENTITY)
     with os.scandir(path) as found:
         for count, entry in enumerate(found, start=1):
             if count > VOLUME_LIMITS.names_max:
                 raise unusable(path, f"it holds more than {VOLUME_LIMITS.names_max} names")
             if _FILES.fullmatch(entry.name):
                 require_regular(path / entry.name)
-            elif entry.name in _FOLDERS:
+            elif entry.name in _FOLDERS and claimed:  # without an identity any such name is foreign
                 is_folder(path / entry.name)
 
 
