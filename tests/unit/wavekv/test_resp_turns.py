@@ -254,7 +254,8 @@ async def test_many_or_long_patterns_and_endless_options_are_refused() -> None:
     ):
         client.written.clear()
         client.connection.data_received(refused)
-        await turns_until(lambda: client.said.startswith(b"-ERR"))
+        await turns_until(lambda: client.said.endswith(b"\r\n"))
+        assert client.said.startswith(b"-ERR"), refused[:40]
 
 
 # ---- bytes -----------------------------------------------------------------------------------------------------------
