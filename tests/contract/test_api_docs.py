@@ -1,4 +1,4 @@
-"""docs/api.md names every error code that `wavekv.errors` has, the command line's with their exit codes, and every limit."""
+"""docs/api.md names every error code of `wavekv.errors`, the command line's with their exit codes, and every limit."""
 
 import re
 from collections.abc import Iterator
