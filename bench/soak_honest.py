@@ -144,11 +144,12 @@ def write(plan: Plan) -> None:
     tell({"stopped": True})
     assert next(commands) == "check"
     for member in members:
-        now_ms = time.time() * 1000  # before the listing: what expires meanwhile may be in it or not
+        asked_ms = time.time() * 1000
         found = listing(member)
+        answered_ms = time.time() * 1000
         for writer in writers:
             for name, key in writer.keys.items():
-                complaint = key.complaint(found.get(name), now_ms)
+                complaint = key.complaint(found.get(name), asked_ms, answered_ms)
                 if complaint:
                     wrong.append(f"{member.name}: {name}: {complaint}")
         values = {name: value for name, (_, value) in found.items()}

@@ -54,18 +54,25 @@ class Key:
         if self.winner is None or written.stamp > self.winner.stamp:
             self.winner = written
 
-    def complaint(self, held: tuple[str, str] | None, now_ms: float) -> str | None:
-        """Return what is wrong with `held`, an etag and a value; None if it may be there."""
+    def complaint(self, held: tuple[str, str] | None, asked_ms: float, answered_ms: float) -> str | None:
+        """Return what is wrong with `held`, an etag and a value read between two times; None if it may be there.
+
+        What expires between the two may have been there or not.
+        """
         winner = self.winner
-        gone = winner is None or winner.value is None or (winner.expires_at or now_ms + 1) <= now_ms
         if held is None:
-            return None if gone or None in self.doubtful else f"lost {winner}"
+            return None if self._gone(answered_ms) or None in self.doubtful else f"lost {winner}"
         etag, value = held
         if winner is not None and stamp_of(etag) == winner.stamp:
-            return f"{winner} is still there" if gone or value != winner.value else None
+            return f"{winner} is still there" if self._gone(asked_ms) or value != winner.value else None
         if winner is not None and stamp_of(etag) < winner.stamp:
             return f"{etag} came back over {winner}"
         return None if value in self.doubtful else f"{etag} holds what nobody wrote; answered was {winner}"
+
+    def _gone(self, now_ms: float) -> bool:
+        """Tell whether the key held nothing at `now_ms` by what was answered."""
+        winner = self.winner
+        return winner is None or winner.value is None or (winner.expires_at or now_ms + 1) <= now_ms
 
 
 @dataclass

@@ -117,13 +117,14 @@ def seeded() -> Iterator[random.Random]:
 
 def check_contents(cluster: Cluster, writers: list[Writer]) -> None:
     """Every member holds the same, and each key what its writer was answered or left in doubt."""
+    asked_ms = time.time() * 1000
     held = [listing(member) for member in cluster.members]
+    answered_ms = time.time() * 1000
     for other in held[1:]:
         assert other == held[0]
-    now_ms = time.time() * 1000
     keys = {name: key for writer in writers for name, key in writer.keys.items()}
     assert held[0].keys() <= keys.keys()
-    wrong = {name: key.complaint(held[0].get(name), now_ms) for name, key in keys.items()}
+    wrong = {name: key.complaint(held[0].get(name), asked_ms, answered_ms) for name, key in keys.items()}
     assert {name: complaint for name, complaint in wrong.items() if complaint} == {}
 
 

@@ -154,10 +154,11 @@ def remounted(volume: Path, how: str) -> bool:
 
 
 def is_refused(member: MemberProcess) -> None:
-    """A start that ends at once, with one line that says what to do."""
+    """A start that ends at once, and whose last line, the only one of an error, says what to do."""
     before = len(member.log)
     assert member.start().wait_exit() == 1
-    (line,) = member.log[before:].splitlines()
+    *earlier, line = member.log[before:].splitlines()
+    assert [said for said in earlier if said.startswith(("wavekv: ", "Traceback"))] == []
     assert "Read-only file system; check the volume, mount it writable" in line
     assert line.endswith("[directory_unusable]")
 
