@@ -41,8 +41,8 @@ _LINGER_SECONDS: Final = 2.0
 """After a refusal the rest of a body is read and dropped this long, so that the client gets to see the answer."""
 _RETRY_SECONDS: Final = 1
 """What a refusal for want of room tells the client to wait: answers leave within milliseconds, so room returns soon."""
-_COPIES: Final = 2
-"""Of an answer that aiohttp writes: its body, and the head and body it joined."""
+_COPIES: Final = 3
+"""Of an answer that aiohttp writes: its body, the head and body it joined, and what of it could not be sent yet."""
 _TURNS_MAX: Final = 1000
 """Turns of the loop that an answer waits for room; who reads makes some within a few."""
 _NO_ROOM: Final = (TooManyBytes, TooManyConnections, TooManyWaiting, TooManyWatchers)

@@ -27,6 +27,8 @@ from wavekv.web_guard import is_local
 
 log = logging.getLogger(__name__)
 
+_COPIES: Final = 2
+"""Of an answer that is not read: what was written, and what of it could not be sent yet."""
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
 _KEY_TARGET: Final = re.compile(rb"/v1/(ephemeral/)?kv/([A-Za-z0-9\-._~!$&'()*+,;=:@/%]+)")
 _HEADER: Final = re.compile(rb"([A-Za-z0-9-]+): ?([ -~]*)")
@@ -244,7 +246,7 @@ class FastConnection(BoundedHandler):
             entry = store.get(key)
             if entry is None or entry.value is None:
                 raise KeyNotFound(f"there is no key {key!r}")
-            if not self._connections.fits(2 * len(entry.value)):
+            if not self._connections.fits(_COPIES * len(entry.value)):
                 return False  # it waits for room there
             content = f"Content-Type: application/octet-stream\r\n{_etag(entry)}"
             if entry.expires_at is not None:
@@ -277,7 +279,7 @@ class FastConnection(BoundedHandler):
             return
         self.transport.write(response)
         if self._paused:
-            self.note_unread(len(response))
+            self.note_unread(_COPIES * len(response))
         if result == WaveKVError.code:
             self.transport.close()
             return
