@@ -1,7 +1,7 @@
 """Whether this member's clock can be trusted, judged by what its peers' clocks say; and how far each is off."""
 
 from collections.abc import Iterable
-from statistics import median
+from statistics import median_high
 
 from wavekv.core.reports import Report
 
@@ -15,6 +15,10 @@ def skew_ms(report: Report) -> int | None:
 
 
 def ahead_ms(reports: Iterable[Report | None]) -> int | None:
-    """Return how far our clock is ahead of the median of those in `reports`, ms; None where there is none."""
+    """Return how far our clock is ahead of the median of those in `reports`, ms; None where there is none.
+
+    Of an even number the nearer of the two in the middle counts, not their mean, which one peer alone could move as far
+    as it likes: more than half of the peers have to say that we are ahead (G11).
+    """
     skews = [skew for report in reports if report is not None and (skew := skew_ms(report)) is not None]
-    return round(-median(skews)) if skews else None
+    return -median_high(skews) if skews else None

@@ -21,7 +21,8 @@ class MessageBounds:
         page: entries of one page, and keys of a page of a list. A block is a page.
         entries: entries, those of a block and keys of a list together: a page, and as many that changed behind its
             cursor (R3c), or that a list has newer.
-        origins: origins in `acks`, and in `dots`.
+        origins: origins in `acks` and `dots` together. A context at its bound may get ranges of origins that it knows,
+            and has to be readable then, or its members never hear each other again.
         ranges: ranges in `dots`.
         octets: bytes of one value; one packed entry has `PACKED_FACTS_MAX` more. Longer ones inflate to no use: no
             member keeps them.
@@ -49,11 +50,12 @@ class MessageBounds:
     def of(cls, limits: Limits) -> "MessageBounds":
         """Return the bounds of a member with `limits`."""
         page = max(limits.page_entries_max, limits.push_keys_max, _THEIRS.page_entries_max)
+        ranges = max(limits.dots_max, _THEIRS.dots_max)
         return cls(
             page=page,
             entries=2 * page,
-            origins=limits.origins_max,
-            ranges=max(limits.dots_max, _THEIRS.dots_max),
+            origins=limits.origins_max + ranges,
+            ranges=ranges,
             octets=limits.wire_value_bytes_max,
             numbers=limits.wire_value_bytes_max,
             text=4 * limits.wire_key_bytes_max,
