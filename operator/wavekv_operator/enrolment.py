@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -137,10 +138,12 @@ def certificate(
     try:
         request = x509.load_pem_x509_csr(application.request.encode())
         signed = request.is_signature_valid
-        key = request.public_key()
         named = _named(request)
+        key = request.public_key()
     except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise EnrolmentRefused(who.name, "its certificate request cannot be read") from error
+    except UnsupportedAlgorithm as error:
+        raise EnrolmentRefused(who.name, "its key is none of the curve P-256") from error
     if not signed:
         raise EnrolmentRefused(who.name, "its certificate request is not signed by its key")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):

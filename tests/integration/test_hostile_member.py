@@ -114,8 +114,8 @@ def test_it_cannot_end_another_member(held: tuple[Cluster, HostileMember]) -> No
     newest = future(first)
     signing = SignedClaims(TlsFiles(hostile.leaf.cert, hostile.leaf.key, hostile.leaf.ca), first.cluster_id, "m0")
     forged = b64encode(asyncio.run(signing.make(newest)) or b"").decode()
-    for claim in ("", "AAAA", forged):
-        refusal = {"code": "stale_process", "detail": "d", "member": "m0", "newest": newest, "claim": claim}
+    for number, claim in ((newest, ""), (newest, "AAAA"), (newest, forged), (float("inf"), ""), ([], "")):
+        refusal = {"code": "stale_process", "detail": "d", "member": "m0", "newest": number, "claim": claim}
         body = json.dumps(refusal).encode()
         hostile.reply = lambda _, body=body: (403, body, "application/problem+json")
         asked = len(hostile.heard)
@@ -124,6 +124,7 @@ def test_it_cannot_end_another_member(held: tuple[Cluster, HostileMember]) -> No
     for verb in ("sync2", "push"):
         assert code(hostile.say(first, message, verb)) == "wrong_name"
     assert "without proof" in first.log
+    assert "ended unexpectedly" not in first.log
     for member in cluster.members[:2]:
         assert member.status()["process"]["superseded_by"] is None
         assert member.put("alive", b"yes").status in {200, 201}

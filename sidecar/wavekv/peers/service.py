@@ -36,8 +36,8 @@ from wavekv.errors import (
 from wavekv.peers.identity import Names, Shown
 from wavekv.peers.proofs import SignedEpochs
 from wavekv.peers.transport import CONTENT_TYPE
-from wavekv.peers.wrapping import Wrapping
-from wavekv.runtime.budget import ByteBudget
+from wavekv.peers.wrapping import Wrapping, held_bytes
+from wavekv.runtime.budget import ByteBudget, Holding
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.spaced_log import SpacedLog
 from wavekv.web_connections import BoundedServer, refusal, refuse_cut_body
@@ -104,6 +104,7 @@ class PeerService:
             connections = Connections(
                 "peer", PEER_PLANE, ByteBudget("peer", limits.peer_held_bytes_max), time.monotonic
             )
+        self._budget = connections.budget
         self._refusals = SpacedLog(log, time.monotonic)
         self._server = BoundedServer(self._handle, connections)
 
@@ -170,7 +171,9 @@ class PeerService:
                 message = self._names.check(shown, message)
             if self._epochs is not None:
                 await self._epochs.look(message)
-            answer = await receive(message)
+            with Holding(self._budget) as held:  # beside the body: it may have been packed a thousandfold
+                held.resize(held_bytes(message))
+                answer = await receive(message)
             return _packed(_EMPTY if answer is None else await self._wrapping.wrapped(answer))
         finally:
             self._merging -= 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
@@ -31,6 +31,8 @@ _CHAIN_MAX: Final = 5
 """Certificates between a member's and the authority, its own included."""
 _PURPOSE: Final = b"wavekv process claim 1\n"
 """Begins what a member's key signs, so that no signature for another purpose passes for a claim."""
+_UNREADABLE: Final = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What `cryptography` raises for a certificate that a stranger made: not all of it is a ValueError."""
 
 
 def authorities(bundle: Path) -> list[x509.Certificate]:
@@ -106,7 +108,7 @@ def claim_holds(claim: str, bundle: Path, cluster_id: str | None, name: str, inc
         signature = b64decode(raw["signature"], validate=True)
         named = identify(_decoded(chain[0]), cluster_id).speaks_for(name)
         return named and _anchored(chain, authorities(bundle)) and _claimed(chain[0], signature, cluster_id, name, inc)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, WaveKVError):
+    except (*_UNREADABLE, KeyError, TypeError, AttributeError, IndexError, RecursionError, WaveKVError):
         return False
 
 
@@ -158,7 +160,7 @@ def _anchored(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certific
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, TypeError, *_UNREADABLE):
         return False
     return True
 

@@ -2,7 +2,7 @@
 
 Inflating and decoding the largest message takes some tens of milliseconds, packing a page not much less; the loop goes
 on meanwhile. The server has one such thread, and so has whoever asks: messages wait for each other, not the loop for
-them, and one of them at a time is held inflated.
+them, and one of them at a time is held inflated. What was decoded is held until it is merged: `held_bytes`.
 """
 
 import asyncio
@@ -24,6 +24,9 @@ SMALL_INFLATED_BYTES_MAX: Final = 32 << 10
 SMALL_ITEMS_MAX: Final = 64
 SMALL_ORIGINS_MAX: Final = 1024
 """Messages up to both, and to as many bytes, are wrapped at once."""
+_ITEM_BYTES: Final = 384
+"""What an entry or a range takes beside its key and value; measured in docs/message-bounds.md."""
+_ORIGIN_BYTES: Final = 192
 
 
 class Wrapping:
@@ -61,6 +64,17 @@ class Wrapping:
         if _small(message):
             return envelope.pack(message)
         return await asyncio.get_running_loop().run_in_executor(self._executor, envelope.pack, message)
+
+
+def held_bytes(message: Envelope) -> int:
+    """Return about how many bytes a decoded message takes: 16 KiB on the wire may have been 16 MiB."""
+    items, origins = len(message.entries) + len(message.listed or ()), len(message.acks) + len(message.filter_acks)
+    ranges = sum(map(len, message.dots.values())) + sum(map(len, message.filter_dots.values()))
+    size = sum(len(entry.key) + len(entry.value or b"") for entry in message.entries)
+    if message.block is not None:
+        items += len(message.block)
+        size += message.block.size_bytes
+    return size + _ITEM_BYTES * (items + ranges) + _ORIGIN_BYTES * origins
 
 
 def _small(message: Envelope) -> bool:

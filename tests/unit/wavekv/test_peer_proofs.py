@@ -1,6 +1,7 @@
 """What is believed beyond a connection: documents signed by the authority, and claims signed by a member's own key."""
 
 import json
+import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Mapping
@@ -219,6 +220,26 @@ async def test_a_claim_that_another_member_made_up_does_not_hold(tmp_path: Path)
         assert not await ours.holds(b64encode(json.dumps(claim).encode()).decode(), 8), claim
     for text in ("", "*", "AAAA"):
         assert not await ours.holds(text, 8)
+
+
+@pytest.mark.parametrize(
+    ("known", "strange"),
+    [
+        ("0603551d11", "0603551d25"),
+        ("82096c6f63616c686f7374", "a30930076c6f63616c6873"),
+    ],
+    ids=["an extension twice", "a name of a kind nobody reads"],
+)
+async def test_a_claim_with_a_certificate_that_cannot_be_read_does_not_hold(
+    tmp_path: Path, known: str, strange: str
+) -> None:
+    ours = claims_of(Authority(tmp_path / "pki"), "m0")
+    claim = json.loads(await ours.make(7) or b"")
+    genuine = ssl.PEM_cert_to_DER_cert(claim["certificates"])
+    made_up = genuine.replace(bytes.fromhex(known), bytes.fromhex(strange))
+    assert made_up != genuine
+    claim["certificates"] = ssl.DER_cert_to_PEM_cert(made_up)
+    assert not await ours.holds(b64encode(json.dumps(claim).encode()).decode(), 7)
 
 
 async def test_a_member_whose_files_cannot_be_read_makes_no_claim(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Who gets a member's certificate and what is in it; one row for each way to ask for what is not one's own."""
 
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,6 +103,20 @@ def test_a_key_that_signs_otherwise_is_refused() -> None:
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, None)
     with pytest.raises(EnrolmentRefused, match="P-256"):
         give(request.public_bytes(Encoding.PEM).decode())
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown"),
+    [("06072a8648ce3d0201", "06072a8648ce3d0209"), ("06082a8648ce3d030107", "06082a8648ce3d030109")],
+    ids=["kind of key", "curve"],
+)
+def test_a_key_of_a_kind_that_nobody_knows_is_refused(known: str, unknown: str) -> None:
+    request = x509.load_pem_x509_csr(request_pem(KEY, "demo-0", (URI,)).encode()).public_bytes(Encoding.DER)
+    strange = request.replace(bytes.fromhex(known), bytes.fromhex(unknown))
+    assert strange != request
+    body = base64.encodebytes(strange).decode()
+    with pytest.raises(EnrolmentRefused, match="P-256"):
+        give(f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n")
 
 
 # ---- the token -----------------------------------------------------------------------------------------------------
