@@ -102,10 +102,10 @@ class Names:
             ForeignCluster, WrongRole: it may not speak here.
         """
         if not certificate:
-            raise WrongRole(f"no certificate was shown; that of a {role} is needed")
+            raise WrongRole(f"no certificate was shown; one of role {role!r} is needed")
         found = identify(certificate, self._cluster_id)
         if found.role != role:
-            raise WrongRole(f"a certificate of role {found.role!r} may not speak here; that of a {role} may")
+            raise WrongRole(f"a certificate of role {found.role!r} may not speak here; one of role {role!r} may")
         return found
 
     def check(self, shown: Shown, message: Envelope) -> Envelope:

@@ -192,7 +192,7 @@ class _PartialCommand:
                 return words, place
         self._raw_bytes += place - began
         if self._raw_bytes > self._bytes_max:
-            raise BadProtocol("command too long")
+            raise BadProtocol(f"command too long, it has more than {self._bytes_max} bytes; send less at once")
         return None, place
 
     def _take_header(self, data: bytes, place: int) -> int:
@@ -246,4 +246,5 @@ class _PartialCommand:
 
 
 def _expected(left: int, kind: int) -> str:
-    return f"expected '{'*' if left < 0 else '$'}', got '{chr(kind) if 0x20 < kind < 0x7F else '?'}'"
+    found = f"got '{chr(kind) if 0x20 < kind < 0x7F else '?'}'"
+    return f"expected '*', {found}; inline commands are not taken" if left < 0 else f"expected '$', {found}"

@@ -102,7 +102,14 @@ def test_the_bounds_of_a_command_are_inclusive() -> None:
     parsed.feed(b"*1\r\n$5000\r\n".ljust(BYTES_MAX, b"v"))
     assert parsed.next() is None
     parsed.feed(b"v")
-    with pytest.raises(BadProtocol, match="too long"):
+    with pytest.raises(BadProtocol, match=f"command too long, it has more than {BYTES_MAX} bytes"):
+        parsed.next()
+
+
+def test_an_inline_command_is_told_that_there_are_none() -> None:
+    parsed = reader()
+    parsed.feed(b"PING\r\n")
+    with pytest.raises(BadProtocol, match="inline commands are not taken"):
         parsed.next()
 
 
