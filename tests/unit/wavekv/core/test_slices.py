@@ -6,7 +6,9 @@ import pytest
 
 from tests.fakes.cluster import LIMITS, MemoryMember, answer_to, cluster, wire
 from wavekv.core import exchange
+from wavekv.core.codec.message_bounds import MessageBounds
 from wavekv.core.membership import Epoch
+from wavekv.core.merging import merge
 from wavekv.core.messages import Envelope
 from wavekv.core.reports import Reports
 from wavekv.core.steps import Slices
@@ -40,6 +42,21 @@ def test_others_have_a_turn_after_each_slice(entries: int, turns: int) -> None:
     a, b = pair()
     assert drained(exchange.receive_request_in_slices(a.replica, request(b, theirs(entries)), NOW)) == turns
     assert a.replica.covered.acks[88] == 5
+
+
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
+def test_a_push_of_more_than_a_page_is_refused_whole(more: int, taken: bool) -> None:
+    a, b = pair()
+    page = MessageBounds.of(SLICED).page
+    message = replace(request(b, theirs(page + more)), push_only=True)
+    slices = merge(a.replica, message, NOW, pushed=True)
+    if taken:
+        drained(slices)
+    else:
+        with pytest.raises(BadEnvelope, match=f"it may have {page}"):
+            drained(slices)
+    a.commit()
+    assert len(a.store.entries) == (page if taken else 0)
 
 
 def test_nothing_is_adopted_before_the_last_slice() -> None:
