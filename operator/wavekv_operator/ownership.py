@@ -36,7 +36,7 @@ def own_children(cluster: Cluster, found: Iterable[tuple[str, Manifest]]) -> dic
             if is_owned(manifest, cluster.uid):
                 children[kind, name] = manifest
             elif name in child_names(cluster.name)[kind] and name != names.shared_tls_secret(cluster.name):
-                raise ChildNotOurs(kind, name)  # but of what is no longer made, nothing is in the way
+                raise ChildNotOurs(kind, name)  # the shared Secret is made no more: another's is in nobody's way
     live_set = children.get(("StatefulSet", cluster.name))
     for kind, manifest in listed:
         name = manifest["metadata"]["name"]

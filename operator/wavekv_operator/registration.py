@@ -70,7 +70,7 @@ class Registration:
     async def give(
         self, applicants: Iterable[tuple[Applicant, Address]], signer: tls.Authority, identity: tls.Data
     ) -> Given:
-        """Give certificates to those that prove what they are; to the first of `applicants`, the others come later."""
+        """Give certificates to those that prove what they are. One pass asks the first `asked_max` of them, no more."""
         listed = list(applicants)[: self._asked_max]
         results = await asyncio.gather(*(self._one(who, address, signer, identity) for who, address in listed))
         failed = {who.name: error for (who, _), error in zip(listed, results, strict=True) if error is not None}

@@ -55,7 +55,7 @@ def turn(replica: Replica, message: Envelope, now_ms: int, abandoned: int) -> Sl
 
 
 def _check_size(replica: Replica, message: Envelope) -> None:
-    """Refuse more than a page, which the decoder leaves room for in all."""
+    """Refuse a push of more than a page, and any other message of more than its bound; the decoder counts alike."""
     bounds = MessageBounds.of(replica.limits)
     most = bounds.page if message.push_only else bounds.entries
     if len(message.entries) > most:

@@ -31,7 +31,7 @@ class SignedEpochs:
     def __init__(self, bundle: Path, cluster_id: str | None, clock: Clock) -> None:
         """Believe the authorities in `bundle`."""
         self.membership: Membership | None = None
-        """For whom documents are read, which tells what is news; None: for nobody yet."""
+        """Of the member that documents are read for: it tells which may be news. None: none is read yet."""
         self._bundle = bundle
         self._cluster_id = cluster_id
         self._clock = clock

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.pki import Authority
 from wavekv.config import TlsFiles
@@ -240,6 +243,35 @@ async def test_a_claim_with_a_certificate_that_cannot_be_read_does_not_hold(
     assert made_up != genuine
     claim["certificates"] = ssl.DER_cert_to_PEM_cert(made_up)
     assert not await ours.holds(b64encode(json.dumps(claim).encode()).decode(), 7)
+
+
+async def test_a_member_s_certificate_signs_no_other(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "pki")
+    hostile = authority.issue("m1", CLUSTER)
+    signer = x509.load_pem_x509_certificate(hostile.cert.read_bytes())
+    signing = serialization.load_pem_private_key(hostile.key.read_bytes(), password=None)
+    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    forged = (
+        x509.CertificateBuilder()
+        .subject_name(signer.subject)
+        .issuer_name(signer.subject)
+        .public_key(signer.public_key())
+        .serial_number(1)
+        .not_valid_before(signer.not_valid_before_utc)
+        .not_valid_after(signer.not_valid_after_utc)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"wavekv://{CLUSTER}/member/m0")]),
+            critical=False,
+        )
+        .sign(signing, hashes.SHA256())
+    )
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(forged.public_bytes(serialization.Encoding.PEM) + hostile.cert.read_bytes())
+    posing = SignedClaims(TlsFiles(chain, hostile.key, authority.file), CLUSTER, "m0")
+    claim = b64encode(await posing.make(8) or b"").decode()
+    assert not await claims_of(authority, "m0").holds(claim, 8)
+    trusting = SignedClaims(TlsFiles(chain, hostile.key, hostile.cert), CLUSTER, "m0")
+    assert await trusting.holds(claim, 8), "only the chain is at fault"
 
 
 async def test_a_member_whose_files_cannot_be_read_makes_no_claim(tmp_path: Path) -> None:

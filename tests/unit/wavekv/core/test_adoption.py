@@ -80,6 +80,19 @@ def test_a_log_that_is_over_a_bound_starts_and_what_it_covers_may_shrink() -> No
     assert (member.store.context.acks, member.store.context.range_count) == ({5: 4}, 2)
 
 
+def test_ranges_of_ours_that_we_never_issued_are_left_out_and_the_rest_is_taken() -> None:
+    member = alone()
+    replica, context = member.replica, type(member.store.context)
+    mine = member.put("k", b"v", 100).origin
+    replica.adopt(context({5: 3}, {mine: ((900, 900),)}), 0, 100)
+    replica.cover({mine: ((901, 901),), 6: ((1, 2),)}, [(mine, 901), (6, 2)], 100, sender="m1")
+    member.commit()
+    assert [member.store.context.covers(*dot) for dot in ((mine, 900), (mine, 901), (5, 3), (6, 2))] == [
+        False, False, True, True
+    ]  # fmt: skip
+    assert replica.refused == {"claimed_sequence": 2}
+
+
 def test_an_entry_of_an_origin_above_the_bound_is_refused() -> None:
     member = alone(origins_max=2)
     entries = [entry(key, b"v", 100, origin, seq) for key, origin, seq in (("a", 5, 1), ("b", 6, 7), ("c", 7, 1))]

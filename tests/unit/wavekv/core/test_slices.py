@@ -5,10 +5,16 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes.cluster import LIMITS, MemoryMember, answer_to, cluster, wire
+from tests.fakes.hostile_messages import colliding_origins
 from wavekv.core import exchange
+from wavekv.core.block import Block
+from wavekv.core.codec.message_bounds import MessageBounds
 from wavekv.core.membership import Epoch
+from wavekv.core.merging import merge
 from wavekv.core.messages import Envelope
+from wavekv.core.packed import pack
 from wavekv.core.reports import Reports
+from wavekv.core.scatter import UNCHECKED
 from wavekv.core.steps import Slices
 from wavekv.core.types import I64_MIN, Entry
 from wavekv.errors import BadEnvelope, NotAMember, NotWritten, StaleProcess
@@ -40,6 +46,39 @@ def test_others_have_a_turn_after_each_slice(entries: int, turns: int) -> None:
     a, b = pair()
     assert drained(exchange.receive_request_in_slices(a.replica, request(b, theirs(entries)), NOW)) == turns
     assert a.replica.covered.acks[88] == 5
+
+
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
+def test_a_push_of_more_than_a_page_is_refused_whole(more: int, taken: bool) -> None:
+    a, b = pair()
+    page = MessageBounds.of(SLICED).page
+    message = replace(request(b, theirs(page + more)), push_only=True)
+    slices = merge(a.replica, message, NOW, pushed=True)
+    if taken:
+        drained(slices)
+    else:
+        with pytest.raises(BadEnvelope, match=f"it may have {page}"):
+            drained(slices)
+    a.commit()
+    assert len(a.store.entries) == (page if taken else 0)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_block_of_origins_chosen_to_collide_is_refused(chosen: bool) -> None:
+    a, b = pair()
+    count, known = 3000, UNCHECKED - 2000
+    a.replica.adopt(type(a.store.context)(dict.fromkeys(range(2**31, 2**31 + known), 1)), 0, NOW)
+    origins = sorted(colliding_origins(count)) if chosen else range(1000, 1000 + count)
+    entries = [Entry(f"k{origin}", b"v", 100, origin, 1) for origin in origins]
+    block = Block([entry.key for entry in entries], [pack(entry) for entry in entries])
+    slices = merge(a.replica, replace(request(b, ()), block=block), NOW)
+    if chosen:
+        with pytest.raises(BadEnvelope, match="chosen so that"):
+            drained(slices)
+    else:
+        drained(slices)
+    a.commit()
+    assert len(a.store.entries) == (0 if chosen else count)
 
 
 def test_nothing_is_adopted_before_the_last_slice() -> None:
