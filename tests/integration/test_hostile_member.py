@@ -218,3 +218,11 @@ def test_it_cannot_take_the_turns_of_others_with_half_messages(held: tuple[Clust
         answer = second.request("PUT", "/v1/kv/honest?durability=2&timeout=5", b"yes")
         assert answer.status == 201
         assert first.get("honest") == b"yes"
+
+
+def test_a_refusal_that_names_an_infinite_process_ends_no_task(held: tuple[Cluster, HostileMember]) -> None:
+    cluster, hostile = held
+    body = b'{"code": "stale_process", "detail": "d", "member": "m0", "newest": 1e999, "claim": ""}'
+    hostile.reply = lambda _: (403, body, "application/problem+json")
+    eventually(lambda: len(hostile.heard) > 5, 30, "the members ask the hostile one")
+    assert "ended unexpectedly" not in cluster[0].log + cluster[1].log

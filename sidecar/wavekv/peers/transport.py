@@ -160,5 +160,5 @@ async def _refusal(url: str, response: aiohttp.ClientResponse) -> PeerError:
         if problem["code"] == StaleProcess.code and "newest" in problem:
             return StaleProcess(detail, str(problem["member"]), int(problem["newest"]), str(problem.get("claim", "")))
         return PeerRefusal(str(problem["code"]), response.status, detail)
-    except (ValueError, KeyError, TypeError, RecursionError, EnvelopeTooLarge):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, EnvelopeTooLarge):
         return PeerRefusal("peer_refused", response.status, f"{url} answers {response.status}")
