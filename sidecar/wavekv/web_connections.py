@@ -215,7 +215,8 @@ class BoundedHandler(web.RequestHandler):
                 log.error("a stream failed unexpectedly", exc_info=exc)
             raise ConnectionResetError("the answer has begun")
         if status >= 500:
-            log.error("a request failed unexpectedly", exc_info=exc)
+            if not isinstance(exc, ConnectionError):
+                log.error("a request failed unexpectedly", exc_info=exc)
             error: WaveKVError = WaveKVError("an internal error; the member's log has its traceback")
         else:  # the parser's words hold bytes of the request, perhaps of a value: they are for the client alone
             reason = " ".join((message or "").split())[:200]

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import http.server
 import json
+import socket
 import ssl
 import threading
 import time
@@ -27,6 +28,7 @@ from wavekv.config import TlsFiles
 from wavekv.core.codec.envelope import pack, unpack
 from wavekv.core.messages import Envelope
 from wavekv.peers.proofs import SignedClaims
+from wavekv.peers.service import REQUESTS_MAX
 
 Reply = Callable[[Envelope], tuple[int, bytes, str]]
 
@@ -200,3 +202,28 @@ def test_it_cannot_make_another_s_writes_pass_for_known(held: tuple[Cluster, Hos
     assert int(etag.split(".")[1]) == origin
     second.wait_value("written", b"afterwards")
     assert first.get("written") == b"afterwards"
+
+
+def test_it_cannot_take_the_turns_of_others_with_half_messages(held: tuple[Cluster, HostileMember]) -> None:
+    cluster, hostile = held
+    first, second = cluster[0], cluster[1]
+    context = client_context(hostile.authority, hostile.leaf)
+    head = b"POST /wavekv/sync2/persistent HTTP/1.1\r\nHost: m0\r\nContent-Type: application/x-msgpack-gz\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(REQUESTS_MAX):
+            plain = socket.create_connection(("127.0.0.1", first.peer), timeout=10)
+            half = stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+            half.sendall(head + b"Content-Length: 1000\r\n\r\nx")
+        message = Envelope(sender_id=7, sender_uuid=bytes(16), name="m2", inc=1, cluster_id=first.cluster_id)
+        eventually(lambda: code(hostile.say(first, message)) == "too_many_waiting", 5, "it has no turn left")
+        answer = second.request("PUT", "/v1/kv/honest?durability=2&timeout=5", b"yes")
+        assert answer.status == 201
+        assert first.get("honest") == b"yes"
+
+
+def test_a_refusal_that_names_an_infinite_process_ends_no_task(held: tuple[Cluster, HostileMember]) -> None:
+    cluster, hostile = held
+    body = b'{"code": "stale_process", "detail": "d", "member": "m0", "newest": 1e999, "claim": ""}'
+    hostile.reply = lambda _: (403, body, "application/problem+json")
+    eventually(lambda: len(hostile.heard) > 5, 30, "the members ask the hostile one")
+    assert "ended unexpectedly" not in cluster[0].log + cluster[1].log

@@ -3,12 +3,15 @@
 import gzip
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from tests.fakes.hostile_messages import REFUSED, TAKEN
 from tests.integration.member_process import MemberProcess, fetch, free_ports
 from wavekv.core.codec.envelope import decode_envelope, pack
+from wavekv.core.messages import Envelope
+from wavekv.core.types import Entry
 
 READ_SECONDS_MAX = 2.0
 """The longest read meanwhile. A turn takes some 20 ms, but the machine of a test is busy with other things."""
@@ -69,3 +72,19 @@ def test_the_worst_messages_hold_up_no_reader_and_leave_no_memory(one: MemberPro
     assert peak_kib(one) - before < GROWTH_KIB_MAX
     assert one.put("alive", b"yes").status == 201
     assert one.status()["name"] == "m0", "its status is whole"
+
+
+def test_many_large_messages_at_once_are_not_all_held_inflated(one: MemberProcess) -> None:
+    one.terminate()
+    one.extra_args = ("--peer", f"m1=http://127.0.0.1:{free_ports(1)[0]}")
+    one.start().wait_ready()
+    entries = tuple(Entry(f"k{at}", bytes(1900), 1, 902, at + 1) for at in range(8192))
+    body = pack(Envelope(sender_id=902, name="m1", inc=1, entries=entries))
+    fetch(one.peer, "POST", "/wavekv/sync2/persistent", body, CONTENT_TYPE)
+    before = peak_kib(one)
+    with ThreadPoolExecutor(32) as pool:
+        asked = [
+            pool.submit(fetch, one.peer, "POST", "/wavekv/sync2/persistent", body, CONTENT_TYPE) for _ in range(32)
+        ]
+        assert {answer.result().status for answer in asked} == {200}
+    assert peak_kib(one) - before < GROWTH_KIB_MAX

@@ -87,6 +87,7 @@ def test_a_reader_that_leaves_waits_no_more(three: Cluster) -> None:
         eventually(lambda: three[0].status()["waiting"]["sessions"] == 1, 10, "the reader waits")
         assert "wavekv_waiting_sessions 1.0" in three[0].scrape()
     eventually(lambda: three[0].status()["waiting"]["sessions"] == 0, 10, "nobody waits")
+    assert "failed unexpectedly" not in three[0].log
 
 
 def test_sessions_outlive_the_writer_and_its_restart(three: Cluster) -> None:

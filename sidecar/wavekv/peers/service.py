@@ -8,11 +8,13 @@ exist is answered with them. The admin routes of this plane are the operator's a
 none, never reaches their handler.
 """
 
+import asyncio
 import gzip
 import logging
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -46,7 +48,12 @@ from wavekv.web_guard import refuse_foreign, refuse_form
 log = logging.getLogger(__name__)
 
 REQUESTS_MAX = 64
-"""Messages merged at once (G9); the next is answered 503 and its sender comes back."""
+"""Messages merged at once (G9); the next is answered 429 and its sender comes back."""
+
+SENDER_REQUESTS_MAX = 16
+"""Of those of one sender, so that nobody takes all: a member has 4 connections for each store. The next gets 429."""
+LARGE_MESSAGES_MAX = 4
+"""Large messages decoded and merged at a time; each is held inflated and built, 32 MiB. Others wait, not inflated."""
 
 _STOP_SECONDS = 60.0
 """Longest wait for messages in progress when the server stops."""
@@ -99,6 +106,8 @@ class PeerService:
         self._tls = tls
         self._limits = limits
         self._merging = 0
+        self._senders: Counter[Shown] = Counter()
+        self._large = asyncio.Semaphore(LARGE_MESSAGES_MAX)
         self._wrapping = Wrapping(limits)
         if connections is None:
             connections = Connections(
@@ -164,19 +173,36 @@ class PeerService:
     ) -> web.Response:
         if self._merging >= REQUESTS_MAX:
             raise TooManyWaiting(f"{self._merging} messages are being merged; try again")
+        if shown is not None and self._senders[shown] >= SENDER_REQUESTS_MAX:
+            raise TooManyWaiting(f"{SENDER_REQUESTS_MAX} messages of {shown} are being merged; try again")
         self._merging += 1
+        if shown is not None:
+            self._senders[shown] += 1
         try:
-            message = await self._wrapping.unwrapped(await self._body(request))
-            if shown is not None:
-                message = self._names.check(shown, message)
-            if self._epochs is not None:
-                await self._epochs.look(message)
-            with Holding(self._budget) as held:  # beside the body: it may have been packed a thousandfold
-                held.resize(held_bytes(message))
-                answer = await receive(message)
-            return _packed(_EMPTY if answer is None else await self._wrapping.wrapped(answer))
+            body = await self._body(request)
+            message = self._wrapping.unwrapped_small(body)
+            if message is not None:
+                return await self._received(message, shown, receive)
+            async with self._large:
+                return await self._received(await self._wrapping.unwrapped(body), shown, receive)
         finally:
             self._merging -= 1
+            if shown is not None:
+                self._senders[shown] -= 1
+                self._senders += Counter()  # forgets those that have none left
+
+    async def _received(
+        self, message: Envelope, shown: Shown | None, receive: Callable[[Envelope], Awaitable[Envelope | None]]
+    ) -> web.Response:
+        """Return the answer to a message that was read."""
+        if shown is not None:
+            message = self._names.check(shown, message)
+        if self._epochs is not None:
+            await self._epochs.look(message)
+        with Holding(self._budget) as held:  # beside the body: it may have been packed a thousandfold
+            held.resize(held_bytes(message))
+            answer = await receive(message)
+        return _packed(_EMPTY if answer is None else await self._wrapping.wrapped(answer))
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         """Return the body, never holding more than its bound.

@@ -45,6 +45,16 @@ class Wrapping:
         """Return the message in `body`. Raises as `envelope.unpack`."""
         return await self._unwrapped(body, envelope.unpack)
 
+    def unwrapped_small(self, body: bytes) -> Envelope | None:
+        """Return the message in `body` at once, None if it is large. Raises as `envelope.unpack`."""
+        if len(body) > SMALL_WIRE_BYTES_MAX:
+            return None
+        small = min(SMALL_INFLATED_BYTES_MAX, self._inflated_bytes_max)
+        try:
+            return envelope.unpack(body, self._wire_bytes_max, small, self._bounds)
+        except EnvelopeTooLarge:
+            return None
+
     async def unwrapped_answer(self, body: bytes) -> Envelope | None:
         """Return the report in the answer to a push, if any. Raises as `envelope.unpack_push_answer`."""
         return await self._unwrapped(body, envelope.unpack_push_answer)

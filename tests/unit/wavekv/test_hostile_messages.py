@@ -91,3 +91,11 @@ def test_a_row_that_only_looking_for_others_walks_along_is_found_too() -> None:
 def test_few_origins_need_no_look() -> None:
     assert steps_of(lambda: scattered(colliding_origins(UNCHECKED))) < 50_000
     assert scattered(colliding_origins(UNCHECKED)[:UNCHECKED])
+
+
+def test_a_context_at_its_bound_that_has_ranges_of_origins_it_knows_is_read() -> None:
+    limits = Limits()
+    acks = dict.fromkeys(range(1, limits.origins_max + 1), 1)
+    dots = dict.fromkeys(range(1, limits.dots_max + 1), ((3, 3),))
+    message = Envelope(sender_id=1, acks=acks, dots=dots)
+    assert unpack(pack(message), limits.wire_bytes_max, limits.inflated_bytes_max) == message

@@ -125,3 +125,8 @@ def test_two_contents_under_one_stamp_come_to_the_same_on_every_member_and_are_c
     assert collection.pins(member.replica) == []
     member.commit()
     assert member.store.entries["k"] == value
+
+
+def test_origins_are_counted_without_a_look_at_each_of_them() -> None:
+    context = type(alone().store.context)({5: 1, 6: 1}, {6: ((3, 3),), 7: ((2, 2),)})
+    assert context.origin_count() == len(context.acks) + len(context.ranged()) == 4
