@@ -9,6 +9,7 @@ build/fuzz/failures, and belongs into tests/fuzz/regressions/TARGET once what it
 
 import argparse
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def report(outcomes: list[Outcome]) -> None:
 
 def main() -> None:
     """Run what is asked; exit with 1 if an input failed."""
+    logging.getLogger("wavekv").setLevel(logging.CRITICAL)
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz what a stranger may send or store.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all")
     parser.add_argument("--seconds", type=int, default=0, help="for each target (60, unless --executions is given)")

@@ -5,7 +5,6 @@ fails it is what a client could never be answered: an internal error, or an exce
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -19,7 +18,6 @@ TURNS: Final = 30
 """Of the loop, for one part of the bytes."""
 WRITTEN_BYTES_MAX: Final = 1 << 22
 """What a session is answered at most is far below; a transport that took everything would hide it."""
-logging.getLogger("wavekv").setLevel(logging.CRITICAL)
 
 
 class FakeTransport(asyncio.Transport):

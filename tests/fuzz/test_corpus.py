@@ -1,5 +1,6 @@
 """The corpus and every input that once failed, and some thousand mutations of them, the same in every run."""
 
+import logging
 import random
 from collections.abc import Iterator
 
@@ -13,6 +14,16 @@ from tests.fuzz.targets import TARGETS
 EXECUTIONS = 5000
 COSTLY_EXECUTIONS = 1000
 CORPUS_BYTES_MAX = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep lines of the log, which pytest gathers, out of what an input is said to hold."""
+    logger = logging.getLogger("wavekv")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.mark.parametrize("name", TARGETS)
