@@ -182,7 +182,7 @@ class Repair:
         self._single: list[str] = []
         """Tombstones still to be asked about, one by one."""
         self._chunk: list[str] = []
-        """The last of them, which the last request named, in order."""
+        """Those that the last request named, in order, until they are answered."""
         self._buckets = buckets or 0
         self.whole = True
         self.done = False
@@ -196,10 +196,10 @@ class Repair:
         if not self._decided:
             self._decide(differing(store, theirs))
         listed: tuple[Listed, ...] = ()
-        self._chunk = self._last_single()
+        self._chunk = self._take_single()
         if self._chunk:
             self._asked = Range(0, None, None)
-            listed = tuple(_listed(key, store.packed[key]) for key in self._chunk if key in store.packed)
+            listed = tuple(_listed(key, store.packed[key]) for key in self._chunk)
         elif self._buckets:
             rest = Range(self._buckets, self._asked.after, None)
             self._asked, listed = list_range(store, rest, self._replica.limits)
@@ -208,16 +208,24 @@ class Repair:
         buckets, after, upto = self._asked
         return {"listed": listed, "listed_of": buckets, "listed_after": after, "listed_upto": upto}
 
-    def _last_single(self) -> list[str]:
-        """Return the last tombstones to be asked about, in order, as many as a page holds; one at least."""
-        limits = self._replica.limits
+    def _take_single(self) -> list[str]:
+        """Take the last tombstones to be asked about, in order, as many as a page holds; one at least.
+
+        Those collected meanwhile are passed over. Nothing is asked about them, so the answer says nothing of a new
+        write of the same key that comes in before it.
+        """
+        limits, held = self._replica.limits, self._replica.store.packed
+        self._single += self._chunk  # of a request that was not answered
         chunk: list[str] = []
         size = 0
-        for key in reversed(self._single):
-            size += key_bytes(key) + _LISTED_BYTES
-            if chunk and (len(chunk) == limits.page_entries_max or size > limits.page_bytes_max):
-                break
-            chunk.append(key)
+        while self._single:
+            key = self._single[-1]
+            if key in held:
+                size += key_bytes(key) + _LISTED_BYTES
+                if chunk and (len(chunk) == limits.page_entries_max or size > limits.page_bytes_max):
+                    break
+                chunk.append(key)
+            self._single.pop()
         return sorted(chunk)
 
     def _decide(self, buckets: int | None) -> None:
@@ -240,8 +248,8 @@ class Repair:
             return
         judged = len(self._chunk) if part.upto is None else bisect_right(self._chunk, part.upto)
         self._compare(self._chunk[:judged], answer)
-        del self._single[len(self._single) - len(self._chunk) :]
         self._single += self._chunk[judged:]
+        self._chunk = []
         self.done = not (self._single or self._buckets)
 
     def _held_in(self, part: Range) -> Iterator[str]:

@@ -236,6 +236,39 @@ def test_a_tombstone_that_is_gone_before_it_is_asked_about_holds_nothing_up() ->
     assert not a.replica.healing
 
 
+def test_a_write_of_a_key_whose_tombstone_is_gone_is_not_judged_by_an_answer_that_was_not_asked_for_it() -> None:
+    a, b = old_tombstones()
+    current = begin(a, b)
+    while (request := current.request(NOW)).listed is None:
+        current.receive(answer_to(b, request, NOW), NOW)
+        a.commit()
+    a.replica.forget(["x", "z"])
+    a.commit()
+    request = current.request(NOW)
+    new = {key: b.put(key, b"new", 500) for key in ("x", "y", "z")}
+    answer = answer_to(b, request, NOW)
+    exchange.receive_push(a.replica, wire(exchange.push_message(b.replica, tuple(new.values()), {}, NOW)), NOW)
+    a.commit()
+    current.receive(answer, NOW)
+    a.commit()
+    assert [a.value(key) for key in ("x", "y", "z")] == [b"new"] * 3
+    assert current.repair is not None
+    assert current.repair.result.dropped == 0
+
+
+def test_tombstones_of_a_request_without_an_answer_are_asked_about_again() -> None:
+    a, b = old_tombstones(replace(LIMITS, page_entries_max=2))
+    current = begin(a, b)
+    while (request := current.request(NOW)).listed is None:
+        current.receive(answer_to(b, request, NOW), NOW)
+        a.commit()
+    assert request.listed == current.request(NOW).listed
+    assert len(request.listed) == 2
+    while not current.done:
+        step(current, a, b)
+    assert contents(a) == contents(b)
+
+
 def test_what_the_responder_holds_newer_is_sent_whatever_is_covered() -> None:
     a, b = cluster(2, healing=False)
     b.put("x", b"new", 300)
