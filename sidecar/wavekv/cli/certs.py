@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import click
@@ -24,6 +25,8 @@ AUTHORITY = "authority"
 """Begins the names of the authority's files."""
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 HERE = ("127.0.0.1", "::1", "localhost")
+FIRST_PORT = 7070
+"""HTTP; the Redis protocol, the peer plane and the metrics are on the three ports behind it."""
 
 
 def files_of(folder: Path, name: str) -> TlsFiles:
@@ -51,15 +54,40 @@ def certs(
     made, cluster = make(folder, cluster_id_from(cluster_id), checked, hosts=hosts or HERE, days=days, force=force)
     for name in checked:
         click.echo(f"{name}: {'made' if name in made else 'kept'}, {folder / name}.pem and .key")
-    host = hosts[0] if hosts else HERE[0]
     click.echo("\nstart each member with its own, for example:")
+    places = places_of(checked, hosts)
     for name in checked:
+        others = "".join(
+            f" --peer {other}=https://{_in_url(at.host)}:{at.port + 2}" for other, at in places.items() if other != name
+        )
         files = files_of(folder, name)
-        others = "".join(f" --peer {other}=https://{_in_url(host)}:7072" for other in checked if other != name)
         click.echo(
             f"  wavekv serve --name {name} --data-dir {name} --cluster-id {cluster} --tls-cert {files.cert} "
-            f"--tls-key {files.key} --tls-ca {files.ca}{others}"
+            f"--tls-key {files.key} --tls-ca {files.ca}{_listening(places[name])}{others}"
         )
+
+
+class Place(NamedTuple):
+    """Where a member may be started: a host, and the first of its four ports."""
+
+    host: str
+    port: int
+
+
+def places_of(names: Sequence[str], hosts: Sequence[str]) -> dict[str, Place]:
+    """Return a place for each name: its own host if there are as many, else ports of its own on the first host."""
+    if len(hosts) == len(names) > 1:
+        return {name: Place(host, FIRST_PORT) for name, host in zip(names, hosts, strict=True)}
+    host = hosts[0] if hosts else HERE[0]
+    return {name: Place(host, FIRST_PORT + 10 * index) for index, name in enumerate(names)}
+
+
+def _listening(at: Place) -> str:
+    """Return the flags that a member needs to listen elsewhere than where all do by default."""
+    if at.port == FIRST_PORT:
+        return ""
+    planes = (("listen", HERE[0]), ("resp-listen", HERE[0]), ("peer-listen", "0.0.0.0"), ("metrics-listen", "0.0.0.0"))  # noqa: S104 - printed, as the defaults are
+    return "".join(f" --{flag} {host}:{at.port + offset}" for offset, (flag, host) in enumerate(planes))
 
 
 def _usable_name(name: str) -> str:

@@ -13,6 +13,7 @@ from wavekv.cli.certs import files_of, usable
 from wavekv.cli.local_plan import certificates_of, plan_members
 from wavekv.cli.serve import serve
 from wavekv.cli.serve_settings import ServeFlags, settings_from
+from wavekv.config import MemberSettings
 from wavekv.errors import UsageError
 from wavekv.peers.handshake import judge
 
@@ -41,18 +42,45 @@ def test_each_name_gets_a_certificate_that_the_others_take(tmp_path: Path) -> No
     assert not usable(folder, CLUSTER, "m2")
 
 
-def test_the_printed_flags_start_a_member(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert make(tmp_path / "pki", "m0", "m1", more=()) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if "--name m0" in line)
-    words = line.split()
-    assert words[:2] == ["wavekv", "serve"]
-    context = serve.make_context("serve", words[2:])
-    for name in ("log_format", "log_level"):
-        context.params.pop(name)
-    settings = settings_from(ServeFlags(**context.params))
-    assert settings.tls is not None
-    judge(settings.tls)
-    assert [peer.name for peer in settings.peers] == ["m1"]
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, MemberSettings]:
+    """Return the settings that each printed command line gives, by the member's name."""
+    found = {}
+    for line in capsys.readouterr().out.splitlines():
+        words = line.split()
+        if words[:2] == ["wavekv", "serve"]:
+            context = serve.make_context("serve", words[2:])
+            for name in ("log_format", "log_level"):
+                context.params.pop(name)
+            settings = settings_from(ServeFlags(**context.params))
+            found[settings.name or ""] = settings
+    return found
+
+
+def test_the_printed_flags_start_members_on_one_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make(tmp_path / "pki", "m0", "m1", "m2", more=()) == 0
+    members = printed(capsys)
+    assert set(members) == {"m0", "m1", "m2"}
+    listening = {name: settings.peer_listen for name, settings in members.items()}
+    taken = [
+        address.port
+        for s in members.values()
+        for address in {*s.listen, *s.resp_listen, s.peer_listen, s.metrics_listen}
+    ]
+    assert len(set(taken)) == 3 * 4
+    for name, settings in members.items():
+        assert settings.tls is not None
+        judge(settings.tls)
+        assert {peer.name: peer.url for peer in settings.peers} == {
+            other: f"https://127.0.0.1:{at.port}" for other, at in listening.items() if other != name
+        }
+
+
+def test_the_printed_flags_name_a_host_for_each_member(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make(tmp_path / "pki", "m0", "m1", more=("--host", "one.test", "--host", "2001:db8::2")) == 0
+    members = printed(capsys)
+    assert [peer.url for peer in members["m0"].peers] == ["https://[2001:db8::2]:7072"]
+    assert [peer.url for peer in members["m1"].peers] == ["https://one.test:7072"]
+    assert {settings.peer_listen.port for settings in members.values()} == {7072}
 
 
 def test_again_it_adds_names_and_keeps_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
