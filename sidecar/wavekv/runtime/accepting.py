@@ -9,12 +9,14 @@ import errno
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from wavekv.runtime.connections import Connections, Slot, address_of
+from wavekv.runtime.spaced_log import SpacedLog
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Acceptor:
         self._sockets: list[socket.socket] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._failures = SpacedLog(log, time.monotonic)
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on bound, listening sockets; they are closed by `stop`."""
@@ -127,7 +130,8 @@ class Acceptor:
     def _pause(self, listener: socket.socket, error: OSError) -> None:
         """Stop accepting for a moment: the descriptors, or the kernel's memory, are used up."""
         if error.errno not in _NO_DESCRIPTOR:
-            log.error("cannot accept on the %s plane: %s", self._connections.plane, error.strerror)
+            message = "cannot accept on the %s plane: %s"
+            self._failures.tell(logging.ERROR, error.strerror or "", message, self._connections.plane, error.strerror)
         self._connections.closed["files"] += 1
         self._connections.evict_one()
         self._rest(listener, _PAUSE_SECONDS)

@@ -23,11 +23,12 @@ class Poor(socket.socket):
 
     tries = 0
     failing = 3
+    code = errno.EMFILE
 
     def accept(self) -> tuple[socket.socket, object]:
         self.tries += 1
         if self.tries <= self.failing:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise OSError(self.code, os.strerror(self.code))
         return super().accept()
 
 
@@ -100,6 +101,20 @@ async def test_without_a_descriptor_accepting_rests_and_goes_on_by_itself() -> N
         assert await asyncio.wait_for(reader.readexactly(5), 20) == b"hello"
         assert guests.book.closed["files"] == Poor.failing
         assert guests.listening.tries <= Poor.failing + 2, "one try a rest, no spinning"
+
+
+class Odd(Poor):
+    """Its first accepts fail for another reason than a lack of descriptors."""
+
+    code = errno.EPROTO
+
+
+async def test_a_listener_that_fails_again_and_again_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with Guests(PlaneSettings(10, 10), kind=Odd) as guests:
+        reader = await guests.come()
+        assert await asyncio.wait_for(reader.readexactly(5), 20) == b"hello"
+    told = [record.getMessage() for record in caplog.records if "cannot accept" in record.getMessage()]
+    assert told == [f"cannot accept on the peer plane: {os.strerror(errno.EPROTO)}"]
 
 
 async def test_whoever_comes_above_the_bound_is_told_and_closed() -> None:
