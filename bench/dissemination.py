@@ -1,10 +1,10 @@
 """How a write spreads: the members' own gossip, exchange and store at 3 … 1000 members, in virtual time.
 
 Everything that decides is the real code (`runtime.engine`, so `Gossip`, `Link`, `PushQueue`, the committer, `Replica`
-and `exchange`); only the log is memory, the clock virtual (`bench/virtual_time`) and the network a model: a latency for
-each direction, drawn evenly from a range; a share of the requests lost, which the sender notices after `LOST_SECONDS`;
-and a processor for each member that takes `CPU_MS` for each message it sends or receives, one after the other. Bytes
-are those of the packed messages (`codec.pack`), without HTTP and TLS.
+and `exchange`). Only the log is memory, the clock is virtual (`bench/virtual_time.py`), and the network is a model: a
+latency for each direction, drawn evenly from a range; a share of the requests lost, which the sender notices after
+`LOST_SECONDS`; and a processor for each member that takes `CPU_MS` for each message it sends or receives, one after the
+other. Bytes are those of the packed messages (`codec.envelope.pack`), without HTTP and TLS.
 
     python -m bench.dissemination [--members 3 10 100] [--out docs/figures]     prints the tables, writes JSON and SVG
 """

@@ -1,7 +1,8 @@
 """What members say to each other, as values. `codec.envelope` knows the bytes.
 
 The ten fields of the original system come first; a field of WaveKV's own is None (or empty) where the sender is a
-crate node or had nothing to say. Which rule needs which field is in the table at the end of docs/replication.md.
+crate node or had nothing to say. What each field means, and when it is sent, is in
+docs/replication.md, "Fields of an envelope".
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
-"""The bytes of a message between members: msgpack in one gzip member (docs/format.md, "The wire").
+"""The bytes of a message between members: msgpack in one gzip member.
 
-Writing gives exactly the original system's bytes for its ten fields, followed by WaveKV's own where they are set.
-Reading is as strict as the original: trailing bytes, a field twice, a bool for a number, nil where only absence is
-meant, all are refused by the field's name; unknown fields are skipped at every level, so that later versions can add
-some. Inflating stops at its bound, not after it; decoding builds no more than `message_bounds` allows, whatever the
-bytes say (`message_reader`).
+The fields are listed in docs/replication.md, "Fields of an envelope". Writing gives exactly the original system's bytes
+for its ten fields, followed by WaveKV's own where they are set. Reading is as strict as the original: trailing bytes, a
+field twice, a bool for a number, nil where only absence is meant, all are refused by the field's name; unknown fields
+are skipped at every level, so that later versions can add some. Inflating stops at its bound, not after it; decoding
+builds no more than `message_bounds` allows, whatever the bytes say (`message_reader`).
 """
 
 import zlib
