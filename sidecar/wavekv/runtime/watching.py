@@ -4,9 +4,9 @@ A watch is registered before its first page is read. While pages are told, only 
 wait; the others are read with their page. A watch that resumes holds the names of what it missed, never the values, and
 takes them in pages as well: neither thousands that resume at once nor one that missed much is a burden.
 
-A token is a position in this member's log with the node's uuid and the number of the process that wrote there: a log
-that was rolled back and went on otherwise has another process at that position, so its tokens have expired instead of
-leaving something out. Resuming tells what each changed key holds now, not every value in between.
+A watch token is a position in this member's log, with the node's uuid and the number of the process that wrote there. A
+log that was rolled back and went on otherwise has another process at that position, so its tokens have expired instead
+of leaving something out. Resuming tells what each changed key holds now, not every value in between.
 
 A change looks up its key and those prefixes of it that have the length of a watched one. Changes are told, and who
 hears of them is woken, a few at a time, so that a batch which interests thousands does not hold the loop up.
