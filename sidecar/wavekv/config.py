@@ -76,8 +76,8 @@ class Limits:
     """Request line and headers of the data plane; holds a percent-encoded longest key."""
     http_connections_max: int = 20_480
     """Open connections of the HTTP data plane, watchers among them; the next one is answered 503 and closed."""
-    resp_command_bytes_max: int = (1 << 20) + (1 << 16)
-    """Unparsed bytes of one Redis command: the longest value, the longest key and the framing."""
+    resp_command_bytes_max: int = 16 << 20
+    """Unparsed bytes of one Redis command of many keys and values: an MSET of fifteen of the longest values."""
     resp_connections_max: int = 4096
     """Open connections of the Redis plane; the next one gets an error and is closed."""
     resp_pending_max: int = 1024
@@ -96,8 +96,23 @@ class Limits:
     """Arguments of one Redis command."""
     resp_keys_max: int = 10_000
     """Keys that one KEYS may answer; over it the command is refused, SCAN has no such bound."""
-    resp_cursors_max: int = 4096
-    """Places of SCANs remembered; over it the oldest is forgotten and its cursor refused."""
+    resp_cursors_max: int = 8192
+    """Places of SCANs remembered, of all connections; over it half are forgotten, and a scan that comes back to one of
+    those goes on from the next one before it."""
+    resp_pattern_bytes_max: int = 1024
+    """Longest pattern of SCAN and KEYS; with the longest key it takes a millisecond to match."""
+    resp_replies_bytes_max: int = 8 << 20
+    """Bytes of the values of one MGET, and of all replies of one transaction."""
+    resp_queued_max: int = 1000
+    """Commands of one transaction, since all of them are stored as one batch."""
+    resp_queued_bytes_max: int = 16 << 20
+    """Their bytes; taken from `resp_held_bytes_max`."""
+    resp_watched_max: int = 1024
+    """Keys that one Redis connection may WATCH."""
+    resp_linger_bytes_max: int = 256 << 20
+    """Bytes read and thrown away behind an error that ends a connection, so that the client reads the error."""
+    resp_linger_ms_max: int = 10_000
+    """Longest time for that."""
     batch_operations_max: int = 1000
     """Operations in one batch."""
     batch_bytes_max: int = 8 << 20

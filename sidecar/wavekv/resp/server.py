@@ -4,14 +4,15 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from wavekv.config import Limits
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.resp import replies
 from wavekv.resp.connection import Connection
+from wavekv.resp.cursors import Cursors
 from wavekv.resp.patience import Patience
-from wavekv.resp.session import Cursors, Session, Shared
+from wavekv.resp.session import Session, Shared
 from wavekv.resp.turns import Turns
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.listening import BACKLOG, remove_unix
@@ -21,6 +22,10 @@ _FULL = replies.error("ERR max number of clients reached")
 
 _LOOKED_SECONDS = 1.0
 """Longest time that a search for an idle connection which found none is not repeated: it looks at all of them."""
+_REFUSED_SECONDS = 1.0
+"""Longest time that a connection above the bound is kept, so that its client reads why."""
+_REFUSED_WAITED_FOR_MAX = 64
+"""Such connections at a time; others are closed at once, and may miss it if they sent something already."""
 _STOP_SECONDS = 5.0
 """Longest wait for replies in progress when the server stops."""
 
@@ -44,7 +49,7 @@ class RespServer:
             store,
             limits,
             clock,
-            Cursors(limits.resp_cursors_max),
+            Cursors(limits.resp_cursors_max, clock.now_ms() // 1000),
             clock.monotonic(),
             budget,
             Turns(),
@@ -111,10 +116,23 @@ class RespServer:
 
 
 class _Refused(asyncio.Protocol):
-    """A connection above the bound: it is told so and closed."""
+    """A connection above the bound: it is told so and closed, as soon as it takes it or after a second."""
+
+    _waited_for: ClassVar[set["_Refused"]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say it."""
         refused = cast("asyncio.Transport", transport)
         refused.write(_FULL)
-        refused.close()
+        if len(self._waited_for) >= _REFUSED_WAITED_FOR_MAX:
+            refused.close()
+            return
+        self._waited_for.add(self)
+        self._until = asyncio.get_running_loop().call_later(_REFUSED_SECONDS, refused.abort)
+        refused.write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for it no longer."""
+        if self in self._waited_for:
+            self._waited_for.discard(self)
+            self._until.cancel()

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wavekv import __version__
+from wavekv import REDIS_VERSION, __version__
 from wavekv.resp import replies
 from wavekv.resp.globs import matches
-from wavekv.resp.session import Refused, Reply, Session, Sliced, shown, whole
+from wavekv.resp.refusals import Refused
+from wavekv.resp.session import Reply, Session, Sliced, shown, whole
 
 _NAME_ALLOWED: Final = frozenset(range(0x21, 0x7F))
 _NAME_BYTES_MAX: Final = 256
@@ -14,8 +15,7 @@ _MATCHING_STEPS: Final = 48
 """Steps that matching one name with all patterns takes, at worst half of that a pattern."""
 PATTERN_BYTES_MAX: Final = 32
 """Longest pattern of CONFIG GET; no setting has so long a name."""
-_REDIS_VERSION: Final = "7.2.0"
-"""What clients that ask for a version are told: the one whose commands and words these are."""
+_NO_USERS: Final = "WRONGPASS invalid username-password pair or user is disabled."
 
 
 def ping(session: Session, words: list[bytes]) -> Reply:
@@ -29,8 +29,21 @@ def echo(session: Session, words: list[bytes]) -> Reply:
 
 
 def auth(session: Session, words: list[bytes]) -> Reply:
-    """AUTH [user] password; there are no users."""
-    raise Refused("ERR this member has no users")
+    """AUTH [user] password: as Redis without a password, which takes any for the user `default`."""
+    if len(words) == 2:
+        raise Refused(
+            "ERR AUTH <password> called without any password configured for the default user. "
+            "Are you sure your configuration is correct?"
+        )
+    if words[1] != b"default":
+        raise Refused(_NO_USERS)
+    return replies.OK
+
+
+def time(session: Session, words: list[bytes]) -> Reply:
+    """TIME: seconds and microseconds."""
+    seconds, milliseconds = divmod(session.shared.clock.now_ms(), 1000)
+    return replies.array([replies.bulk(b"%d" % seconds), replies.bulk(b"%d" % (milliseconds * 1000))])
 
 
 def leave(session: Session, words: list[bytes]) -> Reply:
@@ -47,7 +60,7 @@ def select(session: Session, words: list[bytes]) -> Reply:
 
 
 def hello(session: Session, words: list[bytes]) -> Reply:
-    """HELLO [2|3 [SETNAME name]]; there are no users, so AUTH is refused."""
+    """HELLO [2|3 [AUTH default password] [SETNAME name]]."""
     proto, name = session.proto, session.name
     if len(words) > 1:
         if not words[1].isdigit():
@@ -58,16 +71,19 @@ def hello(session: Session, words: list[bytes]) -> Reply:
     options = words[2:]
     while options:
         option = options[0].upper()
-        if option == b"AUTH":
-            raise Refused("ERR option AUTH is not supported by this version")
+        if option == b"AUTH" and len(options) > 2:
+            if options[1] != b"default":
+                raise Refused(_NO_USERS)
+            options = options[3:]
+            continue
         if option != b"SETNAME" or len(options) < 2:
             raise Refused(f"ERR syntax error in HELLO option '{shown(options[0])}'")
         name = _name(options[1])
         options = options[2:]
     session.proto, session.name = proto, name
     facts = {
-        b"server": replies.bulk(b"wavekv"),
-        b"version": replies.bulk(__version__.encode()),
+        b"server": replies.bulk(b"redis"),
+        b"version": replies.bulk(REDIS_VERSION.encode()),
         b"proto": replies.integer(proto),
         b"id": replies.integer(session.number),
         b"mode": replies.bulk(b"standalone"),
@@ -153,7 +169,7 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
     count = shared.store.count()
     return {
         "Server": {
-            "redis_version": _REDIS_VERSION,
+            "redis_version": REDIS_VERSION,
             "redis_mode": "standalone",
             "server_name": "wavekv",
             "wavekv_version": __version__,
@@ -168,6 +184,8 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
 
 def config(session: Session, words: list[bytes]) -> Reply:
     """CONFIG GET pattern…; nothing can be set here."""
+    if words[1].upper() == b"SET" and len(words) == 4 and words[2].lower() == b"notify-keyspace-events":
+        return replies.OK  # all of them are told to whoever subscribes, so what is asked for is among them
     if words[1].upper() != b"GET":
         raise Refused(f"ERR CONFIG {shown(words[1].upper())} is not supported: settings are flags of the member")
     if len(words) < 3:
@@ -180,6 +198,7 @@ def config(session: Session, words: list[bytes]) -> Reply:
         "maxclients": str(limits.resp_connections_max),
         "maxmemory": str(limits.bytes_max),
         "maxmemory-policy": "noeviction",
+        "notify-keyspace-events": "AKE",
         "proto-max-bulk-len": str(limits.value_bytes_max),
         "save": "",
         "timeout": "0",
