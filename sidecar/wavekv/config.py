@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from wavekv.errors import UsageError
+from wavekv.redis_limits import RedisLimits
 
 FsyncMode = Literal["thread", "inline", "adaptive"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(RedisLimits):
     """Named bounds. Over any of them: a clear refusal, never a crash, never silent loss."""
 
     wire_key_bytes_max: int = 1024
@@ -99,20 +100,6 @@ class Limits:
     resp_cursors_max: int = 8192
     """Places of SCANs remembered, of all connections; over it half are forgotten, and a scan that comes back to one of
     those goes on from the next one before it."""
-    resp_pattern_bytes_max: int = 1024
-    """Longest pattern of SCAN and KEYS; with the longest key it takes a millisecond to match."""
-    resp_replies_bytes_max: int = 8 << 20
-    """Bytes of the values of one MGET, and of all replies of one transaction."""
-    resp_queued_max: int = 1000
-    """Commands of one transaction, since all of them are stored as one batch."""
-    resp_queued_bytes_max: int = 16 << 20
-    """Their bytes; taken from `resp_held_bytes_max`."""
-    resp_watched_max: int = 1024
-    """Keys that one Redis connection may WATCH."""
-    resp_linger_bytes_max: int = 256 << 20
-    """Bytes read and thrown away behind an error that ends a connection, so that the client reads the error."""
-    resp_linger_ms_max: int = 10_000
-    """Longest time for that."""
     batch_operations_max: int = 1000
     """Operations in one batch."""
     batch_bytes_max: int = 8 << 20

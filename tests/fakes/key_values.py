@@ -218,9 +218,10 @@ class FakeKeyValues:
         self.commits += bool(staged)
         for entry, durable in staged:
             self.entries[entry.key] = entry
-            self._tell("delete" if entry.value is None else "put", entry)
             if not durable.done():
                 durable.set_result(None)
+        for entry, _ in staged:
+            self._tell("delete" if entry.value is None else "put", entry)
 
     def _tell(self, kind: Literal["put", "delete", "expire"], entry: Entry) -> None:
         change = Change(kind, entry.key, entry, f"fake.{len(self._changes) + 1}")

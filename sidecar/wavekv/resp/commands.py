@@ -7,7 +7,18 @@ last-writer-wins would lose increments, and PUBLISH neither: members pass on wha
 from collections.abc import Mapping
 from typing import Final
 
-from wavekv.resp import changing, expiring, keyspace, replies, scanning, service, spreading, strings, transactions
+from wavekv.resp import (
+    changing,
+    expiring,
+    keyspace,
+    replies,
+    scanning,
+    service,
+    spreading,
+    strings,
+    subscribing,
+    transactions,
+)
 from wavekv.resp.refusals import Refused
 from wavekv.resp.session import SHOWN_MAX, Command, Reply, Session, shown
 
@@ -100,6 +111,12 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"PEXPIREAT": Command("expire", 3, _OPTIONS_MAX, True, expiring.expire, _ONE),
     b"WAIT": Command("wait", 3, 3, True, spreading.wait, queued=False),
     b"PERSIST": Command("expire", 2, 2, True, expiring.persist, _ONE),
+    b"SUBSCRIBE": Command("other", 2, None, True, subscribing.subscribe, queued=False),
+    b"PSUBSCRIBE": Command("other", 2, None, True, subscribing.subscribe, queued=False),
+    b"UNSUBSCRIBE": Command("other", 1, None, True, subscribing.unsubscribe, queued=False),
+    b"PUNSUBSCRIBE": Command("other", 1, None, True, subscribing.unsubscribe, queued=False),
+    b"PUBSUB": Command("other", 2, _OPTIONS_MAX, True, subscribing.pubsub),
+    b"RESET": Command("other", 1, 1, True, service.reset, queued=False),
     b"MULTI": Command("other", 1, 1, False, transactions.multi, queued=False),
     b"EXEC": Command("batch", 1, 1, True, transactions.execute, queued=False),
     b"DISCARD": Command("other", 1, 1, False, transactions.discard, queued=False),

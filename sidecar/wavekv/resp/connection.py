@@ -17,12 +17,13 @@ from typing import Any, NamedTuple, cast
 
 from wavekv.errors import TooManyBytes, WaveKVError
 from wavekv.ports import Clock, Observer
-from wavekv.resp import replies, transactions
+from wavekv.resp import caching, replies, subscribing, transactions
 from wavekv.resp.commands import COMMANDS, unknown, wrong_count
 from wavekv.resp.framing import UNFINISHED, BadProtocol, CommandReader
 from wavekv.resp.refusals import Refused
 from wavekv.resp.session import Command, Reply, Session, Sliced, Transaction
-from wavekv.resp.turns import BYTES_PER_STEP_SHIFT, WRITE_STEPS
+from wavekv.resp.tracking import Tracking
+from wavekv.resp.turns import BYTES_PER_STEP_SHIFT, KEYS_PER_SLICE, WRITE_STEPS
 from wavekv.runtime.budget import Holding
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ _ARGUMENT_BYTES = 64
 _READING_STEPS = 48
 """Steps that reading `framing.READ_AT_ONCE` arguments takes."""
 
+_READING = frozenset({"get", "multi_get"})
+"""Kinds of commands whose keys a client with a cache is told of."""
+
 _INTERNAL = replies.error("ERR internal: an internal error; the member's log has its traceback")
 
 
@@ -60,6 +64,7 @@ class Connection(asyncio.Protocol):
         self, session: Session, observer: Observer, clock: Clock, on_lost: Callable[["Connection"], None]
     ) -> None:
         self._session = session
+        session.receiver = self
         self._limits = session.limits
         self._turns = session.shared.turns
         self._patience = session.shared.patience
@@ -105,6 +110,9 @@ class Connection(asyncio.Protocol):
         self.end_wait()
         if self._linger is not None:
             self._linger.cancel()
+        subscribing.leave(self._session)
+        caching.stop(self._session)
+        self._session.shared.events.attend()
         self._session.shared.sessions.pop(self._session.number, None)
         self._replies.clear()
         if self._slicing is not None:
@@ -156,6 +164,19 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
+
+    def push(self, data: bytes) -> None:
+        """Send what was not asked for now, behind all replies due; a client that takes too little of it is cut."""
+        if self._transport.is_closing() or self._ending:
+            return
+        held = self._held_bytes() + len(data)
+        if held > self._limits.resp_push_bytes_max or not self._holding.try_resize(max(held - _FREE_BYTES, 0)):
+            self.cut("it does not take what it is told of changes")
+            return
+        self._add(data)
+        self._send_settled()
+        if self._holding.size or not self._taking:
+            self._turn_soon()
 
     def cut(self, why: str) -> None:
         """Close at once, and say why in the log."""
@@ -326,27 +347,52 @@ class Connection(asyncio.Protocol):
         """Run a command; return the steps that it took."""
         if not words:  # an empty array is no command; Redis does not answer it either
             return 1
-        name, transaction = words[0].upper(), self._session.transaction
+        session, name = self._session, words[0].upper()
         command = COMMANDS.get(name)
-        if transaction is not None and name not in transactions.AT_ONCE_NAMES:
-            return self._queue(transaction, command, words)
-        if command is None:
-            self._observer.operation("resp", "other", "unknown_command", 0.0)
-            return self._add(unknown(words))
-        if not command.takes(len(words)):
-            self._observer.operation("resp", command.kind, "wrong_arguments", 0.0)
-            return self._add(wrong_count(words))
+        if session.transaction is not None and name not in transactions.AT_ONCE_NAMES:
+            return self._queue(session.transaction, command, words)
+        if command is None or not command.takes(len(words)):
+            return self._add(self._mistaken(command, words))
         if command.reads and self._writing:
             self._waiting_read = words
             return 1
+        if session.told:
+            refusal = self._told(command, name, words)
+            if refusal is not None:
+                return self._add(refusal)
         return self._answer(command, words) + (len(words) >> 3)
+
+    def _mistaken(self, command: Command | None, words: list[bytes]) -> bytes:
+        """Return the refusal of a command that is unknown or not complete."""
+        result = "unknown_command" if command is None else "wrong_arguments"
+        self._observer.operation("resp", "other" if command is None else command.kind, result, 0.0)
+        return unknown(words) if command is None else wrong_count(words)
+
+    def _told(self, command: Command, name: bytes, words: list[bytes]) -> bytes | None:
+        """Act for a client that is told of changes; return why it may not send this command."""
+        session = self._session
+        if session.subscriptions and session.proto == 2 and name not in subscribing.ALLOWED:
+            return subscribing.not_allowed(words)
+        if session.tracking is not None and command.keys[0] and command.kind in _READING:
+            return self._track(session.tracking, command, words)
+        return None
+
+    def _track(self, tracking: Tracking, command: Command, words: list[bytes]) -> bytes | None:
+        """Remember the keys that a command is about to read, in this very turn; return why it must not read them."""
+        if not tracking.remembers():
+            return None
+        first, last, step = command.keys
+        keys = words[first : last + 1 if last > 0 else None : step]
+        if len(keys) > KEYS_PER_SLICE:
+            return replies.error(f"ERR a client that tracks its keys reads {KEYS_PER_SLICE} of them at once at most")
+        self._session.shared.tracker.read(tracking, keys)
+        return None
 
     def _queue(self, transaction: Transaction, command: Command | None, words: list[bytes]) -> int:
         """Keep a command for EXEC, or refuse it and with it the transaction."""
         if command is None or not command.takes(len(words)):
             transaction.broken = True
-            self._observer.operation("resp", "other", "unknown_command" if command is None else "wrong_arguments", 0.0)
-            return self._add(unknown(words) if command is None else wrong_count(words))
+            return self._add(self._mistaken(command, words))
         reply, result = self._attempt(transactions.queue, self._session, transaction, command, words)
         assert isinstance(reply, bytes), "nothing waits to be queued"
         if result != "ok":

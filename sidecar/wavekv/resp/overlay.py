@@ -2,8 +2,9 @@
 
 A command that looks before it writes (APPEND, RENAME, GETDEL…), and all commands of a transaction, run against one:
 they see each other's writes and nothing is stored before all are decided. Reads look at what is staged too, so that
-nothing written in the meantime is lost; what they see is shown to the client only once the batch, which comes behind it, is
-durable (G5). If turns of the loop passed in between, the batch is stored only if nothing that was looked at changed.
+nothing written in the meantime is lost; what they see is shown to the client only once the batch, which comes behind
+it, is durable (G5). If turns of the loop passed in between, the batch is stored only if nothing that was looked at
+changed.
 """
 
 from collections.abc import Mapping, Sequence

@@ -9,10 +9,13 @@ from typing import ClassVar, cast
 from wavekv.config import Limits
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.resp import replies
+from wavekv.resp.channels import Channels
 from wavekv.resp.connection import Connection
 from wavekv.resp.cursors import Cursors
+from wavekv.resp.events import KeyEvents
 from wavekv.resp.patience import Patience
 from wavekv.resp.session import Session, Shared
+from wavekv.resp.tracking import Tracker
 from wavekv.resp.turns import Turns
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.listening import BACKLOG, remove_unix
@@ -45,6 +48,11 @@ class RespServer:
     ) -> None:
         """Serve `store`; what clients hold is taken from `budget`, and long turns are told to `watchdog`."""
         budget = budget or ByteBudget("resp", limits.resp_held_bytes_max)
+        events = KeyEvents(store)
+        channels = Channels(limits.resp_patterns_max)
+        tracker = Tracker(budget, limits.resp_tracked_bytes_max)
+        events.add(channels)
+        events.add(tracker)
         self._shared = Shared(
             store,
             limits,
@@ -55,6 +63,9 @@ class RespServer:
             Turns(),
             Patience(limits, clock, budget),
             watchdog or Watchdog(clock, limits.turn_ms_max),
+            events,
+            channels,
+            tracker,
         )
         self._limits = limits
         self._observer = observer
@@ -78,6 +89,7 @@ class RespServer:
         """Stop accepting, answer the commands in progress, close the connections. Safe to call twice."""
         remove_unix(self._sockets)
         self._shared.patience.stop()
+        self._shared.events.stop()
         for listening in self._listening:
             listening.close()
         self._listening, self._sockets = [], []

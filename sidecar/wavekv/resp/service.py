@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from wavekv import REDIS_VERSION, __version__
-from wavekv.resp import replies
+from wavekv.resp import caching, replies, subscribing, transactions
 from wavekv.resp.globs import matches
 from wavekv.resp.refusals import Refused
 from wavekv.resp.session import Reply, Session, Sliced, shown, whole
@@ -19,7 +19,9 @@ _NO_USERS: Final = "WRONGPASS invalid username-password pair or user is disabled
 
 
 def ping(session: Session, words: list[bytes]) -> Reply:
-    """PING [message]."""
+    """PING [message]; a subscriber that speaks RESP2 gets an array."""
+    if session.proto == 2 and session.subscriptions:
+        return replies.push([b"pong", words[1] if len(words) > 1 else b""], 2)
     return replies.bulk(words[1]) if len(words) > 1 else replies.PONG
 
 
@@ -52,6 +54,16 @@ def leave(session: Session, words: list[bytes]) -> Reply:
     return replies.OK
 
 
+def reset(session: Session, words: list[bytes]) -> Reply:
+    """RESET: as if the connection had just been opened."""
+    transactions.forget(session)
+    subscribing.leave(session)
+    caching.stop(session)
+    session.shared.events.attend()
+    session.proto, session.name = 2, b""
+    return b"+RESET\r\n"
+
+
 def select(session: Session, words: list[bytes]) -> Reply:
     """SELECT 0; there is one database."""
     if whole(words[1]) != 0:
@@ -80,6 +92,8 @@ def hello(session: Session, words: list[bytes]) -> Reply:
             raise Refused(f"ERR syntax error in HELLO option '{shown(options[0])}'")
         name = _name(options[1])
         options = options[2:]
+    if proto != session.proto and (session.subscriptions or session.tracking is not None):
+        raise Refused("ERR the version of a connection that is told of changes cannot be changed; RESET it first")
     session.proto, session.name = proto, name
     facts = {
         b"server": replies.bulk(b"redis"),
@@ -97,8 +111,10 @@ def hello(session: Session, words: list[bytes]) -> Reply:
 
 
 def client(session: Session, words: list[bytes]) -> Reply:
-    """CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | INFO | LIST."""
+    """CLIENT TRACKING and its kin (`caching`); ID, GETNAME, SETNAME name, SETINFO attribute value, INFO, LIST."""
     name = words[1].upper()
+    if name == b"TRACKING" and len(words) > 2:
+        return caching.tracking(session, words)
     run = _CLIENT.get((name, len(words) - 2))
     if run is None:
         if any(name == known for known, _ in _CLIENT):
@@ -142,6 +158,9 @@ def _line(session: Session) -> bytes:
 
 _CLIENT: Final[Mapping[tuple[bytes, int], Callable[[Session, list[bytes]], bytes]]] = {
     (b"ID", 0): lambda session, _: replies.integer(session.number),
+    (b"CACHING", 1): caching.caching,
+    (b"TRACKINGINFO", 0): caching.info,
+    (b"GETREDIR", 0): lambda session, _: replies.integer(-1 if session.tracking is None else 0),
     (b"GETNAME", 0): lambda session, _: replies.bulk(session.name) if session.name else replies.null(session.proto),
     (b"SETNAME", 1): _set_name,
     (b"SETINFO", 2): _set_info,

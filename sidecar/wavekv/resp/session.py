@@ -12,10 +12,13 @@ from wavekv.core.types import parse_key
 from wavekv.errors import InvalidKey, ValueTooLarge
 from wavekv.ports import Clock, KeyValues, Written
 from wavekv.resp import replies
+from wavekv.resp.channels import Channels
 from wavekv.resp.cursors import Cursors
+from wavekv.resp.events import KeyEvents, Receiver
 from wavekv.resp.overlay import Overlay
 from wavekv.resp.patience import Patience
 from wavekv.resp.refusals import NOT_INTEGER, Refused
+from wavekv.resp.tracking import Tracker, Tracking
 from wavekv.resp.turns import Turns
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.watchdog import Watchdog
@@ -46,6 +49,9 @@ class Shared:
     turns: Turns
     patience: Patience
     watchdog: Watchdog
+    events: KeyEvents
+    channels: Channels
+    tracker: Tracker
     long_writes: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held for each slice of a write of very many keys, so that one slice runs at a time."""
     port: int = 0
@@ -75,11 +81,28 @@ class Session:
     """What MULTI began."""
     watched: "dict[str, str | None]" = field(default_factory=dict)
     """The tag of what each key of a WATCH held."""
+    tracking: Tracking | None = None
+    """How a client with a cache is told of changes."""
+    channels: dict[bytes, None] = field(default_factory=dict)
+    patterns: dict[bytes, None] = field(default_factory=dict)
+    """What it subscribed to."""
+    receiver: Receiver = field(init=False)
+    """The connection."""
     held_bytes: int = 0
     """Bytes that the connection's state takes: queued commands, watched keys, tracked prefixes, subscriptions."""
 
     def __post_init__(self) -> None:
         self.store = self.shared.store
+
+    @property
+    def subscriptions(self) -> int:
+        """How many channels and patterns it subscribed to."""
+        return len(self.channels) + len(self.patterns)
+
+    @property
+    def told(self) -> bool:
+        """Tell whether the client is told of changes."""
+        return self.tracking is not None or bool(self.channels or self.patterns)
 
     @property
     def deciding(self) -> bool:
@@ -96,6 +119,8 @@ class Session:
         if written is not None and not self.deciding:
             origin, seq = written.entry.dot
             span = self.written.get(origin, DotRange(origin, seq, seq))
+            if self.tracking is not None:
+                self.tracking.wrote(written)
             self.written[origin] = DotRange(origin, min(span.first, seq), max(span.last, seq))
         return written
 

@@ -217,10 +217,14 @@ async def test_what_is_thrown_away_behind_an_error_is_bounded() -> None:
     async with plane(resp_plane, replace(LIMITS, resp_linger_bytes_max=1 << 20)) as serving:
         raw = Raw(*await asyncio.open_connection("127.0.0.1", serving.port))
         raw.writer.write(b"$$$\r\n")
-        with pytest.raises(ConnectionError):
+
+        async def flood() -> None:
             for _ in range(50):
                 raw.writer.write(bytes(1 << 20))
                 await raw.writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await flood()
         raw.writer.close()
 
 
