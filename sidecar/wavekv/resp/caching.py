@@ -18,8 +18,6 @@ def tracking(session: Session, words: list[bytes]) -> bytes:
         return replies.OK
     if words[2].upper() != b"ON":
         raise Refused(SYNTAX)
-    if session.proto < 3:
-        raise Refused("ERR tracking needs RESP3 here: send HELLO 3 first")
     before = session.tracking
     if prefixes and not wanted["bcast"]:
         raise Refused("ERR PREFIX option requires BCAST mode to be enabled")
@@ -34,6 +32,8 @@ def tracking(session: Session, words: list[bytes]) -> bytes:
         raise Refused("ERR You can't specify both OPTIN mode and OPTOUT mode")
     if before is not None and ((wanted["optin"] and before.optout) or (wanted["optout"] and before.optin)):
         raise Refused("ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client")
+    if session.proto < 3:
+        raise Refused("ERR tracking needs RESP3 here: send HELLO 3 first")
     known = before.prefixes if before is not None else ()
     overlapping(prefixes, known)
     _check_bounds(session, prefixes, known)

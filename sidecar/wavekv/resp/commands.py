@@ -61,7 +61,7 @@ _ALL: Final = (1, -1, 1)
 COMMANDS: Final[Mapping[bytes, Command]] = {
     b"PING": Command("ping", 1, 2, False, service.ping),
     b"ECHO": Command("other", 2, 2, False, service.echo),
-    b"AUTH": Command("other", 2, 3, False, service.auth),
+    b"AUTH": Command("other", 2, _OPTIONS_MAX, False, service.auth),
     b"QUIT": Command("quit", 1, _OPTIONS_MAX, False, service.leave),
     b"HELLO": Command("hello", 1, _OPTIONS_MAX, False, service.hello, queued=False),
     b"TIME": Command("other", 1, 1, False, service.time),
@@ -96,6 +96,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"UNLINK": Command("delete", 2, None, False, keyspace.delete, _ALL),
     b"SCAN": Command("list", 2, _OPTIONS_MAX, True, scanning.scan, queued=False),
     b"KEYS": Command("list", 2, 2, True, scanning.keys, queued=False),
+    b"RANDOMKEY": Command("list", 1, 1, True, scanning.randomkey, queued=False),
     b"DBSIZE": Command("list", 1, 1, True, keyspace.dbsize),
     b"FLUSHDB": Command("delete", 1, _OPTIONS_MAX, True, keyspace.flush, queued=False),
     b"FLUSHALL": Command("delete", 1, _OPTIONS_MAX, True, keyspace.flush, queued=False),

@@ -5,6 +5,7 @@ whatever comes and goes meanwhile; one that comes or goes while a walk runs may 
 keys that are looked at, as with Redis: those with the pattern's beginning, since no others can match.
 """
 
+import secrets
 from collections.abc import Generator
 from typing import Final, NamedTuple
 
@@ -12,7 +13,7 @@ from wavekv.core.types import U64_MAX
 from wavekv.resp import replies
 from wavekv.resp.globs import Matcher, literal, matcher
 from wavekv.resp.refusals import SYNTAX, Refused
-from wavekv.resp.session import Reply, Session, Sliced, whole
+from wavekv.resp.session import Reply, Session, Sliced, bulk_or_null, whole
 from wavekv.resp.turns import KEYS_PER_SLICE, SLICE_STEPS
 
 _COUNT_DEFAULT: Final = 10
@@ -105,6 +106,21 @@ def _keys(session: Session, pattern: _Pattern) -> Sliced:
             raise Refused(f"ERR more than {keys_max} keys match; use SCAN")
         after = some[-1] if some else None
     return _bulks(found)
+
+
+def randomkey(session: Session, words: list[bytes]) -> Reply:
+    """RANDOMKEY: one of the next keys behind the one picked last, so that every key comes up."""
+    return _randomkey(session)
+
+
+def _randomkey(session: Session) -> Sliced:
+    shared = session.shared
+    count = secrets.randbelow(min(max(session.store.count(), 1), KEYS_PER_SLICE)) + 1
+    found, _ = yield from _page(session, _ALL, shared.picked, count)
+    if not found:
+        found, _ = yield from _page(session, _ALL, None, count)
+    shared.picked = found[-1] if found else None
+    return bulk_or_null(session, found[-1].encode() if found else None)
 
 
 def _page(

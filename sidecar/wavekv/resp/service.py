@@ -6,7 +6,7 @@ from typing import Final
 from wavekv import REDIS_VERSION, __version__
 from wavekv.resp import caching, replies, subscribing, transactions
 from wavekv.resp.globs import matches
-from wavekv.resp.refusals import Refused
+from wavekv.resp.refusals import SYNTAX, Refused
 from wavekv.resp.session import Reply, Session, Sliced, shown, whole
 
 _NAME_ALLOWED: Final = frozenset(range(0x21, 0x7F))
@@ -37,6 +37,8 @@ def auth(session: Session, words: list[bytes]) -> Reply:
             "ERR AUTH <password> called without any password configured for the default user. "
             "Are you sure your configuration is correct?"
         )
+    if len(words) > 3:
+        raise Refused(SYNTAX)
     if words[1] != b"default":
         raise Refused(_NO_USERS)
     return replies.OK
@@ -89,7 +91,7 @@ def hello(session: Session, words: list[bytes]) -> Reply:
             options = options[3:]
             continue
         if option != b"SETNAME" or len(options) < 2:
-            raise Refused(f"ERR syntax error in HELLO option '{shown(options[0])}'")
+            raise Refused(f"ERR Syntax error in HELLO option '{shown(options[0])}'")
         name = _name(options[1])
         options = options[2:]
     if proto != session.proto and (session.subscriptions or session.tracking is not None):
@@ -113,7 +115,9 @@ def hello(session: Session, words: list[bytes]) -> Reply:
 def client(session: Session, words: list[bytes]) -> Reply:
     """CLIENT TRACKING and its kin (`caching`); ID, GETNAME, SETNAME name, SETINFO attribute value, INFO, LIST."""
     name = words[1].upper()
-    if name == b"TRACKING" and len(words) > 2:
+    if name == b"TRACKING":
+        if len(words) == 2:
+            raise Refused("ERR wrong number of arguments for 'client|tracking' command")
         return caching.tracking(session, words)
     run = _CLIENT.get((name, len(words) - 2))
     if run is None:

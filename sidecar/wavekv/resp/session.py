@@ -55,6 +55,8 @@ class Shared:
     long_writes: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held for each slice of a write of very many keys, so that one slice runs at a time."""
     port: int = 0
+    picked: str | None = None
+    """The key that RANDOMKEY answered last."""
     sessions: "dict[int, Session]" = field(default_factory=dict)
 
 

@@ -239,6 +239,45 @@ async def test_who_stays_behind_an_error_is_closed_in_time() -> None:
         raw.writer.close()
 
 
+VALUE = b"$32768\r\n" + bytes(32768) + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "cut"),
+    [
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n" + VALUE, False),
+        (b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n" + VALUE + b"$3\r\nGET\r\n", True),
+        (b"*2\r\n$4\r\nECHO\r\n" + VALUE, True),
+        (b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" * 500, True),
+    ],
+)
+async def test_a_client_that_writes_all_before_it_reads_goes_on_or_is_cut_in_time(
+    caplog: pytest.LogCaptureFixture, command: bytes, cut: bool
+) -> None:
+    async with plane(resp_plane, replace(LIMITS, resp_stuck_ms_max=100)) as serving:
+        await serving.store.put("k", bytes(32768))
+        raw = Raw(*await asyncio.open_connection("127.0.0.1", serving.port, limit=1))
+        raw.writer.transport.pause_reading()
+        connections = serving.server._connections
+
+        async def flood() -> None:
+            for _ in range(1500):
+                raw.writer.write(command)
+                await raw.writer.drain()
+
+        flooding = asyncio.create_task(flood())
+        while not flooding.done() and connections:
+            serving.clock.seconds += 0.001
+            await asyncio.sleep(0)
+        if cut:
+            await asyncio.wait_for(asyncio.gather(*(one.lost for one in connections)), 10)
+            assert "it takes no replies" in caplog.text
+        else:
+            await flooding
+        await asyncio.gather(flooding, return_exceptions=True)
+        raw.writer.transport.abort()
+
+
 async def test_a_client_above_the_bound_is_told_so(resp: Plane) -> None:
     held = [await asyncio.open_connection("127.0.0.1", resp.port) for _ in range(LIMITS.resp_connections_max)]
     extra = Raw(*await asyncio.open_connection("127.0.0.1", resp.port))
