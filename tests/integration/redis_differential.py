@@ -132,7 +132,7 @@ class _Made:
     def queued(self) -> list[bytes]:
         """One that may be part of a transaction here."""
         words = self.simple()
-        while words[0] in {b"KEYS", b"DBSIZE"}:
+        while words[0] in {b"KEYS", b"DBSIZE", b"OBJECT"}:
             words = self.simple()
         return words
 

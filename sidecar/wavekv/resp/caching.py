@@ -44,7 +44,7 @@ def tracking(session: Session, words: list[bytes]) -> bytes:
     )
     session.held_bytes += _size(session.tracking)
     session.shared.tracker.begin(session.tracking)
-    session.shared.events.attend()
+    session.note_told()
     return replies.OK
 
 
@@ -83,7 +83,7 @@ def stop(session: Session) -> None:
         session.held_bytes -= _size(session.tracking)
         session.shared.tracker.end(session.tracking)
         session.tracking = None
-        session.shared.events.attend()
+        session.note_told()
 
 
 def caching(session: Session, words: list[bytes]) -> bytes:

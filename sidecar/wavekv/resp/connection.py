@@ -60,6 +60,13 @@ class _Slicing(NamedTuple):
 class Connection(asyncio.Protocol):
     """Parses, runs and answers the commands of one client."""
 
+    __slots__ = (
+        "_batch", "_clock", "_commands", "_ending", "_holding", "_in_line", "_input_ended", "_limits", "_linger",
+        "_linger_bytes", "_loop", "_observer", "_on_lost", "_patience", "_pending_bytes", "_replies", "_reply_bytes",
+        "_session", "_slicing", "_stuck_since", "_stuck_unsent", "_taking", "_transport", "_turning", "_turns",
+        "_waiting_read", "_watchdog", "_writing", "active_at", "lost",
+    )  # fmt: skip
+
     def __init__(
         self, session: Session, observer: Observer, clock: Clock, on_lost: Callable[["Connection"], None]
     ) -> None:
@@ -112,7 +119,7 @@ class Connection(asyncio.Protocol):
             self._linger.cancel()
         subscribing.leave(self._session)
         caching.stop(self._session)
-        self._session.shared.events.attend()
+        self._session.note_told()
         self._session.shared.sessions.pop(self._session.number, None)
         self._replies.clear()
         if self._slicing is not None:

@@ -61,7 +61,7 @@ def reset(session: Session, words: list[bytes]) -> Reply:
     transactions.forget(session)
     subscribing.leave(session)
     caching.stop(session)
-    session.shared.events.attend()
+    session.note_told()
     session.proto, session.name = 2, b""
     return b"+RESET\r\n"
 

@@ -88,6 +88,8 @@ class Session:
     channels: dict[bytes, None] = field(default_factory=dict)
     patterns: dict[bytes, None] = field(default_factory=dict)
     """What it subscribed to."""
+    told: bool = False
+    """Whether the client is told of changes; kept by `note_told`, since every command asks."""
     receiver: Receiver = field(init=False)
     """The connection."""
     held_bytes: int = 0
@@ -96,15 +98,15 @@ class Session:
     def __post_init__(self) -> None:
         self.store = self.shared.store
 
+    def note_told(self) -> None:
+        """Take note of whether the client is told of changes, and let the watch begin or end for it."""
+        self.told = self.tracking is not None or bool(self.channels or self.patterns)
+        self.shared.events.attend()
+
     @property
     def subscriptions(self) -> int:
         """How many channels and patterns it subscribed to."""
         return len(self.channels) + len(self.patterns)
-
-    @property
-    def told(self) -> bool:
-        """Tell whether the client is told of changes."""
-        return self.tracking is not None or bool(self.channels or self.patterns)
 
     @property
     def deciding(self) -> bool:

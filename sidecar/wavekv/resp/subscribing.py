@@ -45,7 +45,7 @@ def subscribe(session: Session, words: list[bytes]) -> Reply:
             mine[name] = None
             session.held_bytes += len(name) + SUBSCRIPTION_BYTES
         confirmed.append(_confirmed(session, words[0], name))
-    session.shared.events.attend()
+    session.note_told()
     return b"".join(confirmed)
 
 
@@ -57,7 +57,7 @@ def unsubscribe(session: Session, words: list[bytes]) -> Reply:
     for name in names:
         _drop(session, name, patterns=patterns)
         confirmed.append(_confirmed(session, words[0], name))
-    session.shared.events.attend()
+    session.note_told()
     return b"".join(confirmed) or _confirmed(session, words[0], None)
 
 
