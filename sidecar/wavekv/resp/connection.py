@@ -17,13 +17,12 @@ from typing import Any, NamedTuple, cast
 
 from wavekv.errors import TooManyBytes, WaveKVError
 from wavekv.ports import Clock, Observer
-from wavekv.resp import caching, replies, subscribing, transactions
+from wavekv.resp import caching, replies, subscribing, told, transactions
 from wavekv.resp.commands import COMMANDS, unknown, wrong_count
 from wavekv.resp.framing import UNFINISHED, BadProtocol, CommandReader
 from wavekv.resp.refusals import Refused
 from wavekv.resp.session import Command, Reply, Session, Sliced, Transaction
-from wavekv.resp.tracking import Tracking
-from wavekv.resp.turns import BYTES_PER_STEP_SHIFT, KEYS_PER_SLICE, WRITE_STEPS
+from wavekv.resp.turns import BYTES_PER_STEP_SHIFT, WRITE_STEPS
 from wavekv.runtime.budget import Holding
 
 log = logging.getLogger(__name__)
@@ -42,9 +41,6 @@ _ARGUMENT_BYTES = 64
 
 _READING_STEPS = 48
 """Steps that reading `framing.READ_AT_ONCE` arguments takes."""
-
-_READING = frozenset({"get", "multi_get"})
-"""Kinds of commands whose keys a client with a cache is told of."""
 
 _INTERNAL = replies.error("ERR internal: an internal error; the member's log has its traceback")
 
@@ -267,7 +263,7 @@ class Connection(asyncio.Protocol):
             return True
         if self._ending or self._pending_bytes + self._reply_bytes >= limits.resp_pending_bytes_max:
             return False
-        return self._waiting_read is None or not self._writing
+        return not self._writing or (self._waiting_read is None and not self._session.alone)
 
     def _throttle(self) -> None:
         if self._may_run() and not self._in_line:
@@ -364,7 +360,7 @@ class Connection(asyncio.Protocol):
             self._waiting_read = words
             return 1
         if session.told:
-            refusal = self._told(command, name, words)
+            refusal = told.refusal(session, command, name, words)
             if refusal is not None:
                 return self._add(refusal)
         return self._answer(command, words) + (len(words) >> 3)
@@ -374,26 +370,6 @@ class Connection(asyncio.Protocol):
         result = "unknown_command" if command is None else "wrong_arguments"
         self._observer.operation("resp", "other" if command is None else command.kind, result, 0.0)
         return unknown(words) if command is None else wrong_count(words)
-
-    def _told(self, command: Command, name: bytes, words: list[bytes]) -> bytes | None:
-        """Act for a client that is told of changes; return why it may not send this command."""
-        session = self._session
-        if session.subscriptions and session.proto == 2 and name not in subscribing.ALLOWED:
-            return subscribing.not_allowed(words)
-        if session.tracking is not None and command.keys[0] and command.kind in _READING:
-            return self._track(session.tracking, command, words)
-        return None
-
-    def _track(self, tracking: Tracking, command: Command, words: list[bytes]) -> bytes | None:
-        """Remember the keys that a command is about to read, in this very turn; return why it must not read them."""
-        if not tracking.remembers():
-            return None
-        first, last, step = command.keys
-        keys = words[first : last + 1 if last > 0 else None : step]
-        if len(keys) > KEYS_PER_SLICE:
-            return replies.error(f"ERR a client that tracks its keys reads {KEYS_PER_SLICE} of them at once at most")
-        self._session.shared.tracker.read(tracking, keys)
-        return None
 
     def _queue(self, transaction: Transaction, command: Command | None, words: list[bytes]) -> int:
         """Keep a command for EXEC, or refuse it and with it the transaction."""
@@ -476,6 +452,7 @@ class Connection(asyncio.Protocol):
 
     def _settled(self, task: asyncio.Task[bytes], size: int) -> None:
         self._writing -= 1
+        self._session.alone = self._session.alone and self._writing > 0
         self._reply_bytes += len(_outcome(task))
         self._pending_bytes -= size
         if not task.cancelled() and task.exception() is not None:

@@ -42,6 +42,7 @@ def delete(session: Session, words: list[bytes]) -> Reply:
     """DEL key…; many are deleted some at a time, those together, and what was deleted before an error stays so."""
     if len(words) == 2:
         return _delete(session, session.key(words[1]))
+    session.alone = not session.deciding
     return _delete_all(session, words[1:])
 
 
@@ -75,6 +76,7 @@ def flush(session: Session, words: list[bytes]) -> Reply:
     """FLUSHDB, FLUSHALL [ASYNC | SYNC]: delete what is held, some at a time; what is written meanwhile may stay."""
     if len(words) > 2 or (len(words) == 2 and words[1].upper() not in {b"ASYNC", b"SYNC"}):
         raise Refused(SYNTAX)
+    session.alone = True
     return _flush(session)
 
 

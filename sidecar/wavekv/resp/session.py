@@ -88,6 +88,8 @@ class Session:
     channels: dict[bytes, None] = field(default_factory=dict)
     patterns: dict[bytes, None] = field(default_factory=dict)
     """What it subscribed to."""
+    alone: bool = False
+    """The write in progress takes several turns, so what is behind it waits: it must not come before the rest of it."""
     told: bool = False
     """Whether the client is told of changes; kept by `note_told`, since every command asks."""
     receiver: Receiver = field(init=False)

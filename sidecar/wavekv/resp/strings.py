@@ -1,5 +1,6 @@
 """The commands on values: GET, SET and their kin."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,8 +94,7 @@ def mset(session: Session, words: list[bytes]) -> Reply:
     size = sum(map(len, words[1:]))
     if len(words) // 2 <= limits.batch_operations_max and size <= limits.batch_bytes_max:
         return _mset(session, words)
-    for place, word in enumerate(words[1:]):  # nothing is stored if anything can be refused before
-        session.value(word) if place % 2 else session.key(word)
+    session.alone = not session.deciding
     return _mset_in_parts(session, words)
 
 
@@ -107,6 +107,12 @@ async def _mset(session: Session, words: list[bytes]) -> bytes:
 
 
 async def _mset_in_parts(session: Session, words: list[bytes]) -> bytes:
+    for start in range(1, len(words), 4 * KEYS_PER_SLICE):  # nothing is stored if anything can be refused before
+        for place in range(start, min(start + 4 * KEYS_PER_SLICE, len(words)), 2):
+            session.key(words[place])
+            session.value(words[place + 1])
+        if not session.deciding:
+            await asyncio.sleep(0)
     most = session.limits.batch_bytes_max
     start = 1
     while start < len(words):

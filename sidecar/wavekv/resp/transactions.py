@@ -119,6 +119,7 @@ def execute(session: Session, words: list[bytes]) -> Reply:
         raise Refused(_DISCARDED)
     if not transaction.commands and not watched:
         return replies.array([])
+    session.alone = True
     return _execute(session, transaction.commands, watched)
 
 

@@ -188,3 +188,24 @@ async def test_a_client_that_leaves_takes_what_it_queued_with_it(resp: Plane) ->
     await asyncio.gather(*(one.lost for one in resp.server._connections))
     assert resp.store.entries == {}
     assert resp.server._shared.budget.used == 0
+
+
+@pytest.mark.parametrize("long", ["delete", "mset", "flush", "exec"])
+async def test_a_write_of_several_turns_never_overtakes_what_came_behind_it(resp: Plane, long: str) -> None:
+    many = [f"k{number}" for number in range(2500)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", resp.port)
+    await resp.store.put("k2400", b"before")
+
+    def words(*given: str) -> bytes:
+        return b"*%d\r\n" % len(given) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word.encode()) for word in given)
+
+    commands = {
+        "delete": words("DEL", *many),
+        "mset": words("MSET", *(word for key in many for word in (key, "many"))),
+        "flush": words("FLUSHDB"),
+        "exec": words("MULTI") + b"".join(words("SET", "k2400", "many") for _ in range(250)) + words("EXEC"),
+    }
+    writer.write(commands[long] + words("SET", "k2400", "behind") + words("ECHO", "end"))
+    await asyncio.wait_for(reader.readuntil(b"$3\r\nend\r\n"), 10)
+    assert resp.store.get("k2400").value == b"behind"
+    writer.close()
