@@ -194,6 +194,7 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
         "Server": {
             "redis_version": REDIS_VERSION,
             "redis_mode": "standalone",
+            "arch_bits": 64,
             "server_name": "wavekv",
             "wavekv_version": __version__,
             "tcp_port": shared.port,
@@ -201,6 +202,7 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
         },
         "Clients": {"connected_clients": len(shared.sessions), "maxclients": shared.limits.resp_connections_max},
         "Replication": {"role": "master", "connected_slaves": 0},
+        "Cluster": {"cluster_enabled": 0},
         "Keyspace": {"db0": f"keys={count},expires={shared.store.expiring()},avg_ttl=0"} if count else {},
     }
 
