@@ -229,6 +229,18 @@ def attacks() -> dict[str, Attack]:
         "resp: MGET of 1000 x 200": redis(_words(b"MGET", *some) * 200),
         "resp: MGET of 8 x 1 MiB x 30": redis(_words(b"MGET", *[b"large"] * 8) * 30),
         "resp: MSET of 1000": redis(_words(b"MSET", *[word for key in some for word in (key, b"v")]) * 20),
+        "resp: MSET of 30000": redis(_words(b"MSET", *[word for key in many[:30_000] for word in (key, b"v")])),
+        "resp: MGET of 60000": redis(_words(b"MGET", *many)),
+        "resp: EXEC of 1000 SETs x 20": redis(
+            (_words(b"MULTI") + b"".join(_words(b"SET", key, b"v") for key in some) + _words(b"EXEC")) * 20
+        ),
+        "resp: EXEC of 1000 APPENDs to one key": redis(
+            _words(b"MULTI") + _words(b"APPEND", b"appended", b"v") * 1000 + _words(b"EXEC")
+        ),
+        "resp: KEYS of stars x 3": redis(_words(b"KEYS", b"*[ab]?" * 170 + b"x") * 3),
+        "resp: KEYS of a long class x 3": redis(_words(b"KEYS", b"*" + b"[a-z0-9/]" * 110 + b"*") * 3),
+        "resp: RANDOMKEY x 1000": redis(_words(b"RANDOMKEY") * 1000),
+        "resp: inline lines of quotes x 100": redis((b"ECHO" + b' "a"' * 16_000 + b"\r\n") * 100),
         "resp: DEL of 60000": redis(_words(b"DEL", *many)),
         "resp: EXPIRE x 20000": redis(b"".join(_words(b"EXPIRE", key, b"1000") for key in _keys(70_000)[60_000:])),
         "resp: CONFIG GET of 60000 patterns": redis(_words(b"CONFIG", b"GET", *[b"*a*b%d" % n for n in range(60_000)])),

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from wavekv.errors import UsageError
+from wavekv.redis_limits import RedisLimits
 
 FsyncMode = Literal["thread", "inline", "adaptive"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(RedisLimits):
     """Named bounds. Over any of them: a clear refusal, never a crash, never silent loss."""
 
     wire_key_bytes_max: int = 1024
@@ -76,8 +77,8 @@ class Limits:
     """Request line and headers of the data plane; holds a percent-encoded longest key."""
     http_connections_max: int = 20_480
     """Open connections of the HTTP data plane, watchers among them; the next one is answered 503 and closed."""
-    resp_command_bytes_max: int = (1 << 20) + (1 << 16)
-    """Unparsed bytes of one Redis command: the longest value, the longest key and the framing."""
+    resp_command_bytes_max: int = 16 << 20
+    """Unparsed bytes of one Redis command of many keys and values: an MSET of fifteen of the longest values."""
     resp_connections_max: int = 4096
     """Open connections of the Redis plane; the next one gets an error and is closed."""
     resp_pending_max: int = 1024
@@ -96,8 +97,9 @@ class Limits:
     """Arguments of one Redis command."""
     resp_keys_max: int = 10_000
     """Keys that one KEYS may answer; over it the command is refused, SCAN has no such bound."""
-    resp_cursors_max: int = 4096
-    """Places of SCANs remembered; over it the oldest is forgotten and its cursor refused."""
+    resp_cursors_max: int = 8192
+    """Places of SCANs remembered, of all connections; over it half are forgotten, and a scan that comes back to one of
+    those goes on from the next one before it."""
     batch_operations_max: int = 1000
     """Operations in one batch."""
     batch_bytes_max: int = 8 << 20

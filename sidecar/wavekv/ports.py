@@ -12,7 +12,7 @@ from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
 from wavekv.core.session import DotRange
 from wavekv.core.types import Entry
-from wavekv.core.writes import Delete, Put
+from wavekv.core.writes import Write
 
 
 class Clock(Protocol):
@@ -267,6 +267,13 @@ class KeyValues(Protocol):
         """Return the length of the live value of `key`, None if there is none; nothing is copied."""
         ...
 
+    def pending(self, key: str) -> Entry | None:
+        """Return the live entry that `key` will hold once all that is staged is durable; its value may be a view.
+
+        For deciding a write in the same turn of the loop, and shown to nobody before that write is durable (G5).
+        """
+        ...
+
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
@@ -293,8 +300,8 @@ class KeyValues(Protocol):
         """Store the live value again with another expiry. Raises as `put`, and KeyNotFound as `delete`."""
         ...
 
-    async def batch(self, writes: Sequence[Put | Delete]) -> list[Written | None]:
-        """Store all of `writes` or none, under one sync; None in the place of a delete that found nothing.
+    async def batch(self, writes: Sequence[Write]) -> list[Written | None]:
+        """Store all of `writes` or none, under one sync; None in the place of a check, or a delete that found nothing.
 
         Of the previous entries there are only the facts: their values are empty.
 
@@ -339,6 +346,10 @@ class KeyValues(Protocol):
 
     def expiring(self) -> int:
         """Return how many of the live entries will expire."""
+        ...
+
+    def token(self) -> str:
+        """Return the token that a watch resumes behind all that is visible now."""
         ...
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> Watch:

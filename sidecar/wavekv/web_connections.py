@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 PROBLEM: Final = "application/problem+json"
 
-_LINGER_SECONDS: Final = 2.0
+_LINGER_SECONDS: Final = 10.0
 """After a refusal the rest of a body is read and dropped this long, so that the client gets to see the answer."""
 _RETRY_SECONDS: Final = 1
 """What a refusal for want of room tells the client to wait: answers leave within milliseconds, so room returns soon."""

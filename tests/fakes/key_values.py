@@ -9,7 +9,7 @@ from wavekv.config import Limits
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.session import DotRange, token_of
 from wavekv.core.types import Entry
-from wavekv.core.writes import KEEP_EXPIRY, Delete, Put
+from wavekv.core.writes import KEEP_EXPIRY, Check, Put, Write
 from wavekv.errors import (
     BatchTooLarge,
     CoverageTimeout,
@@ -218,9 +218,10 @@ class FakeKeyValues:
         self.commits += bool(staged)
         for entry, durable in staged:
             self.entries[entry.key] = entry
-            self._tell("delete" if entry.value is None else "put", entry)
             if not durable.done():
                 durable.set_result(None)
+        for entry, _ in staged:
+            self._tell("delete" if entry.value is None else "put", entry)
 
     def _tell(self, kind: Literal["put", "delete", "expire"], entry: Entry) -> None:
         change = Change(kind, entry.key, entry, f"fake.{len(self._changes) + 1}")
@@ -252,6 +253,10 @@ class FakeKeyValues:
         entry = self.get(key)
         return None if entry is None else len(entry.value or b"")
 
+    def pending(self, key: str) -> Entry | None:
+        self._fail()
+        return self._live(key)
+
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
@@ -277,7 +282,7 @@ class FakeKeyValues:
             raise KeyNotFound(f"there is no key {key!r}")
         return await self.put(key, held.value, expires_at=expires_at)
 
-    async def batch(self, writes: Sequence[Put | Delete]) -> list[Written | None]:
+    async def batch(self, writes: Sequence[Write]) -> list[Written | None]:
         self._fail()
         size = sum(len(write.key.encode()) + (len(write.value) if isinstance(write, Put) else 0) for write in writes)
         if len(writes) > self.limits.batch_operations_max or size > self.limits.batch_bytes_max:
@@ -289,7 +294,7 @@ class FakeKeyValues:
             held = self._live(write.key)
             if isinstance(write, Put):
                 entry, durable = self._stage(write.key, write.value, _expiry(write.expires_at, held))
-            elif held is None:
+            elif held is None or isinstance(write, Check):
                 results.append(None)
                 continue
             else:
@@ -300,7 +305,7 @@ class FakeKeyValues:
             await asyncio.gather(*waiting)
         return results
 
-    def _check_batch(self, writes: Sequence[Put | Delete]) -> None:
+    def _check_batch(self, writes: Sequence[Write]) -> None:
         """Check every condition against what the operations before it leave; nothing is staged yet."""
         left: dict[str, Entry | None] = {}
         for place, write in enumerate(writes):
@@ -309,7 +314,8 @@ class FakeKeyValues:
                 write.condition.check(live)
             except PreconditionFailed as error:
                 raise PreconditionFailed(f"operation {place}: {error.detail}", error.etag, place) from error
-            left[write.key] = Entry(write.key, write.value, 0, ORIGIN, 0) if isinstance(write, Put) else None
+            if not isinstance(write, Check):
+                left[write.key] = Entry(write.key, write.value, 0, ORIGIN, 0) if isinstance(write, Put) else None
 
     async def arrive(self, *dots: DotRange, held_by: tuple[str, ...] = ()) -> None:
         """Cover `dots` too, and let these members hold every write too."""
@@ -368,6 +374,9 @@ class FakeKeyValues:
     def expiring(self) -> int:
         now_ms = self.clock.now_ms()
         return sum(entry.alive(now_ms) and entry.expires_at is not None for entry in self.entries.values())
+
+    def token(self) -> str:
+        return f"fake.{len(self._changes)}"
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> FakeWatch:
         self._fail()

@@ -11,7 +11,7 @@ from wavekv.config import Limits
 from wavekv.core.block import Block
 from wavekv.core.packed import FACTS_BYTES
 from wavekv.core.types import Entry, beats
-from wavekv.core.writes import Delete, Put
+from wavekv.core.writes import Put, Write
 from wavekv.errors import BatchTooLarge, LimitReached
 
 UTF8_BYTES_MAX: Final = 4
@@ -37,7 +37,7 @@ def check_room(limits: Limits, *, keys: int, size_bytes: int, new_key: bool, gro
         )
 
 
-def check_batch(writes: Sequence[Put | Delete], limits: Limits) -> None:
+def check_batch(writes: Sequence[Write], limits: Limits) -> None:
     """Check a batch against its bounds.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from wavekv.core.types import Entry
-from wavekv.core.writes import KEEP_EXPIRY, Delete, Put
+from wavekv.core.writes import KEEP_EXPIRY, Check, Delete, Write
 from wavekv.errors import PreconditionFailed
 
 
@@ -27,14 +27,16 @@ class Planned(NamedTuple):
         return len(self.value or b"") - before
 
 
-def decide(write: Put | Delete, held: Entry | None, now_ms: int) -> Planned | None:
-    """Return what `write` comes to over `held`; None: a delete, and there is no live value.
+def decide(write: Write, held: Entry | None, now_ms: int) -> Planned | None:
+    """Return what `write` comes to over `held`; None: nothing, as a check or a delete of no live value does.
 
     Raises:
         PreconditionFailed: its condition does not hold.
     """
     live = held if held is not None and held.alive(now_ms) else None
     write.condition.check(live)
+    if isinstance(write, Check):
+        return None
     if isinstance(write, Delete):
         return None if live is None else Planned(write.key, None, None, held, live)
     expires_at = write.expires_at
@@ -44,7 +46,7 @@ def decide(write: Put | Delete, held: Entry | None, now_ms: int) -> Planned | No
 
 
 def decide_all(
-    writes: Sequence[Put | Delete],
+    writes: Sequence[Write],
     held: Callable[[str], Entry | None],
     now_ms: int,
     check: Callable[[Planned, int, int], None],

@@ -42,7 +42,7 @@ from wavekv.core.staging import Staging
 from wavekv.core.steps import Group, Merged, Refusal, Slices, Staged, StagedBatch, whole
 from wavekv.core.store import Store
 from wavekv.core.types import U32_MAX, Dot, Entry, beats
-from wavekv.core.writes import Delete, Put
+from wavekv.core.writes import Delete, Put, Write
 from wavekv.errors import (
     CratePeers,
     DiskFull,
@@ -192,6 +192,10 @@ class Replica:
 
     # ---- R1: local writes ------------------------------------------------------------------------------------------
 
+    def held(self, key: str) -> Entry | None:
+        """Return what `key` will hold once all that is staged is durable, live or not; to be looked at."""
+        return self._staging.held(key)
+
     def put(
         self, key: str, value: bytes, now_ms: int, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Staged:
@@ -236,7 +240,7 @@ class Replica:
             raise KeyNotFound(f"there is no key {key!r}")
         return self._write(planned, now_ms)
 
-    def batch(self, writes: Sequence[Put | Delete], now_ms: int) -> StagedBatch:
+    def batch(self, writes: Sequence[Write], now_ms: int) -> StagedBatch:
         """Stage all of `writes`, or nothing; deletes of absent keys come to nothing.
 
         Raises:

@@ -17,8 +17,19 @@ class Put(NamedTuple):
     condition: Condition = ALWAYS
 
 
+class Check(NamedTuple):
+    """Write nothing: a batch with it is refused where `condition` does not hold."""
+
+    key: str
+    condition: Condition
+
+
 class Delete(NamedTuple):
     """Store a tombstone; in a batch a key without a live value is passed over, unless `condition` says otherwise."""
 
     key: str
     condition: Condition = ALWAYS
+
+
+Write = Put | Delete | Check
+"""One operation of a batch."""

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, cast
 
 from wavekv.errors import TooManyBytes, WaveKVError
 from wavekv.ports import Clock, Observer
-from wavekv.resp import replies
-from wavekv.resp.commands import COMMANDS, refuse_transaction, unknown, wrong_count
+from wavekv.resp import caching, replies, subscribing, told, transactions
+from wavekv.resp.commands import COMMANDS, unknown, wrong_count
 from wavekv.resp.framing import UNFINISHED, BadProtocol, CommandReader
-from wavekv.resp.session import Command, Refused, Reply, Session, Sliced
+from wavekv.resp.refusals import Refused
+from wavekv.resp.session import Command, Reply, Session, Sliced, Transaction
 from wavekv.resp.turns import BYTES_PER_STEP_SHIFT, WRITE_STEPS
 from wavekv.runtime.budget import Holding
 
@@ -55,10 +56,18 @@ class _Slicing(NamedTuple):
 class Connection(asyncio.Protocol):
     """Parses, runs and answers the commands of one client."""
 
+    __slots__ = (
+        "_batch", "_clock", "_commands", "_ending", "_holding", "_in_line", "_input_ended", "_limits", "_linger",
+        "_linger_bytes", "_loop", "_observer", "_on_lost", "_patience", "_pending_bytes", "_replies", "_reply_bytes",
+        "_session", "_slicing", "_stuck_since", "_stuck_unsent", "_taking", "_transport", "_turning", "_turns",
+        "_waiting_read", "_watchdog", "_writing", "active_at", "lost",
+    )  # fmt: skip
+
     def __init__(
         self, session: Session, observer: Observer, clock: Clock, on_lost: Callable[["Connection"], None]
     ) -> None:
         self._session = session
+        session.receiver = self
         self._limits = session.limits
         self._turns = session.shared.turns
         self._patience = session.shared.patience
@@ -79,6 +88,8 @@ class Connection(asyncio.Protocol):
         self._taking = True  # the client takes replies
         self._input_ended = False  # what has been received is still run
         self._ending = False  # no further command is run; close when the replies due have gone
+        self._linger_bytes: int | None = None  # that are still read and thrown away, once the last reply was written
+        self._linger: asyncio.TimerHandle | None = None
         self._turning = False
         self._in_line = False  # for the next turn of the loop
         self._stuck_since: float | None = None
@@ -100,6 +111,11 @@ class Connection(asyncio.Protocol):
         """Forget what can no longer be answered; writes under way go on."""
         self._ending = True
         self.end_wait()
+        if self._linger is not None:
+            self._linger.cancel()
+        subscribing.leave(self._session)
+        caching.stop(self._session)
+        self._session.note_told()
         self._session.shared.sessions.pop(self._session.number, None)
         self._replies.clear()
         if self._slicing is not None:
@@ -115,9 +131,15 @@ class Connection(asyncio.Protocol):
         if not (self._input_ended or self._ending):
             self._commands.feed(data)
             self._turn()
+        elif self._linger_bytes is not None:
+            self._linger_bytes -= len(data)
+            if self._linger_bytes < 0:
+                self.abort()
 
     def eof_received(self) -> bool:
         """The client sends no more, so it may have gone: answer what is due without a WAIT for others, then close."""
+        if self._linger_bytes is not None:
+            return False
         self.end()
         self.end_wait()
         return True
@@ -133,6 +155,8 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Take no more bytes, run the commands received, and close when their replies have gone."""
+        if self._linger_bytes is not None:
+            self._transport.close()
         self._input_ended = True
         self._turn_soon()
 
@@ -143,6 +167,19 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
+
+    def push(self, data: bytes) -> None:
+        """Send what was not asked for now, behind all replies due; a client that takes too little of it is cut."""
+        if self._transport.is_closing() or self._ending:
+            return
+        held = self._held_bytes() + len(data)
+        if held > self._limits.resp_push_bytes_max or not self._holding.try_resize(max(held - _FREE_BYTES, 0)):
+            self.cut("it does not take what it is told of changes")
+            return
+        self._add(data)
+        self._send_settled()
+        if self._holding.size or not self._taking:
+            self._turn_soon()
 
     def cut(self, why: str) -> None:
         """Close at once, and say why in the log."""
@@ -174,7 +211,7 @@ class Connection(asyncio.Protocol):
 
     def _turn(self) -> None:
         self._turning = False
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._linger_bytes is not None:
             return
         self._send_settled()
         before = left = 0 if self._in_line else self._turns.share()
@@ -204,7 +241,13 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close once what was written has gone, for which the client has as long as for any reply."""
         self._commands = CommandReader(0, 0)
-        self._transport.close()
+        if self._input_ended:
+            self._transport.close()
+        else:  # closing with input that nobody read would reset the connection, and the client lose the last replies
+            self._linger_bytes = self._limits.resp_linger_bytes_max
+            self._linger = self._loop.call_later(self._limits.resp_linger_ms_max / 1000, self.abort)
+            self._transport.write_eof()
+            self._transport.resume_reading()
         self._patience.watch(self)
 
     def _stand_in_line(self) -> None:
@@ -220,7 +263,7 @@ class Connection(asyncio.Protocol):
             return True
         if self._ending or self._pending_bytes + self._reply_bytes >= limits.resp_pending_bytes_max:
             return False
-        return self._waiting_read is None or not self._writing
+        return not self._writing or (self._waiting_read is None and not self._session.alone)
 
     def _throttle(self) -> None:
         if self._may_run() and not self._in_line:
@@ -234,7 +277,8 @@ class Connection(asyncio.Protocol):
         Returns False if there is no room, so that the connection ends.
         """
         commands = self._commands
-        if self._taking and not self._holding.size and not commands.held_bytes and not self._reply_bytes:
+        held = commands.held_bytes or self._reply_bytes or self._session.held_bytes
+        if self._taking and not self._holding.size and not held:
             self._forget_stuck()
             return True
         if not self._holding.try_resize(max(self._held_bytes() - _FREE_BYTES, 0)):
@@ -256,7 +300,8 @@ class Connection(asyncio.Protocol):
             self._patience.forget(self)
 
     def _held_bytes(self) -> int:
-        return self._commands.held_bytes + self._reply_bytes + self._transport.get_write_buffer_size()
+        held = self._commands.held_bytes + self._reply_bytes + self._session.held_bytes
+        return held + self._transport.get_write_buffer_size()
 
     def _next_command(self) -> list[bytes] | None:
         if self._waiting_read is not None:
@@ -305,21 +350,37 @@ class Connection(asyncio.Protocol):
         """Run a command; return the steps that it took."""
         if not words:  # an empty array is no command; Redis does not answer it either
             return 1
-        refusal = refuse_transaction(self._session, words)
-        if refusal is not None:
-            self._observer.operation("resp", "other", "not_implemented", 0.0)
-            return self._add(refusal)
-        command = COMMANDS.get(words[0].upper())
-        if command is None:
-            self._observer.operation("resp", "other", "unknown_command", 0.0)
-            return self._add(unknown(words))
-        if not command.takes(len(words)):
-            self._observer.operation("resp", command.kind, "wrong_arguments", 0.0)
-            return self._add(wrong_count(words))
+        session, name = self._session, words[0].upper()
+        command = COMMANDS.get(name)
+        if session.transaction is not None and name not in transactions.AT_ONCE_NAMES:
+            return self._queue(session.transaction, command, words)
+        if command is None or not command.takes(len(words)):
+            return self._add(self._mistaken(command, words))
         if command.reads and self._writing:
             self._waiting_read = words
             return 1
+        if session.told:
+            refusal = told.refusal(session, command, name, words)
+            if refusal is not None:
+                return self._add(refusal)
         return self._answer(command, words) + (len(words) >> 3)
+
+    def _mistaken(self, command: Command | None, words: list[bytes]) -> bytes:
+        """Return the refusal of a command that is unknown or not complete."""
+        result = "unknown_command" if command is None else "wrong_arguments"
+        self._observer.operation("resp", "other" if command is None else command.kind, result, 0.0)
+        return unknown(words) if command is None else wrong_count(words)
+
+    def _queue(self, transaction: Transaction, command: Command | None, words: list[bytes]) -> int:
+        """Keep a command for EXEC, or refuse it and with it the transaction."""
+        if command is None or not command.takes(len(words)):
+            transaction.broken = True
+            return self._add(self._mistaken(command, words))
+        reply, result = self._attempt(transactions.queue, self._session, transaction, command, words)
+        assert isinstance(reply, bytes), "nothing waits to be queued"
+        if result != "ok":
+            self._observer.operation("resp", command.kind, result, 0.0)
+        return self._add(reply)
 
     def _answer(self, command: Command, words: list[bytes]) -> int:
         started = self.active_at = self._clock.monotonic()
@@ -380,6 +441,8 @@ class Connection(asyncio.Protocol):
             result = "ok"
             if len(reply) > _FREE_BYTES and not self._holding.try_resize(self._held_bytes() + len(reply)):
                 result, reply = TooManyBytes.code, _WRITTEN_ALONE
+        except Refused as error:
+            result, reply = "refused", replies.error(str(error))
         except WaveKVError as error:
             result = error.code
             reply = replies.refusal(error)
@@ -389,6 +452,7 @@ class Connection(asyncio.Protocol):
 
     def _settled(self, task: asyncio.Task[bytes], size: int) -> None:
         self._writing -= 1
+        self._session.alone = self._session.alone and self._writing > 0
         self._reply_bytes += len(_outcome(task))
         self._pending_bytes -= size
         if not task.cancelled() and task.exception() is not None:

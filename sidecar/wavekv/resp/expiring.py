@@ -7,7 +7,8 @@ from wavekv.core.condition import Condition
 from wavekv.core.types import Entry
 from wavekv.errors import KeyNotFound, PreconditionFailed
 from wavekv.resp import replies
-from wavekv.resp.session import Refused, Reply, Session, shown, whole
+from wavekv.resp.refusals import Refused
+from wavekv.resp.session import Reply, Session, shown, whole
 
 UNITS: Final = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}
 """Option of SET to milliseconds in one of its units, and whether it counts from now."""

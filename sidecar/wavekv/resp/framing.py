@@ -3,11 +3,14 @@
 Nothing is built that a header declares before its bytes are there, and an array inside an array is refused at its
 header: a general parser of the protocol (hiredis) reserves a list at each header and nests without end, so 1.6 KB held
 26 MiB (G9). Commands that came whole, with no line end inside a value, are taken from one `split` of what came, as fast
-as hiredis gave them; all others go through a reader that keeps its place between any two bytes.
+as hiredis gave them; all others go through a reader that keeps its place between any two bytes. A line that begins with
+a letter, a quote or a space where an array could begin is an inline command; an empty one is none.
 """
 
 from collections import deque
 from typing import Final
+
+from wavekv.resp import inline
 
 _SPLIT_MAX: Final = 4096
 """Lines that are split off at once, so that a large read of short lines becomes commands bit by bit."""
@@ -22,9 +25,11 @@ _ARGUMENT_BYTES: Final = 64
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 256)}
 _LENGTHS: Final = {b"$%d" % length: length for length in range(4096)}
 _ARRAYS: Final = frozenset(b"*~>|%")
+_OTHER: Final = frozenset(b"$:+-_,#!=(;.")
+"""With what else a value of the protocol begins; anything but these and an array is an inline command."""
 _ARRAY: Final = ord("*")
 _STRING: Final = ord("$")
-
+_NO_INLINE: Final = _ARRAYS | _OTHER
 
 UNFINISHED: Final[list[bytes]] = []
 """Given by `next` in the place of a command of very many arguments, of which some were read: ask again."""
@@ -148,7 +153,17 @@ class CommandReader:
 class _PartialCommand:
     """One command whose bytes come bit by bit."""
 
-    __slots__ = ("_arguments_max", "_bytes_max", "_header", "_left", "_need", "_raw_bytes", "_string", "_words")
+    __slots__ = (
+        "_arguments_max",
+        "_bytes_max",
+        "_header",
+        "_left",
+        "_line",
+        "_need",
+        "_raw_bytes",
+        "_string",
+        "_words",
+    )
 
     def __init__(self, bytes_max: int, arguments_max: int) -> None:
         self._bytes_max = bytes_max
@@ -161,6 +176,7 @@ class _PartialCommand:
         self._left = -1  # arguments to come; -1: the array's header is to come
         self._need = -1  # bytes of the string that is read, with its line end; -1: a header is to come
         self._header = b""
+        self._line: bytearray | None = None  # of an inline command whose end did not come yet
         self._string = bytearray()
         self._raw_bytes = 0
 
@@ -182,6 +198,8 @@ class _PartialCommand:
         Raises:
             BadProtocol: it is none, or exceeds a bound.
         """
+        if self._left < 0 and not self._header and (self._line is not None or data[place] not in _NO_INLINE):
+            return self._take_line(data, place)
         began = place
         enough = len(self._words) + READ_AT_ONCE
         while place < len(data) and len(self._words) < enough:
@@ -194,6 +212,30 @@ class _PartialCommand:
         if self._raw_bytes > self._bytes_max:
             raise BadProtocol(f"command too long, it has more than {self._bytes_max} bytes; send less at once")
         return None, place
+
+    def _take_line(self, data: bytes, place: int) -> tuple[list[bytes] | None, int]:
+        """Read on in an inline command; as `take`."""
+        end = data.find(b"\n", place)
+        more = data[place : end if end >= 0 else len(data)]
+        line = self._line if self._line is not None else bytearray()
+        line += more
+        if len(line) > min(inline.LINE_BYTES_MAX, self._bytes_max):
+            raise BadProtocol("too big inline request")
+        if end < 0:
+            self._line = line
+            self._raw_bytes = len(line)
+            return None, len(data)
+        self.clear()
+        whole = bytes(line)
+        if inline.is_http(whole):
+            raise BadProtocol("this is the Redis plane and no HTTP server")
+        try:
+            words = inline.words_of(whole)
+        except inline.UnbalancedQuotes:
+            raise BadProtocol("unbalanced quotes in request") from None
+        if len(words) > self._arguments_max:
+            raise BadProtocol("invalid multibulk length")
+        return words, end + 1
 
     def _take_header(self, data: bytes, place: int) -> int:
         end = data.find(b"\n", place, place + _HEADER_BYTES_MAX)
@@ -216,6 +258,8 @@ class _PartialCommand:
         """Act on a whole header."""
         number = line[1:-2]
         counted = number.isdigit() and line.endswith(b"\r\n")
+        if kind == _ARRAY and self._left < 0 and number[:1] == b"-" and number[1:].isdigit():
+            number, counted = b"0", line.endswith(b"\r\n")  # Redis takes less than none for none
         if kind in _ARRAYS and not (counted and int(number) <= self._arguments_max):
             raise BadProtocol("invalid multibulk length")
         if kind != (_ARRAY if self._left < 0 else _STRING):
@@ -247,4 +291,4 @@ class _PartialCommand:
 
 def _expected(left: int, kind: int) -> str:
     found = f"got '{chr(kind) if 0x20 < kind < 0x7F else '?'}'"
-    return f"expected '*', {found}; inline commands are not taken" if left < 0 else f"expected '$', {found}"
+    return f"expected '*', {found}" if left < 0 else f"expected '$', {found}"

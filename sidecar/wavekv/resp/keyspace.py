@@ -1,34 +1,17 @@
-"""The commands on keys: EXISTS, TYPE, DEL, SCAN, KEYS, DBSIZE.
+"""The commands on keys whose number is open: EXISTS, DEL, FLUSHDB; and on one: TYPE, OBJECT, MEMORY USAGE."""
 
-SCAN goes in key order: its cursor stands for the last key told, so a key that is there from the first call to the last
-is told exactly once, whatever comes and goes meanwhile. KEYS, SCAN and an EXISTS of very many keys are done in slices:
-a key that comes or goes while one runs may be told or not. Patterns are a prefix and `*`, or a whole key: any other
-would have to look at every key, which is refused rather than done slowly.
-"""
+import asyncio
+from typing import Final
 
-from collections.abc import Generator
-from typing import Final, NamedTuple
-
-from wavekv.core.types import U64_MAX
 from wavekv.core.writes import Delete
 from wavekv.errors import KeyNotFound
 from wavekv.resp import replies
-from wavekv.resp.session import SYNTAX, Refused, Reply, Session, Sliced, shown, whole
+from wavekv.resp.refusals import SYNTAX, Refused
+from wavekv.resp.session import Reply, Session, Sliced, bulk_or_null, shown
+from wavekv.resp.turns import KEYS_PER_SLICE, SLICE_STEPS
 
-KEYS_PER_SLICE: Final = 512
-"""Keys looked up in one slice."""
 DELETES_PER_SLICE: Final = 128
 """Keys deleted in one slice, about three milliseconds until the disk has them and after."""
-SLICE_STEPS: Final = 48
-"""Steps that a slice takes: half a millisecond."""
-_COUNT_DEFAULT: Final = 10
-_WILD: Final = frozenset(b"*?[")
-_ESCAPE: Final = 0x5C
-
-
-class _Pattern(NamedTuple):
-    text: str
-    whole: bool
 
 
 def exists(session: Session, words: list[bytes]) -> Reply:
@@ -59,6 +42,7 @@ def delete(session: Session, words: list[bytes]) -> Reply:
     """DEL key…; many are deleted some at a time, those together, and what was deleted before an error stays so."""
     if len(words) == 2:
         return _delete(session, session.key(words[1]))
+    session.alone = not session.deciding
     return _delete_all(session, words[1:])
 
 
@@ -75,7 +59,7 @@ async def _delete_all(session: Session, words: list[bytes]) -> bytes:
     at_once = min(DELETES_PER_SLICE, session.limits.batch_operations_max)
     for start in range(0, len(words), at_once):
         writes = [Delete(session.key(word)) for word in words[start : start + at_once]]
-        async with session.shared.long_writes:
+        async with session.writing_long():
             outcomes = await session.store.batch(writes)
         for written in outcomes:
             session.wrote(written)
@@ -88,85 +72,72 @@ def dbsize(session: Session, words: list[bytes]) -> Reply:
     return replies.integer(session.store.count())
 
 
-def scan(session: Session, words: list[bytes]) -> Reply:
-    """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]."""
-    if not words[1].isdigit() or len(words[1]) > 20 or int(words[1]) > U64_MAX:
-        raise Refused("ERR invalid cursor")
-    cursor = int(words[1])
-    pattern, count, typed = _Pattern("", whole=False), _COUNT_DEFAULT, True
-    options = words[2:]
-    if len(options) % 2:
+def flush(session: Session, words: list[bytes]) -> Reply:
+    """FLUSHDB, FLUSHALL [ASYNC | SYNC]: delete what is held, some at a time; what is written meanwhile may stay."""
+    if len(words) > 2 or (len(words) == 2 and words[1].upper() not in {b"ASYNC", b"SYNC"}):
         raise Refused(SYNTAX)
-    for name, value in zip(options[::2], options[1::2], strict=True):
-        if name.upper() == b"MATCH":
-            pattern = _pattern(value)
-        elif name.upper() == b"COUNT":
-            count = whole(value)
-            if count < 1:
-                raise Refused(SYNTAX)
-        elif name.upper() == b"TYPE":
-            typed = value.lower() == b"string"
-        else:
-            raise Refused(SYNTAX)
-    after = session.shared.cursors.behind(cursor) if cursor else None
-    return _scan(session, pattern, after, min(count, session.limits.list_entries_max) if typed else 0)
+    session.alone = True
+    return _flush(session)
 
 
-def _scan(session: Session, pattern: _Pattern, after: str | None, count: int) -> Sliced:
-    keys, more = (yield from _page(session, pattern, after, count)) if count else ([], False)
-    following = session.shared.cursors.remember(keys[-1]) if more else 0
-    return replies.array([replies.bulk(b"%d" % following), _bulks(keys)])
-
-
-def keys(session: Session, words: list[bytes]) -> Reply:
-    """KEYS pattern; bounded, since its answer comes in one piece."""
-    return _keys(session, _pattern(words[1]))
-
-
-def _keys(session: Session, pattern: _Pattern) -> Sliced:
-    keys_max = session.limits.resp_keys_max
-    found, more = yield from _page(session, pattern, None, keys_max)
-    if more:
-        raise Refused(f"ERR more than {keys_max} keys match; use SCAN")
-    return _bulks(found)
-
-
-def _page(
-    session: Session, pattern: _Pattern, after: str | None, count: int
-) -> Generator[int, None, tuple[list[str], bool]]:
-    if pattern.whole:
-        there = pattern.text and session.store.length_of(pattern.text) is not None
-        return ([pattern.text] if there and (after is None or pattern.text > after) else []), False
-    listing = session.store.list(pattern.text, after, count, keys_only=True)
-    while listing.step():
-        yield SLICE_STEPS
-    return [entry.key for entry in listing.entries], listing.more
-
-
-def _bulks(found: list[str]) -> bytes:
-    return replies.array([replies.bulk(key.encode()) for key in found])
-
-
-def _pattern(raw: bytes) -> _Pattern:
-    """Return the prefix or the whole key that `raw` means; a backslash takes what follows it as it is.
-
-    Raises:
-        Refused: any other pattern.
-    """
-    text = bytearray()
-    place = 0
-    while place < len(raw):
-        letter = raw[place]
-        if letter == _ESCAPE and place + 1 < len(raw):
-            place += 1
-            letter = raw[place]
-        elif letter in _WILD:
+async def _flush(session: Session) -> bytes:
+    left = session.store.count() + DELETES_PER_SLICE
+    after: str | None = None
+    while left > 0:
+        page = session.store.list("", after, DELETES_PER_SLICE, keys_only=True)
+        while page.step():  # noqa: ASYNC110 - others have their turn between two slices
+            await asyncio.sleep(0)
+        if not page.entries:
             break
-        text.append(letter)
-        place += 1
-    if raw[place:].strip(b"*"):
-        raise Refused(f"ERR pattern '{shown(raw)}' is not supported: only PREFIX* and whole keys are")
-    try:
-        return _Pattern(text.decode(), whole=place == len(raw))
-    except UnicodeDecodeError as error:
-        raise Refused(f"ERR pattern '{shown(raw)}' is not UTF-8, and neither could a key be") from error
+        left -= len(page.entries)
+        after = page.entries[-1].key
+        async with session.writing_long():
+            for written in await session.store.batch([Delete(entry.key) for entry in page.entries]):
+                session.wrote(written)
+    return replies.OK
+
+
+# ---- OBJECT and MEMORY ---------------------------------------------------------------------------------------------
+
+_EMBEDDED_BYTES: Final = 44
+_ENTRY_BYTES: Final = 120
+"""About what an entry takes beside its key and value."""
+
+
+def object_(session: Session, words: list[bytes]) -> Reply:
+    """OBJECT ENCODING | REFCOUNT | IDLETIME | FREQ key; idle is the time since the last write, on any member."""
+    asked = words[1].upper()
+    if asked not in {b"ENCODING", b"REFCOUNT", b"IDLETIME", b"FREQ"}:
+        raise Refused(f"ERR unknown subcommand '{shown(words[1])}'. Try OBJECT HELP.")
+    if len(words) != 3:
+        raise Refused(f"ERR wrong number of arguments for 'object|{shown(asked.lower())}' command")
+    entry = session.store.get(session.key(words[2]))
+    if entry is None or entry.value is None:
+        return bulk_or_null(session, None)
+    if asked == b"FREQ":
+        raise Refused(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
+            "switching between policies at runtime LRU and LFU data will take some time to adjust."
+        )
+    if asked == b"ENCODING":
+        return replies.bulk(_encoding(entry.value))
+    idle_ms = session.shared.clock.now_ms() - entry.timestamp
+    return replies.integer(1 if asked == b"REFCOUNT" else max(idle_ms, 0) // 1000)
+
+
+def _encoding(value: bytes) -> bytes:
+    digits = value.removeprefix(b"-")
+    plain = digits.isdigit() and len(value) <= 20 and (digits[:1] != b"0" or value == b"0")
+    if plain and -(2**63) <= int(value) < 2**63:
+        return b"int"
+    return b"embstr" if len(value) <= _EMBEDDED_BYTES else b"raw"
+
+
+def memory(session: Session, words: list[bytes]) -> Reply:
+    """MEMORY USAGE key [SAMPLES count]."""
+    if words[1].upper() != b"USAGE":
+        raise Refused(f"ERR unknown subcommand '{shown(words[1])}'. Try MEMORY HELP.")
+    if len(words) not in {3, 5} or (len(words) == 5 and words[3].upper() != b"SAMPLES"):
+        raise Refused(SYNTAX)
+    size = session.store.length_of(session.key(words[2]))
+    return bulk_or_null(session, None) if size is None else replies.integer(size + len(words[2]) + _ENTRY_BYTES)

@@ -51,3 +51,14 @@ def error(text: str) -> bytes:
 def refusal(refused: WaveKVError) -> bytes:
     """Return one of our errors."""
     return error(f"ERR {refused.code}: {refused.detail}")
+
+
+def set_of(items: list[bytes], proto: int) -> bytes:
+    """Return a set of items that are encoded already; in RESP2 it is an array."""
+    return b"".join((b"~%d\r\n" % len(items) if proto >= 3 else b"*%d\r\n" % len(items), *items))
+
+
+def push(words: list[bytes], proto: int) -> bytes:
+    """Return what a client is told without having asked for it just now."""
+    head = b">%d\r\n" % len(words) if proto >= 3 else b"*%d\r\n" % len(words)
+    return head + b"".join(map(bulk, words))

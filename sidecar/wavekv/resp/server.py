@@ -4,14 +4,18 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from wavekv.config import Limits
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.resp import replies
+from wavekv.resp.channels import Channels
 from wavekv.resp.connection import Connection
+from wavekv.resp.cursors import Cursors
+from wavekv.resp.events import KeyEvents
 from wavekv.resp.patience import Patience
-from wavekv.resp.session import Cursors, Session, Shared
+from wavekv.resp.session import Session, Shared
+from wavekv.resp.tracking import Tracker
 from wavekv.resp.turns import Turns
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.listening import BACKLOG, remove_unix
@@ -21,6 +25,10 @@ _FULL = replies.error("ERR max number of clients reached")
 
 _LOOKED_SECONDS = 1.0
 """Longest time that a search for an idle connection which found none is not repeated: it looks at all of them."""
+_REFUSED_SECONDS = 1.0
+"""Longest time that a connection above the bound is kept, so that its client reads why."""
+_REFUSED_WAITED_FOR_MAX = 64
+"""Such connections at a time; others are closed at once, and may miss it if they sent something already."""
 _STOP_SECONDS = 5.0
 """Longest wait for replies in progress when the server stops."""
 
@@ -40,16 +48,24 @@ class RespServer:
     ) -> None:
         """Serve `store`; what clients hold is taken from `budget`, and long turns are told to `watchdog`."""
         budget = budget or ByteBudget("resp", limits.resp_held_bytes_max)
+        events = KeyEvents(store)
+        channels = Channels(limits.resp_patterns_max)
+        tracker = Tracker(budget, limits.resp_tracked_bytes_max)
+        events.add(channels)
+        events.add(tracker)
         self._shared = Shared(
             store,
             limits,
             clock,
-            Cursors(limits.resp_cursors_max),
+            Cursors(limits.resp_cursors_max, clock.now_ms() // 1000),
             clock.monotonic(),
             budget,
             Turns(),
             Patience(limits, clock, budget),
             watchdog or Watchdog(clock, limits.turn_ms_max),
+            events,
+            channels,
+            tracker,
         )
         self._limits = limits
         self._observer = observer
@@ -73,6 +89,7 @@ class RespServer:
         """Stop accepting, answer the commands in progress, close the connections. Safe to call twice."""
         remove_unix(self._sockets)
         self._shared.patience.stop()
+        self._shared.events.stop()
         for listening in self._listening:
             listening.close()
         self._listening, self._sockets = [], []
@@ -111,10 +128,23 @@ class RespServer:
 
 
 class _Refused(asyncio.Protocol):
-    """A connection above the bound: it is told so and closed."""
+    """A connection above the bound: it is told so and closed, as soon as it takes it or after a second."""
+
+    _waited_for: ClassVar[set["_Refused"]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say it."""
         refused = cast("asyncio.Transport", transport)
         refused.write(_FULL)
-        refused.close()
+        if len(self._waited_for) >= _REFUSED_WAITED_FOR_MAX:
+            refused.close()
+            return
+        self._waited_for.add(self)
+        self._until = asyncio.get_running_loop().call_later(_REFUSED_SECONDS, refused.abort)
+        refused.write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for it no longer."""
+        if self in self._waited_for:
+            self._waited_for.discard(self)
+            self._until.cancel()

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wavekv import __version__
-from wavekv.resp import replies
+from wavekv import REDIS_VERSION, __version__
+from wavekv.resp import caching, replies, subscribing, transactions
 from wavekv.resp.globs import matches
-from wavekv.resp.session import Refused, Reply, Session, Sliced, shown, whole
+from wavekv.resp.refusals import SYNTAX, Refused
+from wavekv.resp.session import Reply, Session, Sliced, shown, whole
 
 _NAME_ALLOWED: Final = frozenset(range(0x21, 0x7F))
 _NAME_BYTES_MAX: Final = 256
@@ -14,12 +15,13 @@ _MATCHING_STEPS: Final = 48
 """Steps that matching one name with all patterns takes, at worst half of that a pattern."""
 PATTERN_BYTES_MAX: Final = 32
 """Longest pattern of CONFIG GET; no setting has so long a name."""
-_REDIS_VERSION: Final = "7.2.0"
-"""What clients that ask for a version are told: the one whose commands and words these are."""
+_NO_USERS: Final = "WRONGPASS invalid username-password pair or user is disabled."
 
 
 def ping(session: Session, words: list[bytes]) -> Reply:
-    """PING [message]."""
+    """PING [message]; a subscriber that speaks RESP2 gets an array."""
+    if session.proto == 2 and session.subscriptions:
+        return replies.push([b"pong", words[1] if len(words) > 1 else b""], 2)
     return replies.bulk(words[1]) if len(words) > 1 else replies.PONG
 
 
@@ -29,14 +31,39 @@ def echo(session: Session, words: list[bytes]) -> Reply:
 
 
 def auth(session: Session, words: list[bytes]) -> Reply:
-    """AUTH [user] password; there are no users."""
-    raise Refused("ERR this member has no users")
+    """AUTH [user] password: as Redis without a password, which takes any for the user `default`."""
+    if len(words) == 2:
+        raise Refused(
+            "ERR AUTH <password> called without any password configured for the default user. "
+            "Are you sure your configuration is correct?"
+        )
+    if len(words) > 3:
+        raise Refused(SYNTAX)
+    if words[1] != b"default":
+        raise Refused(_NO_USERS)
+    return replies.OK
+
+
+def time(session: Session, words: list[bytes]) -> Reply:
+    """TIME: seconds and microseconds."""
+    seconds, milliseconds = divmod(session.shared.clock.now_ms(), 1000)
+    return replies.array([replies.bulk(b"%d" % seconds), replies.bulk(b"%d" % (milliseconds * 1000))])
 
 
 def leave(session: Session, words: list[bytes]) -> Reply:
     """QUIT."""
     session.ends = True
     return replies.OK
+
+
+def reset(session: Session, words: list[bytes]) -> Reply:
+    """RESET: as if the connection had just been opened."""
+    transactions.forget(session)
+    subscribing.leave(session)
+    caching.stop(session)
+    session.note_told()
+    session.proto, session.name = 2, b""
+    return b"+RESET\r\n"
 
 
 def select(session: Session, words: list[bytes]) -> Reply:
@@ -47,7 +74,7 @@ def select(session: Session, words: list[bytes]) -> Reply:
 
 
 def hello(session: Session, words: list[bytes]) -> Reply:
-    """HELLO [2|3 [SETNAME name]]; there are no users, so AUTH is refused."""
+    """HELLO [2|3 [AUTH default password] [SETNAME name]]."""
     proto, name = session.proto, session.name
     if len(words) > 1:
         if not words[1].isdigit():
@@ -58,16 +85,21 @@ def hello(session: Session, words: list[bytes]) -> Reply:
     options = words[2:]
     while options:
         option = options[0].upper()
-        if option == b"AUTH":
-            raise Refused("ERR option AUTH is not supported by this version")
+        if option == b"AUTH" and len(options) > 2:
+            if options[1] != b"default":
+                raise Refused(_NO_USERS)
+            options = options[3:]
+            continue
         if option != b"SETNAME" or len(options) < 2:
-            raise Refused(f"ERR syntax error in HELLO option '{shown(options[0])}'")
+            raise Refused(f"ERR Syntax error in HELLO option '{shown(options[0])}'")
         name = _name(options[1])
         options = options[2:]
+    if proto != session.proto and (session.subscriptions or session.tracking is not None):
+        raise Refused("ERR the version of a connection that is told of changes cannot be changed; RESET it first")
     session.proto, session.name = proto, name
     facts = {
-        b"server": replies.bulk(b"wavekv"),
-        b"version": replies.bulk(__version__.encode()),
+        b"server": replies.bulk(b"redis"),
+        b"version": replies.bulk(REDIS_VERSION.encode()),
         b"proto": replies.integer(proto),
         b"id": replies.integer(session.number),
         b"mode": replies.bulk(b"standalone"),
@@ -81,8 +113,12 @@ def hello(session: Session, words: list[bytes]) -> Reply:
 
 
 def client(session: Session, words: list[bytes]) -> Reply:
-    """CLIENT ID | GETNAME | SETNAME name | SETINFO attribute value | INFO | LIST."""
+    """CLIENT TRACKING and its kin (`caching`); ID, GETNAME, SETNAME name, SETINFO attribute value, INFO, LIST."""
     name = words[1].upper()
+    if name == b"TRACKING":
+        if len(words) == 2:
+            raise Refused("ERR wrong number of arguments for 'client|tracking' command")
+        return caching.tracking(session, words)
     run = _CLIENT.get((name, len(words) - 2))
     if run is None:
         if any(name == known for known, _ in _CLIENT):
@@ -126,6 +162,9 @@ def _line(session: Session) -> bytes:
 
 _CLIENT: Final[Mapping[tuple[bytes, int], Callable[[Session, list[bytes]], bytes]]] = {
     (b"ID", 0): lambda session, _: replies.integer(session.number),
+    (b"CACHING", 1): caching.caching,
+    (b"TRACKINGINFO", 0): caching.info,
+    (b"GETREDIR", 0): lambda session, _: replies.integer(-1 if session.tracking is None else 0),
     (b"GETNAME", 0): lambda session, _: replies.bulk(session.name) if session.name else replies.null(session.proto),
     (b"SETNAME", 1): _set_name,
     (b"SETINFO", 2): _set_info,
@@ -153,8 +192,9 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
     count = shared.store.count()
     return {
         "Server": {
-            "redis_version": _REDIS_VERSION,
+            "redis_version": REDIS_VERSION,
             "redis_mode": "standalone",
+            "arch_bits": 64,
             "server_name": "wavekv",
             "wavekv_version": __version__,
             "tcp_port": shared.port,
@@ -162,12 +202,15 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
         },
         "Clients": {"connected_clients": len(shared.sessions), "maxclients": shared.limits.resp_connections_max},
         "Replication": {"role": "master", "connected_slaves": 0},
+        "Cluster": {"cluster_enabled": 0},
         "Keyspace": {"db0": f"keys={count},expires={shared.store.expiring()},avg_ttl=0"} if count else {},
     }
 
 
 def config(session: Session, words: list[bytes]) -> Reply:
     """CONFIG GET pattern…; nothing can be set here."""
+    if words[1].upper() == b"SET" and len(words) == 4 and words[2].lower() == b"notify-keyspace-events":
+        return replies.OK  # all of them are told to whoever subscribes, so what is asked for is among them
     if words[1].upper() != b"GET":
         raise Refused(f"ERR CONFIG {shown(words[1].upper())} is not supported: settings are flags of the member")
     if len(words) < 3:
@@ -180,6 +223,7 @@ def config(session: Session, words: list[bytes]) -> Reply:
         "maxclients": str(limits.resp_connections_max),
         "maxmemory": str(limits.bytes_max),
         "maxmemory-policy": "noeviction",
+        "notify-keyspace-events": "AKE",
         "proto-max-bulk-len": str(limits.value_bytes_max),
         "save": "",
         "timeout": "0",

@@ -1,19 +1,24 @@
 """One connection's state as commands see it, what its server's connections share, and what a command is."""
 
 import asyncio
-import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wavekv.config import Limits
 from wavekv.core.session import DotRange
 from wavekv.core.types import parse_key
-from wavekv.errors import ValueTooLarge
+from wavekv.errors import InvalidKey, ValueTooLarge
 from wavekv.ports import Clock, KeyValues, Written
 from wavekv.resp import replies
+from wavekv.resp.channels import Channels
+from wavekv.resp.cursors import Cursors
+from wavekv.resp.events import KeyEvents, Receiver
+from wavekv.resp.overlay import Overlay
 from wavekv.resp.patience import Patience
+from wavekv.resp.refusals import NOT_INTEGER, Refused
+from wavekv.resp.tracking import Tracker, Tracking
 from wavekv.resp.turns import Turns
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.watchdog import Watchdog
@@ -23,42 +28,12 @@ Sliced = Generator[int, None, bytes]
 Reply = bytes | Coroutine[Any, Any, bytes] | Sliced
 """A reply, the write that will give one, or the slices that make one."""
 
-SYNTAX = "ERR syntax error"
-NOT_INTEGER = "ERR value is not an integer or out of range"
+_SERIALIZER = (
+    "keys are text here, so give the client a serializer that writes text (in Spring StringRedisSerializer, "
+    "not the default of the JDK)"
+)
 SHOWN_MAX = 128
 """Characters of an unknown word that Redis repeats."""
-
-_CURSOR_BITS = 63  # clients read a cursor as an unsigned, some as a signed 64-bit number
-
-
-class Refused(Exception):
-    """A command that is answered by an error in Redis' own words."""
-
-
-class Cursors:
-    """Where SCANs stand: a number for the last key told. Of the server, since clients scan over several connections.
-
-    The numbers are random, so that one of an earlier process is unknown here and refused, not taken for another place.
-    """
-
-    def __init__(self, count_max: int) -> None:
-        self._count_max = count_max
-        self._keys: OrderedDict[int, str] = OrderedDict()
-
-    def remember(self, key: str) -> int:
-        """Return the cursor behind `key`; the oldest is forgotten above the bound."""
-        cursor = secrets.randbits(_CURSOR_BITS) or 1
-        self._keys[cursor] = key
-        if len(self._keys) > self._count_max:
-            self._keys.popitem(last=False)
-        return cursor
-
-    def behind(self, cursor: int) -> str:
-        """Return the key that `cursor` stands behind. Raises Refused."""
-        key = self._keys.get(cursor)
-        if key is None:
-            raise Refused("ERR invalid cursor: this member does not remember it; begin anew with 0")
-        return key
 
 
 @dataclass(slots=True)
@@ -74,9 +49,14 @@ class Shared:
     turns: Turns
     patience: Patience
     watchdog: Watchdog
+    events: KeyEvents
+    channels: Channels
+    tracker: Tracker
     long_writes: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held for each slice of a write of very many keys, so that one slice runs at a time."""
     port: int = 0
+    picked: str | None = None
+    """The key that RANDOMKEY answered last."""
     sessions: "dict[int, Session]" = field(default_factory=dict)
 
 
@@ -97,13 +77,43 @@ class Session:
     """No WAIT waits any more."""
     written: dict[int, DotRange] = field(default_factory=dict)
     """What the connection wrote, by origin, as a span: what others wrote in between is in it, and travels with it."""
-    refusing: bool = False
-    """A transaction was asked for and refused: what would be in it is not run either."""
+    store: KeyValues = field(init=False)
+    """The store commands speak of; while a transaction is decided, what it comes to so far."""
+    transaction: "Transaction | None" = None
+    """What MULTI began."""
+    watched: "dict[str, str | None]" = field(default_factory=dict)
+    """The tag of what each key of a WATCH held."""
+    tracking: Tracking | None = None
+    """How a client with a cache is told of changes."""
+    channels: dict[bytes, None] = field(default_factory=dict)
+    patterns: dict[bytes, None] = field(default_factory=dict)
+    """What it subscribed to."""
+    alone: bool = False
+    """The write in progress takes several turns, so what is behind it waits: it must not come before the rest of it."""
+    told: bool = False
+    """Whether the client is told of changes; kept by `note_told`, since every command asks."""
+    receiver: Receiver = field(init=False)
+    """The connection."""
+    held_bytes: int = 0
+    """Bytes that the connection's state takes: queued commands, watched keys, tracked prefixes, subscriptions."""
+
+    def __post_init__(self) -> None:
+        self.store = self.shared.store
+
+    def note_told(self) -> None:
+        """Take note of whether the client is told of changes, and let the watch begin or end for it."""
+        self.told = self.tracking is not None or bool(self.channels or self.patterns)
+        self.shared.events.attend()
 
     @property
-    def store(self) -> KeyValues:
-        """The store commands speak of."""
-        return self.shared.store
+    def subscriptions(self) -> int:
+        """How many channels and patterns it subscribed to."""
+        return len(self.channels) + len(self.patterns)
+
+    @property
+    def deciding(self) -> bool:
+        """Tell whether commands run against what is not stored yet."""
+        return self.store is not self.shared.store
 
     @property
     def limits(self) -> Limits:
@@ -112,11 +122,17 @@ class Session:
 
     def wrote(self, written: Written | None) -> Written | None:
         """Take note of what a command wrote, and return it."""
-        if written is not None:
+        if written is not None and not self.deciding:
             origin, seq = written.entry.dot
             span = self.written.get(origin, DotRange(origin, seq, seq))
+            if self.tracking is not None:
+                self.tracking.wrote(written)
             self.written[origin] = DotRange(origin, min(span.first, seq), max(span.last, seq))
         return written
+
+    def writing_long(self) -> AbstractAsyncContextManager[None]:
+        """Return what is held for each slice of a write of very many keys; nothing while a transaction is decided."""
+        return nullcontext() if self.deciding else self.shared.long_writes
 
     def end_wait(self) -> None:
         """Let a WAIT answer what it knows by now, and those to come at once: nobody waits for more."""
@@ -126,7 +142,12 @@ class Session:
 
     def key(self, raw: bytes) -> str:
         """Return a key. Raises InvalidKey."""
-        return parse_key(raw, self.limits.key_bytes_max)
+        try:
+            return parse_key(raw, self.shared.limits.key_bytes_max)
+        except InvalidKey as error:
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            raise InvalidKey(f"{error.detail}; {_SERIALIZER}") from error
 
     def value(self, raw: bytes) -> bytes:
         """Return a value. Raises ValueTooLarge."""
@@ -135,10 +156,20 @@ class Session:
         return raw
 
 
+@dataclass(slots=True)
+class Transaction:
+    """Commands that wait for EXEC; `broken`: one was refused, and EXEC will be."""
+
+    commands: "list[tuple[Command, list[bytes]]]" = field(default_factory=list)
+    size_bytes: int = 0
+    broken: bool = False
+
+
 class Command(NamedTuple):
     """One line of the table. `reads` waits for this connection's earlier writes; counts include the name.
 
-    `keys`: places of the first and the last key, and the step between, as COMMAND tells them.
+    `keys`: places of the first and the last key, and the step between, as COMMAND tells them. `queued`: whether it may
+    be part of a transaction.
     """
 
     kind: str
@@ -147,6 +178,7 @@ class Command(NamedTuple):
     reads: bool
     run: Callable[[Session, list[bytes]], Reply]
     keys: tuple[int, int, int] = (0, 0, 0)
+    queued: bool = True
 
     def takes(self, words: int) -> bool:
         """Tell whether a command of so many words is complete."""
@@ -172,3 +204,19 @@ def shown(word: bytes) -> str:
 def bulk_or_null(session: Session, value: bytes | None) -> bytes:
     """Return a value, or its absence."""
     return replies.null(session.proto) if value is None else replies.bulk(value)
+
+
+Decide = Callable[[Session, Overlay, list[bytes]], bytes]
+
+
+def decided(session: Session, words: list[bytes], decide: Decide) -> Reply:
+    """Return the write of a command that looks before it writes: `decide` makes the reply, and its writes one batch."""
+    return _decided(session, words, decide)
+
+
+async def _decided(session: Session, words: list[bytes], decide: Decide) -> bytes:
+    overlay = Overlay(session.store, session.shared.clock)
+    reply = decide(session, overlay, words)
+    for written in await overlay.store(conditional=False):
+        session.wrote(written)
+    return reply

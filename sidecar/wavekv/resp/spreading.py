@@ -8,7 +8,8 @@ import asyncio
 from wavekv.errors import DurabilityImpossible, DurabilityTimeout
 from wavekv.ports import Spread
 from wavekv.resp import replies
-from wavekv.resp.session import Refused, Reply, Session, whole
+from wavekv.resp.refusals import Refused
+from wavekv.resp.session import Reply, Session, whole
 
 
 def wait(session: Session, words: list[bytes]) -> Reply:

@@ -1,5 +1,6 @@
 """The commands on values: GET, SET and their kin."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +9,9 @@ from wavekv.core.writes import KEEP_EXPIRY, Put
 from wavekv.errors import BatchTooLarge, KeyNotFound, PreconditionFailed
 from wavekv.resp import replies
 from wavekv.resp.expiring import UNITS, expiry_at
-from wavekv.resp.session import SYNTAX, Refused, Reply, Session, bulk_or_null
+from wavekv.resp.refusals import SYNTAX, Refused
+from wavekv.resp.session import Reply, Session, Sliced, bulk_or_null, whole
+from wavekv.resp.turns import KEYS_PER_SLICE, SLICE_STEPS
 
 _CONDITIONS: Final = {b"NX": ABSENT, b"XX": PRESENT}
 
@@ -33,39 +36,95 @@ def strlen(session: Session, words: list[bytes]) -> Reply:
     return replies.integer(session.store.length_of(session.key(words[1])) or 0)
 
 
+def getrange(session: Session, words: list[bytes]) -> Reply:
+    """GETRANGE key start end, SUBSTR key start end; both ends included, below 0 counted from the end."""
+    start, end = whole(words[2]), whole(words[3])
+    entry = session.store.get(session.key(words[1]))
+    value = b"" if entry is None or entry.value is None else entry.value
+    if start < 0 and end < 0 and start > end:
+        return replies.bulk(b"")
+    first = max(start + len(value), 0) if start < 0 else start
+    last = max(end + len(value), 0) if end < 0 else end
+    return replies.bulk(value[first : last + 1])
+
+
 def mget(session: Session, words: list[bytes]) -> Reply:
-    """MGET key…; bounded as a multi-get is."""
-    limits = session.limits
-    if len(words) - 1 > limits.multi_get_keys_max:
-        raise BatchTooLarge(f"{len(words) - 1} keys are asked for; at most {limits.multi_get_keys_max} are at once")
-    keys = [session.key(word) for word in words[1:]]
-    if sum(session.store.length_of(key) or 0 for key in keys) > limits.list_bytes_max:
-        raise BatchTooLarge(f"the values exceed {limits.list_bytes_max} bytes together; ask for fewer keys at once")
-    parts = [b"*%d\r\n" % len(keys)]  # put together once: each copy of 8 MiB takes milliseconds
-    for key in keys:
-        entry = session.store.get(key)
+    """MGET key…; very many are read in slices, and may change in between."""
+    if len(words) - 1 <= KEYS_PER_SLICE:
+        sizes = map(session.store.length_of, map(session.key, words[1:]))
+        _check_total(session, sum(filter(None, sizes)))
+        return b"".join([b"*%d\r\n" % (len(words) - 1), *_values(session, words[1:])])
+    return _mget(session, words)
+
+
+def _mget(session: Session, words: list[bytes]) -> Sliced:
+    parts = [b"*%d\r\n" % (len(words) - 1)]
+    size = 0
+    for start in range(1, len(words), KEYS_PER_SLICE):
+        some = _values(session, words[start : start + KEYS_PER_SLICE])
+        size += sum(map(len, some))
+        _check_total(session, size)
+        parts += some
+        yield SLICE_STEPS
+    return b"".join(parts)
+
+
+def _check_total(session: Session, size: int) -> None:
+    most = session.limits.resp_replies_bytes_max
+    if size > most:
+        raise BatchTooLarge(f"the values exceed {most} bytes together; ask for fewer keys at once")
+
+
+def _values(session: Session, words: list[bytes]) -> list[bytes]:
+    parts: list[bytes] = []  # put together once: each copy of 8 MiB takes milliseconds
+    for word in words:
+        entry = session.store.get(session.key(word))
         if entry is None or entry.value is None:
             parts.append(replies.null(session.proto))
         else:
             parts += (b"$%d\r\n" % len(entry.value), entry.value, b"\r\n")
-    return b"".join(parts)
+    return parts
 
 
 def mset(session: Session, words: list[bytes]) -> Reply:
-    """MSET key value…; one batch, all of it or nothing."""
+    """MSET key value…; one batch, all of it or nothing, and more than fit one batch in several."""
     if len(words) % 2 == 0:
         raise Refused("ERR wrong number of arguments for 'mset' command")
-    if len(words) // 2 > session.limits.batch_operations_max:
-        raise BatchTooLarge(
-            f"{len(words) // 2} keys are set; at most {session.limits.batch_operations_max} are at once"
-        )
+    limits = session.limits
+    size = sum(map(len, words[1:]))
+    if len(words) // 2 <= limits.batch_operations_max and size <= limits.batch_bytes_max:
+        return _mset(session, words)
+    session.alone = not session.deciding
+    return _mset_in_parts(session, words)
+
+
+async def _mset(session: Session, words: list[bytes]) -> bytes:
     pairs = zip(words[1::2], words[2::2], strict=True)
-    return _mset(session, [Put(session.key(key), session.value(value)) for key, value in pairs])
-
-
-async def _mset(session: Session, writes: list[Put]) -> bytes:
+    writes = [Put(session.key(key), session.value(value)) for key, value in pairs]
     for written in await session.store.batch(writes):
         session.wrote(written)
+    return replies.OK
+
+
+async def _mset_in_parts(session: Session, words: list[bytes]) -> bytes:
+    for start in range(1, len(words), 4 * KEYS_PER_SLICE):  # nothing is stored if anything can be refused before
+        for place in range(start, min(start + 4 * KEYS_PER_SLICE, len(words)), 2):
+            session.key(words[place])
+            session.value(words[place + 1])
+        if not session.deciding:
+            await asyncio.sleep(0)
+    most = session.limits.batch_bytes_max
+    start = 1
+    while start < len(words):
+        end, size = start, 0
+        while end < len(words) and end - start < 2 * KEYS_PER_SLICE:
+            size += len(words[end]) + len(words[end + 1])
+            if size > most and end > start:
+                break
+            end += 2
+        async with session.writing_long():
+            await _mset(session, [b"MSET", *words[start:end]])
+        start = end
     return replies.OK
 
 

@@ -17,6 +17,10 @@ BYTES_PER_STEP_SHIFT: Final = 14
 """Moving 16 KiB, as a value is on its way out, counts as a step."""
 WRITE_STEPS: Final = 4
 """Steps that a write costs before it waits for the disk."""
+KEYS_PER_SLICE: Final = 512
+"""Keys looked up or written in one slice of a command of very many."""
+SLICE_STEPS: Final = 48
+"""Steps that a slice takes: half a millisecond."""
 
 
 class Turns:

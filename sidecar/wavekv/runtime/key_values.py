@@ -13,7 +13,7 @@ from wavekv.core.replica import Replica
 from wavekv.core.session import DotRange
 from wavekv.core.steps import Staged
 from wavekv.core.types import Entry
-from wavekv.core.writes import Delete, Put
+from wavekv.core.writes import Write
 from wavekv.errors import InvalidKey, KeyNotFound, PreconditionFailed, Superseded
 from wavekv.ports import Clock, Listing, Written
 from wavekv.runtime.canary import behind_all, hidden_entries
@@ -81,6 +81,13 @@ class LocalKeyValues:
         self._check_readable(key)
         return self._store.length_of(key, self._clock.now_ms())
 
+    def pending(self, key: str) -> Entry | None:
+        """Return the live entry that `key` will hold once all that is staged is durable; its value may be a view."""
+        self._check_readable(key)
+        held = self._replica.held(key)
+        alive = held is not None and held.alive(self._store.expiry_now(self._clock.now_ms()))
+        return held if alive else None
+
     async def put(
         self, key: str, value: bytes, condition: Condition = ALWAYS, expires_at: int | None = None
     ) -> Written:
@@ -114,7 +121,7 @@ class LocalKeyValues:
         await self._committer.durable(staged.ticket)
         return Written(staged.entry, staged.previous)
 
-    async def batch(self, writes: Sequence[Put | Delete]) -> list[Written | None]:
+    async def batch(self, writes: Sequence[Write]) -> list[Written | None]:
         """Store all or none; return when that is durable. Raises as `Replica.batch` and `Committer.durable`."""
         for write in writes:
             self._check(write.key)
@@ -153,6 +160,10 @@ class LocalKeyValues:
     def spread(self, count: int | None) -> SpreadWait:
         """Return a place for a write that waits for others. Raises as `Coverage.spread`."""
         return self._coverage.spread(count)
+
+    def token(self) -> str:
+        """Return the token that a watch resumes behind all that is visible now."""
+        return self._watches.token()
 
     def watch(self, selector: str, *, prefix: bool, since: str | None) -> Subscription:
         """Open a watch. Raises as `WatchHub.watch`."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from wavekv import __version__
+from wavekv import REDIS_VERSION, __version__
 from wavekv.core.collection import pins
 from wavekv.core.membership import Membership, Overridden
 from wavekv.core.replica import Replica
@@ -62,6 +62,7 @@ def member_status(
         "uuid": str(UUID(bytes=identity.uuid)),
         "cluster_id": membership.cluster_id,
         "version": __version__,
+        "redis_version": REDIS_VERSION,
         "phase": phase.reason.partition(":")[0],
         "ready": phase.ready,
         "healing": not replica.trusted,

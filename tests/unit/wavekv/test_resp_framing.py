@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wavekv.resp.framing import BadProtocol, CommandReader
+from wavekv.resp.inline import LINE_BYTES_MAX
 
 BYTES_MAX, ARGUMENTS_MAX = 1000, 100
 PAYLOAD = st.one_of(
@@ -106,10 +107,64 @@ def test_the_bounds_of_a_command_are_inclusive() -> None:
         parsed.next()
 
 
-def test_an_inline_command_is_told_that_there_are_none() -> None:
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"PING\r\n", [b"PING"]),
+        (b"PING\n", [b"PING"]),
+        (b"  set a\t b \r\n", [b"set", b"a", b"b"]),
+        (b'SET a "two words"\r\n', [b"SET", b"a", b"two words"]),
+        (b"SET a 'it\\'s \\n'\r\n", [b"SET", b"a", b"it's \\n"]),
+        (b'SET a "\\x41\\n\\t\\"\\q"\r\n', [b"SET", b"a", b'A\n\t"q']),
+        (b'SET a ""\r\n', [b"SET", b"a", b""]),
+        (b'SET foo"bar"\r\n', [b"SET", b"foobar"]),
+        (b"\r\n", []),
+        (b"   \n", []),
+    ],
+)
+def test_a_line_of_words_is_a_command_however_it_is_cut(line: bytes, words: list[bytes]) -> None:
+    for size in (1, 2, 3, len(line)):
+        parsed, found = reader(), []
+        for start in range(0, len(line), size):
+            parsed.feed(line[start : start + size])
+            found += taken(parsed)
+        assert found == [words]
+        assert not parsed.midway
+
+
+def test_lines_and_arrays_may_follow_each_other() -> None:
     parsed = reader()
-    parsed.feed(b"PING\r\n")
-    with pytest.raises(BadProtocol, match="inline commands are not taken"):
+    parsed.feed(b"PING\r\n\r\n" + encoded([[b"GET", b"k"]]) + b"ECHO x\n" + encoded([[b"PING"]]) + b"PI")
+    assert taken(parsed) == [[b"PING"], [], [b"GET", b"k"], [b"ECHO", b"x"], [b"PING"]]
+    assert parsed.midway
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"POST / HTTP/1.1\r\n", "no HTTP server"),
+        (b"post x\r\n", "no HTTP server"),
+        (b"Host: 127.0.0.1\r\n", "no HTTP server"),
+        (b"GET / HTTP/1.1\r\n", "no HTTP server"),
+        (b'SET a "b\r\n', "unbalanced quotes"),
+        (b'SET a "b"c\r\n', "unbalanced quotes"),
+        (b"SET a 'b\r\n", "unbalanced quotes"),
+        (b"x" * (BYTES_MAX + 1), "too big inline request"),
+    ],
+)
+def test_a_line_that_is_no_command_ends_the_connection(line: bytes, why: str) -> None:
+    parsed = reader()
+    parsed.feed(line)
+    with pytest.raises(BadProtocol, match=why):
+        parsed.next()
+
+
+def test_a_line_of_exactly_the_bound_is_taken() -> None:
+    parsed = CommandReader(1 << 20, ARGUMENTS_MAX)
+    parsed.feed(b"ECHO ".ljust(LINE_BYTES_MAX, b"x") + b"\n")
+    assert len(taken(parsed)[0][1]) == LINE_BYTES_MAX - len(b"ECHO ")
+    parsed.feed(b"x" * (LINE_BYTES_MAX + 1))
+    with pytest.raises(BadProtocol, match="too big inline request"):
         parsed.next()
 
 
@@ -121,7 +176,7 @@ def test_one_argument_too_many_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"PING\r\n", b"$4\r\nPING\r\n", b":1\r\n", b"*1\r\n:1\r\n", b"*1\r\n$-1\r\n", b"*1\r\n*1\r\n$1\r\na\r\n"]
+    "data", [b"$4\r\nPING\r\n", b":1\r\n", b"*1\r\n:1\r\n", b"*1\r\n$-1\r\n", b"*1\r\n*1\r\n$1\r\na\r\n"]
 )
 def test_what_is_not_an_array_of_strings_is_refused(data: bytes) -> None:
     parsed = reader()
@@ -130,7 +185,8 @@ def test_what_is_not_an_array_of_strings_is_refused(data: bytes) -> None:
         parsed.next()
 
 
-def test_an_empty_array_is_an_empty_command() -> None:
+@pytest.mark.parametrize("header", [b"*0\r\n", b"*-1\r\n"])
+def test_an_empty_array_is_an_empty_command(header: bytes) -> None:
     parsed = reader()
-    parsed.feed(b"*0\r\n" + encoded([[b"PING"]]))
+    parsed.feed(header + encoded([[b"PING"]]))
     assert taken(parsed) == [[], [b"PING"]]

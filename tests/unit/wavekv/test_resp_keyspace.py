@@ -13,9 +13,7 @@ from redis.exceptions import ResponseError
 from tests.fakes.planes import Plane, plane, resp_plane
 from wavekv.config import Limits
 
-LIMITS = replace(
-    Limits(), resp_keys_max=5, resp_cursors_max=2, multi_get_keys_max=4, list_bytes_max=100, batch_operations_max=4
-)
+LIMITS = replace(Limits(), resp_keys_max=5, resp_cursors_max=2, resp_replies_bytes_max=100, batch_operations_max=4)
 
 
 @pytest.fixture
@@ -45,10 +43,10 @@ async def test_several_values_are_stored_together_and_read_together(resp: Plane,
 
 
 async def test_several_values_above_a_bound_are_refused_and_nothing_is_stored(resp: Plane, client: redis.Redis) -> None:
-    assert "batch_too_large" in await said(client, "MSET", *["k", "v"] * 5)
+    assert "batch_too_large" in await said(client, "MSETNX", *["k", "v"] * 5)
+    assert "value_too_large" in await said(client, "MSET", *["k", "v"] * 4, "k", "v" * (LIMITS.value_bytes_max + 1))
     assert "invalid_key" in await said(client, "MSET", "a", "1", "", "2")
     assert resp.store.entries == {}
-    assert "batch_too_large" in await said(client, "MGET", *"abcde")
     await client.mset({"a": "v" * 50, "b": "v" * 50, "c": "v"})
     assert len(await client.mget("a", "b")) == 2
     assert "batch_too_large" in await said(client, "MGET", "a", "b", "c")
@@ -75,14 +73,25 @@ async def test_a_scan_goes_on_over_another_connection_and_past_deleted_keys(resp
     assert first == [b"a", b"b"]
 
 
-async def test_a_cursor_that_is_not_remembered_is_refused(client: redis.Redis) -> None:
-    for letter in "abcd":
-        await client.set(letter, "")
-    oldest, _ = await client.scan(count=1)
-    for _ in range(2):
-        await client.scan(count=1)
-    for cursor in (oldest, 5):
-        assert "invalid cursor" in await said(client, "SCAN", cursor)
+async def test_a_cursor_outlives_all_that_others_begin(client: redis.Redis) -> None:
+    names = [f"k{number:03}" for number in range(60)]
+    for name in names:
+        await client.set(name, "")
+    slow, told = await client.scan(count=7)
+    for count in range(1, 30):
+        assert {key async for key in client.scan_iter(count=count)} == {name.encode() for name in names}
+    while slow:
+        assert 0 < slow < 1 << 53
+        slow, more = await client.scan(slow, count=7)
+        told += more
+    assert {key.decode() for key in told} == set(names)
+
+
+async def test_a_cursor_of_another_process_is_refused(client: redis.Redis) -> None:
+    await client.mset({"a": "", "b": ""})
+    cursor, _ = await client.scan(count=1)
+    for foreign in (cursor ^ 1 << 41, 1 << 53, (1 << 64) - 1):
+        assert "invalid cursor" in await said(client, "SCAN", foreign)
     for cursor in ("x", "-1", "18446744073709551616", "1" * 500):
         assert await said(client, "SCAN", cursor) == "invalid cursor"
 
@@ -113,10 +122,33 @@ async def test_a_pattern_is_a_prefix_or_a_whole_key(client: redis.Redis, pattern
     assert [key async for key in client.scan_iter(pattern)] == [name.encode() for name in found.split()]
 
 
-@pytest.mark.parametrize("pattern", ["*a", "a?", "a[bc]", "a*b", b"\xff*"])
-async def test_any_other_pattern_is_refused(client: redis.Redis, pattern: str | bytes) -> None:
-    assert "pattern" in await said(client, "KEYS", pattern)
-    assert "pattern" in await said(client, "SCAN", 0, "MATCH", pattern)
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*b", "ab xb"),
+        ("a?", "ab"),
+        ("[ax]b", "ab xb"),
+        ("a*c", "abc"),
+        ("*", "ab abc xb \xe4\xe5"),
+        ("x\\b", "xb"),
+        ("[^a]*", "xb \xe4\xe5"),
+        (b"\xff*", ""),
+        (b"\xc3*", "\xe4\xe5"),
+        (b"*\xa5", "\xe4\xe5"),
+    ],
+)
+async def test_any_pattern_is_taken(client: redis.Redis, pattern: str | bytes, found: str) -> None:
+    await client.mset(dict.fromkeys(["ab", "abc", "xb", "\xe4\xe5"], ""))
+    expected = [name.encode() for name in found.split()]
+    assert await client.keys(pattern) == expected
+    assert [key async for key in client.scan_iter(pattern, count=2)] == expected
+
+
+async def test_a_pattern_of_exactly_the_bound_is_taken(client: redis.Redis) -> None:
+    most = Limits().resp_pattern_bytes_max
+    await client.set("a", "")
+    assert await client.keys("*" * most) == [b"a"]
+    assert "at most" in await said(client, "KEYS", "*" * (most + 1))
 
 
 async def test_keys_answers_up_to_its_bound_and_is_refused_above(client: redis.Redis) -> None:

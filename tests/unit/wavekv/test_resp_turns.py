@@ -15,9 +15,9 @@ from wavekv.config import Limits
 from wavekv.resp import turns
 from wavekv.resp.framing import READ_AT_ONCE, UNFINISHED, BadProtocol, CommandReader
 from wavekv.resp.globs import matches
-from wavekv.resp.keyspace import DELETES_PER_SLICE, KEYS_PER_SLICE
+from wavekv.resp.keyspace import DELETES_PER_SLICE
 from wavekv.resp.server import RespServer
-from wavekv.resp.turns import STEPS_PER_SHARE, STEPS_PER_TURN, Turns
+from wavekv.resp.turns import KEYS_PER_SLICE, STEPS_PER_SHARE, STEPS_PER_TURN, Turns
 from wavekv.runtime.budget import ByteBudget
 
 FREE = 1 << 16
@@ -68,6 +68,9 @@ class FakeTransport:
         return self.closing
 
     def close(self) -> None:
+        self.closing = True
+
+    def write_eof(self) -> None:
         self.closing = True
 
     def abort(self) -> None:
@@ -250,7 +253,7 @@ async def test_many_or_long_patterns_and_endless_options_are_refused() -> None:
         words(b"HELLO", b"3", *[b"SETNAME", b"a"] * 20),
         words(b"SET", b"k", b"v", *[b"GET"] * 40),
         words(b"COMMAND", b"INFO", *[b"GET"] * 600),
-        words(b"MSET", *[b"k"] * 4000),
+        words(b"MSETNX", *[b"k"] * 4000),
     ):
         client.written.clear()
         client.connection.data_received(refused)
