@@ -117,7 +117,14 @@ def _read(value: str | None, file: Path | None, count_max: int) -> bytes:
         except OSError as error:
             raise UsageError(f"--file {file}: {error.strerror}") from error
     assert value is not None, "one of the two was given"
-    return sys.stdin.buffer.read(count_max) if value == "-" else os.fsencode(value)
+    if value != "-":
+        return os.fsencode(value)
+    if sys.stdin is None:
+        raise UsageError("stdin is closed; feed it the value")
+    try:
+        return sys.stdin.buffer.read(count_max)
+    except OSError as error:
+        raise UsageError(f"stdin cannot be read: {error.strerror}") from error
 
 
 @click.command()
