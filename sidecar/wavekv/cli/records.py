@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from wavekv.config import Limits
 from wavekv.errors import InvalidParameter
 from wavekv.http_api.expiry import expiry_of_number
+from wavekv.http_api.values import one_line, value_fields
 
 SHOWN: Final = ("etag", "rejected")
 """What listings and the rejects of an import have beside the fields of a record; both are passed over."""
@@ -42,12 +43,7 @@ def expiry(expires_at: int | None) -> dict[str, int]:
 def json_line(key: str, value: bytes | None, **more: Any) -> str:
     """Return the record as one line of JSON, without a newline; no value at all when it is None."""
     record: dict[str, Any] = {"key": key}
-    if value is not None:
-        try:
-            record["value"] = value.decode()
-        except UnicodeDecodeError:
-            record["value_base64"] = base64.b64encode(value).decode()
-    return json.dumps(record | more, ensure_ascii=False, separators=(",", ":"))
+    return one_line(record | ({} if value is None else value_fields(value)) | more)
 
 
 def parse_json_line(line: bytes, dropped: Collection[str] = ()) -> Parsed:
