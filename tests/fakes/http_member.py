@@ -1,7 +1,6 @@
 """A member's HTTP data API over a dict, on a thread of its own, with faults on demand and every put counted."""
 
 import asyncio
-import base64
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +8,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from aiohttp import web
+
+from wavekv.http_api.values import value_fields
 
 
 class Problem(NamedTuple):
@@ -92,7 +93,7 @@ class HttpMember:
     def _item(self, key: str, bare: bool) -> dict[str, Any]:
         item: dict[str, Any] = {"key": key, "etag": self._etag(key)}
         item |= {"expires_at": self.expiring[key]} if key in self.expiring else {}
-        return item if bare else item | {"value": base64.b64encode(self.entries[key]).decode()}
+        return item if bare else item | value_fields(self.entries[key])
 
     def _etag(self, key: str) -> str:
         return f"1000.1.{self.puts[key]}"

@@ -5,7 +5,6 @@ a millisecond the other way round, so what counts is the greatest stamp answered
 was cut off may take effect at any later moment: a stopped process reads it when it goes on.
 """
 
-import base64
 import contextlib
 import http.client
 import json
@@ -207,7 +206,7 @@ def listing(member: MemberProcess, store: str = "") -> Listing:
     after = ""
     while True:
         page: dict[str, Any] = member.request("GET", f"/v1/{store}kv?limit=1000&after={after}").json()
-        held |= {entry["key"]: (entry["etag"], base64.b64decode(entry["value"]).decode()) for entry in page["entries"]}
+        held |= {entry["key"]: (entry["etag"], entry["value"]) for entry in page["entries"]}
         if page["next"] is None:
             return held
         after = page["next"]

@@ -1,5 +1,7 @@
 """`wavekv import` against a fake member over real sockets: ends of every kind, and going on without doubling."""
 
+import base64
+import gzip
 import json
 import os
 import signal
@@ -151,8 +153,60 @@ def test_refused_records_are_counted_shown_and_listed_and_end_with_1(
     assert json.loads(printed.out)["refused"] == {"invalid_key": 1, "value_too_large": 1}
     assert "line 2 refused" in printed.err
     listed = [json.loads(line) for line in rejects.read_text().splitlines()]
-    assert [(refusal["line"], refusal["code"]) for refusal in listed] == [(2, "invalid_key"), (3, "value_too_large")]
+    assert [(record["key"], record["value"]) for record in listed] == [("k" * 1025, "k" * 1025), ("c", "c")]
+    why = [record["rejected"] for record in listed]
+    assert [(refusal["line"], refusal["code"]) for refusal in why] == [(2, "invalid_key"), (3, "value_too_large")]
     assert not state_of(path).exists()
+
+
+def test_rejects_are_mended_and_imported(tmp_path: Path) -> None:
+    path, rejects = tmp_path / "some.jsonl", tmp_path / "rejects.jsonl"
+    lines = [
+        b'{"key":"a","value":"1"}',
+        b'{"key":"","value":"2","ttl":60}',
+        b'{"key":"c"}',
+        b'{"key":"d","value":"\xff"}',
+    ]
+    path.write_bytes(b"\n".join(lines))
+    with HttpMember() as member:
+        assert import_(member, path, "--rejects", str(rejects)) == 1
+        kept = [json.loads(line) for line in rejects.read_text().splitlines()]
+        assert [record.get("record", record.get("record_base64")) for record in kept[1:]] == [
+            '{"key":"c"}',
+            base64.b64encode(lines[3]).decode(),
+        ]
+        rejects.write_text(json.dumps(kept[0] | {"key": "b"}))
+        assert import_(member, rejects) == 0
+        assert member.entries == {"a": b"1", "b": b"2"}
+        assert member.ttls == [("a", None), ("b", "60.0")]
+
+
+def test_what_cannot_be_read_rightly_stores_nothing_and_ends_with_2(tmp_path: Path) -> None:
+    good = b'{"key":"a","value":"1"}\n' * 100_000
+    inputs = {
+        "utf16": good.decode().encode("utf-16-le"),
+        "nul": good + bytes(10),
+        "zstd": b"\x28\xb5\x2f\xfd" + good,
+        "cut": gzip.compress(good)[:-9],
+        "array": b"[" + good,
+        "nested": b"{\n" + good,
+    }
+    with HttpMember() as member:
+        for name, content in inputs.items():
+            path = tmp_path / f"{name}.jsonl"
+            path.write_bytes(content)
+            assert import_(member, path) == 2
+            assert not state_of(path).exists()
+        assert not member.puts
+
+
+def test_gzip_is_imported_and_an_interrupted_import_of_it_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt.gz"
+    path.write_bytes(gzip.compress(b"a\nb\nc\n"))
+    with HttpMember() as member:
+        interrupted(member, path)
+        assert import_(member, path) == 0
+        assert member.puts == {"a": 1, "b": 1, "c": 1}
 
 
 @pytest.mark.parametrize("problem", [Problem(503, "starting"), Problem(429, "too_many_waiting")])
@@ -196,7 +250,7 @@ def test_a_full_disk_stops_at_once_with_1_and_keeps_what_was_done(
     with HttpMember(fault) as member:
         assert import_(member, path) == 1
         printed = capsys.readouterr()
-        assert "[disk_full]" in printed.err
+        assert json.loads(printed.err.splitlines()[-1])["code"] == "disk_full"
         assert 1000 < json.loads(printed.out)["read"] <= 1500
         full = False
         assert import_(member, path) == 0
@@ -239,7 +293,7 @@ def test_something_that_is_no_member_ends_the_import_instead_of_refusing_each_re
 ) -> None:
     with HttpMember(lambda method, key, number: Problem(405, "method_not_allowed")) as member:
         assert import_(member, keys_file(tmp_path, ["a", "b"])) == 1
-    assert "[method_not_allowed]" in capsys.readouterr().err
+    assert json.loads(capsys.readouterr().err)["code"] == "method_not_allowed"
 
 
 def test_after_a_kill_no_finished_record_is_put_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,7 +345,7 @@ def test_rejects_behind_the_last_saved_statement_are_not_listed_twice(tmp_path: 
             file.write("written after the last statement\n")
         stuck = False
         assert import_(member, path, "--rejects", str(rejects)) == 1
-    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [1, 3]
+    assert [json.loads(line)["rejected"]["line"] for line in rejects.read_text().splitlines()] == [1, 3]
 
 
 def interrupted(member: HttpMember, path: Path) -> None:

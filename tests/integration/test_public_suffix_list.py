@@ -1,6 +1,5 @@
 """Real input: the Public Suffix List written on one member is complete and equal on another, also after SIGKILL."""
 
-import base64
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -38,7 +37,7 @@ def over_http(member: MemberProcess) -> dict[str, bytes]:
     after = ""
     while True:
         page = member.request("GET", f"/v1/kv?prefix={quote(PREFIX)}&limit=1000&after={quote(after)}").json()
-        found.update({item["key"]: base64.b64decode(item["value"]) for item in page["entries"]})
+        found.update({item["key"]: item["value"].encode() for item in page["entries"]})
         if page["next"] is None:
             return found
         after = page["next"]

@@ -5,7 +5,6 @@ sends millions and has its own wire (`http_wire`).
 """
 
 import base64
-import binascii
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -154,7 +153,7 @@ class Client:
             try:
                 entries = [_item(entry) for entry in page["entries"]]
                 after = page["next"]
-            except (KeyError, TypeError, binascii.Error) as error:
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise self._stranger() from error
             for item in entries:
                 yield item
@@ -231,6 +230,8 @@ def _etag(headers: Mapping[str, str]) -> str:
 
 
 def _item(entry: Mapping[str, Any]) -> Item:
-    value = entry.get("value")
-    content = None if value is None else base64.b64decode(value, validate=True)
+    text, encoded = entry.get("value"), entry.get("value_base64")
+    content = None if text is None else text.encode()
+    if encoded is not None:
+        content = base64.b64decode(encoded, validate=True)
     return Item(entry["key"], content, entry["etag"], entry.get("expires_at"))

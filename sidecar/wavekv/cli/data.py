@@ -3,7 +3,6 @@
 Values go to stdout as the bytes they are; remarks go to stderr, so that a pipe gets data alone.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from wavekv.cli.target import Target, of_store, targeted
 from wavekv.cli.waiting import Waits, of_read, of_write
 from wavekv.config import Limits
 from wavekv.errors import PreconditionFailed, UsageError, ValueTooLarge
+from wavekv.http_api.values import one_line
 
 
 def as_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +91,7 @@ def put(
                 detail = f"{visible(key)} holds a value already (etag {error.etag})"
                 raise RefusedByMember(error.answer_status, error.answer_code, detail, error.etag) from error
         if as_json:
-            click.echo(json.dumps({"key": key, **stored._asdict()}, ensure_ascii=False))
+            click.echo(one_line({"key": key, **stored._asdict()}))
         else:
             click.echo(f"{'created' if stored.created else 'replaced'} {visible(key)} ({len(content)} bytes)")
 
@@ -117,7 +117,14 @@ def _read(value: str | None, file: Path | None, count_max: int) -> bytes:
         except OSError as error:
             raise UsageError(f"--file {file}: {error.strerror}") from error
     assert value is not None, "one of the two was given"
-    return sys.stdin.buffer.read(count_max) if value == "-" else os.fsencode(value)
+    if value != "-":
+        return os.fsencode(value)
+    if sys.stdin is None:
+        raise UsageError("stdin is closed; feed it the value")
+    try:
+        return sys.stdin.buffer.read(count_max)
+    except OSError as error:
+        raise UsageError(f"stdin cannot be read: {error.strerror}") from error
 
 
 @click.command()
@@ -133,7 +140,7 @@ def delete(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: W
         async with Client(target, ephemeral=ephemeral, waits=waits) as client:
             left = await client.delete(key)
         if as_json:
-            click.echo(json.dumps({"key": key, "etag": left.etag, "session": left.session}, ensure_ascii=False))
+            click.echo(one_line({"key": key, "etag": left.etag, "session": left.session}))
         else:
             click.echo(f"deleted {visible(key)}")
 

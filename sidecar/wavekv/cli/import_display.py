@@ -43,9 +43,9 @@ async def show_progress(ledger: Ledger, position: Callable[[], int], size: int |
             await asyncio.sleep(FRAME_SECONDS)
 
 
-def show_refusal(refusal: Refusal) -> None:
-    """Show one refused record."""
-    click.echo(f"wavekv: line {refusal.line} refused: {refusal.detail} [{refusal.code}]", err=True)
+def show_refusal(what: str, refusal: Refusal) -> None:
+    """Show one refused record; `what` is counted in the input, lines or records."""
+    click.echo(f"wavekv: {what} {refusal.line} refused: {refusal.detail} [{refusal.code}]", err=True)
 
 
 def summary(counts: Mapping[str, int], done: int, resumed_at: int, seconds: float, complete: bool) -> dict[str, Any]:

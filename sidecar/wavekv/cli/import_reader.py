@@ -1,40 +1,46 @@
 """The input of an import as a stream of numbered units: a record, a line to skip, or a refusal, never the whole file.
 
+The formats of lines are read here, those that are one document by `import_documents`.
+
 A unit is a line, or a row of CSV with its quoted newlines. Units are numbered from 0 without gaps in the order of the
 file, which is what makes "the first N are done" a complete statement (`import_state`). Reading blocks; the import
 does it on a thread.
 """
 
-import csv
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from typing import BinaryIO, Final, Literal, NamedTuple, get_args
 
-from wavekv.cli.records import Parsed, from_base64, parse_json_line
+from wavekv.cli.records import Parsed
 from wavekv.config import Limits
 from wavekv.core.types import parse_key
-from wavekv.errors import InvalidKey, UsageError, ValueTooLarge, WaveKVError
+from wavekv.errors import InvalidKey, InvalidParameter, UsageError, ValueTooLarge, WaveKVError
 
 LINE_BYTES_MAX = 8 << 20
 """Longest line: holds the longest value with every byte escaped in JSON (6 for 1). A longer one is refused unread."""
 
-Style = Literal["jsonl", "csv", "lines"]
+Style = Literal["jsonl", "csv", "lines", "json", "consul", "etcd", "env", "yaml"]
 
-SUFFIXES: dict[str, Style] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".txt": "lines", ".dat": "lines"}
+BY_LINE: Final = frozenset({"jsonl", "csv", "lines", "env", "yaml"})
+"""The formats whose records are named by their lines; those of others are counted."""
+
+SUFFIXES: Final[Mapping[str, Style]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "lines",
+    ".dat": "lines",
+    ".json": "json",
+    ".env": "env",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+}
 """The format a file's name stands for."""
 
 
-class _Rows(Protocol):
-    """What csv.reader returns; its own type has no public name."""
-
-    line_num: int
-
-    def __next__(self) -> list[str]: ...
-
-
-_BOM = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
@@ -55,11 +61,22 @@ class Skipped(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A record that cannot be stored: the line, a stable code, and what to do."""
+    """A record that cannot be stored: the line, a stable code, and what to do.
+
+    `record` is what was refused, as far as it was understood: a record, else its bytes; None where it was too long.
+    """
 
     line: int
     code: str
     detail: str
+    record: "Parsed | bytes | None" = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept with it."""
+        if isinstance(self.record, Parsed):
+            return len(self.record.value)
+        return len(self.record or b"")
 
 
 Unit = Record | Skipped | Refusal
@@ -72,6 +89,10 @@ class Reading:
     style: Style
     key_prefix: str = ""
     comment_prefix: str = "//"
+    separator: str | None = None
+    """What is between the columns of CSV; None: a comma, or what a first line `sep=` says."""
+    dropped: tuple[str, ...] = ()
+    """Fields and columns that are left out."""
     key_bytes_max: int = Limits().key_bytes_max
     value_bytes_max: int = Limits().value_bytes_max
 
@@ -82,26 +103,16 @@ def style_of(file: str, given: Style | None) -> Style:
     Raises:
         UsageError: none given, and the suffix tells nothing.
     """
-    style = given or SUFFIXES.get(Path(file).suffix.lower())
+    name = Path(file).name.lower().removesuffix(".gz")
+    style = given or SUFFIXES.get(name if name == ".env" else Path(name).suffix)
     if style is None:
-        raise UsageError(f"the name {file!r} does not tell its format; give --format jsonl, csv or lines")
+        raise UsageError(f"the name {file!r} does not tell its format; give --format {', '.join(get_args(Style))}")
     return style
 
 
-def units(source: BinaryIO, reading: Reading) -> Iterator[Unit]:
-    """Yield the units of `source`.
-
-    Raises:
-        UsageError: a CSV header without the columns a record needs.
-    """
-    if reading.style == "csv":
-        return _csv(source, reading)
-    return _by_line(source, reading, parse_json_line if reading.style == "jsonl" else _line_record)
-
-
-def _lines(source: BinaryIO) -> Iterator[bytes | None]:
+def numbered_lines(source: BinaryIO) -> Iterator[bytes | None]:
     """Yield lines; None for one that is too long, whose rest is passed over piece by piece."""
-    line = source.readline(LINE_BYTES_MAX + 1).removeprefix(_BOM)
+    line = source.readline(LINE_BYTES_MAX + 1).removeprefix(BOM)
     while line:
         whole = len(line) <= LINE_BYTES_MAX
         yield line if whole else None
@@ -110,32 +121,41 @@ def _lines(source: BinaryIO) -> Iterator[bytes | None]:
         line = source.readline(LINE_BYTES_MAX + 1)
 
 
-def _by_line(source: BinaryIO, reading: Reading, parse: Callable[[bytes], Parsed]) -> Iterator[Unit]:
+def by_line(lines: Iterable[bytes | None], reading: Reading, parse: Callable[[bytes], Parsed]) -> Iterator[Unit]:
+    """Yield a unit for each line, of which `parse` makes a record."""
     comment = reading.comment_prefix.encode() if reading.style == "lines" else b""
-    for number, line in enumerate(_lines(source), 1):
+    for number, line in enumerate(lines, 1):
         if line is None:
-            yield _too_long(number)
+            yield too_long(number)
         elif not (text := line.strip()):
             yield Skipped(number, "blank")
         elif comment and text.startswith(comment):
             yield Skipped(number, "comment")
         else:
-            yield _checked(number, reading, lambda text=text: parse(text))  # type: ignore[misc]
+            yield checked(number, reading, text, lambda text=text: parse(text))  # type: ignore[misc]
 
 
-def _line_record(line: bytes) -> Parsed:
+def line_record(line: bytes) -> Parsed:
+    """Return the record that a line of a list is: key and value are the same bytes."""
+    if b"\r" in line:
+        raise InvalidParameter("a carriage return stands inside the line; end lines with a newline")
     return Parsed(line.decode("utf-8", "surrogateescape"), line)
 
 
-def _checked(line: int, reading: Reading, parse: Callable[[], Parsed]) -> Record | Refusal:
+def checked(line: int, reading: Reading, raw: bytes, parse: Callable[[], Parsed]) -> Record | Refusal:
+    """Return the record that `parse` makes of `raw`, within the bounds of keys and values, or why there is none."""
+    kept: Parsed | bytes = raw
     try:
         key, value, expires_at, ttl = parse()
-        key = parse_key(_raw(reading.key_prefix + key), reading.key_bytes_max)
+        kept = Parsed(reading.key_prefix + key, value, expires_at, ttl)
+        if b"\0" in raw:
+            raise InvalidParameter("NUL bytes stand in it, which text has none of")
+        key = parse_key(_raw(kept.key), reading.key_bytes_max)
         if len(value) > reading.value_bytes_max:
             raise ValueTooLarge(f"the value has {len(value)} bytes; at most {reading.value_bytes_max} are allowed")
     except WaveKVError as error:
         code = error.code if isinstance(error, InvalidKey | ValueTooLarge) else "malformed"
-        return Refusal(line, code, error.detail)
+        return Refusal(line, code, error.detail, kept)
     return Record(line, key, value, expires_at, ttl)
 
 
@@ -146,63 +166,6 @@ def _raw(text: str) -> bytes:
         raise InvalidKey("the key holds half a surrogate pair") from error
 
 
-def _too_long(line: int) -> Refusal:
+def too_long(line: int) -> Refusal:
+    """Return the refusal of a line over the bound, whose bytes were not kept."""
     return Refusal(line, "line_too_long", f"the line is longer than {LINE_BYTES_MAX} bytes")
-
-
-def _csv(source: BinaryIO, reading: Reading) -> Iterator[Unit]:
-    # The csv module knows one field limit for the whole process; its default is below our longest value.
-    csv.field_size_limit(LINE_BYTES_MAX)
-    too_long: list[int] = []
-
-    def texts() -> Iterator[str]:
-        for number, line in enumerate(_lines(source), 1):
-            if line is None:
-                too_long.append(number)
-            # An empty line keeps the reader's count of lines in step with the file's.
-            yield "\n" if line is None else line.decode("utf-8", "surrogateescape")
-
-    rows = csv.reader(texts(), strict=True)
-    return _csv_units(rows, _header(rows), reading, too_long)
-
-
-def _csv_units(rows: "_Rows", header: list[str], reading: Reading, too_long: list[int]) -> Iterator[Unit]:
-    while True:
-        began = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Refusal(began, "malformed", f"not CSV: {error}")
-            continue
-        if too_long:
-            yield _too_long(too_long.pop())
-        elif not row:
-            yield Skipped(began, "blank")
-        elif len(row) != len(header):
-            yield Refusal(began, "malformed", f"{len(row)} fields where the header names {len(header)}")
-        else:
-            fields = dict(zip(header, row, strict=True))
-            yield _checked(began, reading, lambda fields=fields: _csv_record(fields))  # type: ignore[misc]
-
-
-def _header(rows: "_Rows") -> list[str]:
-    try:
-        header = next(rows)
-    except StopIteration:
-        header = []
-    except csv.Error as error:
-        raise UsageError(f"the first line is not a CSV header: {error}") from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UsageError(f"the CSV header names the column {json.dumps(twice[0])} twice")
-    if "key" not in header or ("value" in header) == ("value_base64" in header):
-        raise UsageError("the CSV header needs the column key and exactly one of value and value_base64")
-    return header
-
-
-def _csv_record(fields: dict[str, str]) -> Parsed:
-    if "value_base64" in fields:
-        return Parsed(fields["key"], from_base64(fields["value_base64"]))
-    return Parsed(fields["key"], fields["value"].encode("utf-8", "surrogateescape"))

@@ -27,6 +27,7 @@ from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.http_wire import Answer, Wire, WireCut
 from wavekv.cli.import_ledger import ALREADY_THERE, EXPIRED, IMPORTED, SUPERSEDED, Ledger, Outcome
 from wavekv.cli.import_reader import Record, Refusal, Skipped, Unit
+from wavekv.cli.records import Parsed
 from wavekv.cli.target import Target
 from wavekv.errors import UsageError, WaveKVError
 
@@ -45,7 +46,7 @@ class Pace:
     window_units: int = 4096
     """Units begun beyond the last saved statement; also what a resumed import compares first."""
     pending_bytes_max: int = 32 << 20
-    """Value bytes read and not yet stored."""
+    """Value bytes read and not yet stored, and bytes of refused records not yet listed."""
     batch_units: int = 128
     """Units read in one go on the reading thread."""
     batch_bytes: int = 1 << 20
@@ -118,7 +119,7 @@ class Import:
                 self._ledger.save()
                 return False
             return True
-        return self._pending_bytes > self._pace.pending_bytes_max
+        return self._pending_bytes + self._ledger.held_bytes > self._pace.pending_bytes_max
 
     def _finish(self, number: int, outcome: Outcome) -> None:
         self._ledger.finish(number, outcome, asyncio.get_running_loop().time())
@@ -180,7 +181,8 @@ def _fault(record: Record, answer: Answer) -> Refusal:
     error: RefusedByMember = refusal(answer.status, answer.body)
     if answer.status not in RECORDS_FAULT:
         raise error
-    return Refusal(record.line, error.named, error.detail)
+    kept = Parsed(record.key, record.value, record.expires_at, record.ttl)
+    return Refusal(record.line, error.named, error.detail, kept)
 
 
 def last_of_keys(window: Iterable[tuple[int, Unit]]) -> dict[str, int]:
@@ -255,7 +257,7 @@ def _batch(units: Iterator[Unit], pace: Pace) -> list[Unit]:
     total_bytes = 0
     for unit in islice(units, pace.batch_units):
         batch.append(unit)
-        total_bytes += len(unit.value) if isinstance(unit, Record) else 0
+        total_bytes += len(unit.value) if isinstance(unit, Record) else unit.size if isinstance(unit, Refusal) else 0
         if total_bytes >= pace.batch_bytes:
             break
     return batch

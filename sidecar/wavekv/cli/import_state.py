@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wavekv.cli.export import whole_file
+from wavekv.cli.whole_file import whole_file
 from wavekv.config import VOLUME_LIMITS
 from wavekv.errors import UsageError
 from wavekv.volume import parse_json, read_file
@@ -47,6 +47,7 @@ class Progress:
 def identify(source: BinaryIO, path: Path, target: str, reading: Mapping[str, Any]) -> Job:
     """Return the job of importing `path`, open as `source`; leaves the position at the start."""
     about = path.stat()
+    source.seek(0)
     digest = hashlib.sha256(source.read(BLOCK_BYTES))
     source.seek(max(0, about.st_size - BLOCK_BYTES))
     digest.update(source.read(BLOCK_BYTES))
@@ -59,7 +60,7 @@ class StateFile:
 
     def __init__(self, path: Path, job: Job) -> None:
         self._path = path
-        self._job = asdict(job)
+        self._job: dict[str, Any] = json.loads(json.dumps(asdict(job)))  # as it is read back
 
     def exists(self) -> bool:
         """Tell whether an earlier import left its statement."""

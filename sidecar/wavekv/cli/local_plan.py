@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from wavekv.cli.certs import DAYS_MAX, files_of, make, usable
 from wavekv.cli.engine_settings import EngineFlags, engine_arguments
-from wavekv.cli.export import whole_file
+from wavekv.cli.whole_file import whole_file
 from wavekv.config import VOLUME_LIMITS
 from wavekv.errors import DirectoryUnusable, PortTaken, UsageError
 from wavekv.volume import parse_json, read_file

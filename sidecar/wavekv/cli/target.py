@@ -17,6 +17,9 @@ from wavekv.config import Limits
 from wavekv.core.types import parse_key
 from wavekv.errors import InvalidKey, UsageError
 
+_BYTES = frozenset({"value", "file", "data_dir"})
+"""What may be any bytes: a value, and the names of files."""
+
 DEFAULT_URL = "http://127.0.0.1:7070"
 
 
@@ -65,12 +68,30 @@ def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
         if url is None and socket is None:
             at = os.environ.get("WAVEKV_SOCKET")
             url, socket = (None, Path(at)) if at else (os.environ.get("WAVEKV_URL") or None, None)
+        for name, given in {"url": url, **rest}.items():
+            if name not in _BYTES:
+                refuse_bytes(name, given)
         return command(target=target_from(url, socket), **rest)
 
     run = update_wrapper(run, command)
     socket_type = click.Path(path_type=Path)
     run = click.option("--socket", type=socket_type, help="The member's unix socket.  [env: WAVEKV_SOCKET]")(run)
     return click.option("--url", help=f"The member's address.  [env: WAVEKV_URL; default: {DEFAULT_URL}]")(run)
+
+
+def refuse_bytes(name: str, given: Any) -> None:
+    """Refuse what was given for `name` where a text in it is not UTF-8: on its way it would become another.
+
+    Raises:
+        UsageError: names the option.
+    """
+    for text in given if isinstance(given, tuple) else (given,):
+        if isinstance(text, str):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                shown = os.fsencode(text)[:80]
+                raise UsageError(f"what is given for {name} is not UTF-8: {shown!r}; nothing was done") from error
 
 
 def of_store(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from wavekv.cli.interruptible import run_until_interrupted
 from wavekv.cli.target import Target, of_store, targeted
 from wavekv.cli.waiting import Waits, of_read
 from wavekv.errors import UsageError
+from wavekv.http_api.values import one_line
 
 _PAUSE_SECONDS: Final = 0.5
 _PAUSE_SECONDS_MAX: Final = 10.0
@@ -129,7 +130,7 @@ def show_event(as_json: bool, event: Event, resumed: bool) -> None:
     """Print one event; `resumed` says that its connection went on behind a token."""
     if as_json:
         token = {} if event.token is None else {"token": event.token}
-        click.echo(json.dumps({"event": event.kind, **event.data, **token}, ensure_ascii=False, separators=(",", ":")))
+        click.echo(one_line({"event": event.kind, **event.data, **token}))
     elif event.kind == "synced":
         _remark("caught up; changes follow" if resumed else "this is what is held; changes follow")
     else:

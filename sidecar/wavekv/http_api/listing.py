@@ -5,7 +5,6 @@ makes progress whatever the sizes (G9).
 """
 
 import asyncio
-import base64
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +16,7 @@ from wavekv.errors import BatchTooLarge, InvalidBody, InvalidKey
 from wavekv.http_api.calls import Call
 from wavekv.http_api.document import MSGPACK, answer_items, media_type_for, read_document
 from wavekv.http_api.target import flag, whole_number
+from wavekv.http_api.values import value_fields, written_bytes
 from wavekv.ports import KeyValues
 
 PARAMETERS: Final = ("prefix", "after", "limit", "keys_only")
@@ -69,13 +69,13 @@ async def page(call: Call, query: Query, bytes_max: int) -> tuple[list[Entry], s
 
 
 def item(entry: Entry, *, keys_only: bool, binary: bool) -> dict[str, Any]:
-    """Return one entry as answers carry it: the value in base64, or as it is where bytes can travel (`binary`)."""
+    """Return one entry as answers carry it: the value as `value_fields` tells it, or as it is (`binary`)."""
     found: dict[str, Any] = {"key": entry.key, "etag": entry.etag}
     if entry.expires_at is not None:
         found["expires_at"] = entry.expires_at
     if not keys_only:
         value = entry.value or b""
-        found["value"] = value if binary else base64.b64encode(value).decode("ascii")
+        found |= {"value": value} if binary else value_fields(value)
     return found
 
 
@@ -83,7 +83,7 @@ async def list_entries(call: Call) -> web.Response:
     """Answer a page."""
     query = query_from(call.given, call.shared.limits)
     entries, following = await page(call, query, call.shared.limits.list_bytes_max)
-    return await _answer(call.request, entries, {"next": following}, keys_only=query.keys_only)
+    return await _answer(call, entries, {"next": following}, keys_only=query.keys_only)
 
 
 async def multi_get(call: Call) -> web.Response:
@@ -95,7 +95,7 @@ async def multi_get(call: Call) -> web.Response:
     keys = _keys(document.member(["keys"]).get("keys"), limits)
     await call.room_for(min(sum(call.store.length_of(key) or 0 for key in keys), 2 * limits.list_bytes_max))
     entries, missing, left_out = _found(call.store, keys, limits.list_bytes_max)
-    return await _answer(call.request, entries, {"missing": missing, "left_out": left_out}, keys_only=False)
+    return await _answer(call, entries, {"missing": missing, "left_out": left_out}, keys_only=False)
 
 
 def _found(store: KeyValues, keys: list[str], bytes_max: int) -> tuple[list[Entry], list[str], list[str]]:
@@ -116,11 +116,12 @@ def _found(store: KeyValues, keys: list[str], bytes_max: int) -> tuple[list[Entr
     return entries, missing, left_out
 
 
-async def _answer(
-    request: web.BaseRequest, entries: list[Entry], also: Mapping[str, Any], *, keys_only: bool
-) -> web.Response:
+async def _answer(call: Call, entries: list[Entry], also: Mapping[str, Any], *, keys_only: bool) -> web.Response:
     """Answer `entries`, which are let go one by one, and `also`; others take turns while it is written."""
+    request = call.request
     binary = media_type_for(request.headers.get(hdrs.ACCEPT, "")) == MSGPACK
+    if not keys_only and not binary:
+        await _room_as_json(call, entries)
     entries.reverse()
 
     def items() -> Iterator[dict[str, Any]]:
@@ -128,6 +129,19 @@ async def _answer(
             yield item(entries.pop(), keys_only=keys_only, binary=binary)
 
     return await answer_items(request, "entries", len(entries), items(), also)
+
+
+async def _room_as_json(call: Call, entries: list[Entry]) -> None:
+    """Wait for room for entries whose values are several times as long as JSON. Raises TooManyBytes."""
+    raw = written = 0
+    for entry in entries:
+        before, value = raw // _STEP_BYTES, entry.value or b""
+        raw += len(value)
+        written += written_bytes(value)
+        if raw // _STEP_BYTES > before:
+            await asyncio.sleep(0)
+    if written > 2 * raw:
+        await call.room_for(written)
 
 
 def _keys(found: Any, limits: Limits) -> list[str]:

@@ -6,14 +6,16 @@ from typing import Any, Final
 
 from wavekv import __version__
 from wavekv.config import Limits
+from wavekv.http_api.calls import BYTES
 from wavekv.http_api.document import JSON, MSGPACK
 from wavekv.http_api.fast import SESSION
-from wavekv.http_api.routes import ALWAYS, KEYED, Operation
+from wavekv.http_api.routes import ALWAYS, EPHEMERAL, KEYED, Operation
+from wavekv.http_api.schemas import ANSWERS, schemas
 
 _PROBLEM: Final = "application/problem+json"
 _STREAM: Final = "text/event-stream"
 _TEXT: Final = {"type": "string"}
-_TAGS: Final = {"oneOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 100}]}
+_BYTES: Final = {"type": "string", "format": "binary"}
 
 _ABOUT: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "ttl": ("Seconds to live, above 0, up to 3 decimals; or keep, the expiry that is there.", _TEXT),
@@ -21,6 +23,10 @@ _ABOUT: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "after": ("Keys that sort behind this one: `next` of the page before.", _TEXT),
     "keys_only": ("No values.", {"type": "string", "enum": ["true", "1", "false", "0"]}),
     "key": ("This key alone; excludes prefix.", _TEXT),
+    "reset": (
+        "Say `reset` before all that is held is told, and begin anew where the token is too old.",
+        {"type": "string", "enum": ["true", "1", "false", "0"]},
+    ),
     "since": ("Resume behind the event of this id.", _TEXT),
     "durability": ("Answer once this many members hold it durably, this one included, or all; 1 by default.", _TEXT),
     "timeout": ("Seconds, up to 3 decimals, to wait at most for a session and for other members.", _TEXT),
@@ -60,7 +66,7 @@ def describe(routes: Mapping[str, Mapping[str, Operation]], limits: Limits) -> b
         for path, ops in routes.items()
     }
     info = {"title": "WaveKV data API", "version": __version__}
-    document = {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": _schemas(limits)}}
+    document = {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas(limits)}}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -72,16 +78,23 @@ def _operation(path: str, operation: Operation, limits: Limits) -> dict[str, Any
         parameters.insert(0, {"name": "key", "in": "path", "required": True, "description": about, "schema": _TEXT})
     statuses = sorted({*operation.answers, *ALWAYS})
     described: dict[str, Any] = {
+        "operationId": _operation_id(path, operation),
         "summary": operation.summary,
         "parameters": parameters,
         "responses": {str(status): _response(status, operation) for status in statuses},
     }
     if operation.body == "Value":
-        described["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+        described["requestBody"] = {"required": True, "content": {BYTES: {"schema": _BYTES}}}
     elif operation.body is not None:
-        schema = {"schema": {"$ref": f"#/components/schemas/{operation.body}"}}
+        schema = _schema(operation.body)
         described["requestBody"] = {"required": True, "content": {JSON: schema, MSGPACK: schema}}
     return described
+
+
+def _operation_id(path: str, operation: Operation) -> str:
+    """Return the name that generated clients give the operation."""
+    kind = "describe" if operation.kind == "other" else operation.kind
+    return f"{kind}_ephemeral" if path.startswith(EPHEMERAL) else kind
 
 
 def _parameter(name: str, place: str, limits: Limits) -> dict[str, Any]:
@@ -98,15 +111,15 @@ def _response(status: int, operation: Operation) -> dict[str, Any]:
         about = "The session token of what was written; none where a batch wrote nothing."
         described["headers"] = {SESSION: {"description": about, "schema": _TEXT}}
     if status >= 400 and operation.kind != "head":
-        described["content"] = {_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        described["content"] = {_PROBLEM: _schema("Problem")}
     elif status == 200 and operation.kind == "get":
-        described["content"] = {"application/octet-stream": {}}
+        described["content"] = {BYTES: {"schema": _BYTES}}
     elif status == 200 and operation.kind == "watch":
         described["content"] = {_STREAM: {"schema": _TEXT}}
     elif status == 200 and operation.kind in _NEGOTIATED:
-        described["content"] = {JSON: {}, MSGPACK: {}}
+        described["content"] = dict.fromkeys((JSON, MSGPACK), _schema(ANSWERS[operation.kind]))
     elif status == 200 and operation.kind in {"status", "other"}:
-        described["content"] = {JSON: {}}
+        described["content"] = {JSON: _schema(ANSWERS[operation.kind])}
     return described
 
 
@@ -114,25 +127,5 @@ _WRITES: Final = frozenset({"put", "delete", "batch"})
 _NEGOTIATED: Final = frozenset({"list", "batch", "multi_get", "explain"})
 
 
-def _schemas(limits: Limits) -> dict[str, Any]:
-    condition = {"if_match": _TAGS, "if_none_match": _TAGS}
-    ttl = {"oneOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "keep"}]}
-    values = {"value": _TEXT, "value_base64": _TEXT, "ttl": ttl}
-    put = _object(["op", "key"], op={"const": "put"}, key=_TEXT, **values, **condition)
-    delete = _object(["op", "key"], op={"const": "delete"}, key=_TEXT, **condition)
-    operations = {"type": "array", "items": {"oneOf": [put, delete]}, "minItems": 1}
-    keys = {"type": "array", "items": _TEXT, "maxItems": limits.multi_get_keys_max}
-    problem = _object(["type", "title", "status", "code", "detail"])
-    problem["properties"] = dict.fromkeys(("type", "title", "code", "detail"), _TEXT)
-    problem["properties"] |= {"status": {"type": "integer"}, "operation": {"type": "integer"}}
-    problem["properties"] |= {"covered": _TEXT, "missing": _TEXT}
-    problem["properties"] |= {"durable_on": {"type": "array", "items": _TEXT}}
-    return {
-        "Batch": _object(["operations"], operations={**operations, "maxItems": limits.batch_operations_max}),
-        "MultiGet": _object(["keys"], keys=keys),
-        "Problem": problem,
-    }
-
-
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+def _schema(name: str) -> dict[str, Any]:
+    return {"schema": {"$ref": f"#/components/schemas/{name}"}}

@@ -119,7 +119,9 @@ class Streams:
 class EventStream:
     """The answer to one watch. `end` and `lost` may come at any time; `run` returns soon after."""
 
-    def __init__(self, watch: Watch, streams: Streams) -> None:
+    def __init__(self, watch: Watch, streams: Streams, *, reset: bool = False) -> None:
+        """Tell what `watch` gives, behind an event `reset` where that is wanted."""
+        self._lead = events.RESET_LEAD if reset else events.RETRY
         self._watch = watch
         self._streams = streams
         self._response = web.StreamResponse(headers=_HEADERS)
@@ -168,7 +170,6 @@ class EventStream:
             # No deadline, but a way to wake what waits here, without a task or a future for each event.
             async with asyncio.timeout(None) as self._waiting:
                 await self._response.prepare(request)
-                await self._write(events.RETRY)
                 while not self._over:
                     await self._tell(await self._watch.next())
         except TimeoutError:
@@ -229,6 +230,7 @@ class EventStream:
             await self._write(b"".join(pieces))
 
     async def _write(self, data: bytes) -> None:
+        data, self._lead = self._lead + data, b""
         self._writing, self._piece_bytes = True, len(data)
         try:
             await self._response.write(data)

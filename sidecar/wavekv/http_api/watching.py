@@ -3,18 +3,21 @@
 from typing import Final
 
 from wavekv.core.types import parse_key
-from wavekv.errors import InvalidParameter, Stopping
+from wavekv.errors import InvalidParameter, Stopping, WatchExpired
 from wavekv.http_api.calls import Call
 from wavekv.http_api.streams import EventStream
+from wavekv.http_api.target import flag
 
-PARAMETERS: Final = ("prefix", "key", "since")
+PARAMETERS: Final = ("prefix", "key", "since", "reset")
 LAST_EVENT_ID: Final = "Last-Event-ID"
 
 
 async def watch(call: Call) -> EventStream:
     """Begin a watch; a refusal is an answer as any other.
 
-    `Last-Event-ID` beats `since`: a browser repeats the address it was given and adds what it saw since.
+    `Last-Event-ID` beats `since`: a browser repeats the address it was given and adds what it saw since. With `reset` a
+    token that is another member's or too old is no refusal, at which a browser would give up for good: the watch begins
+    anew, and every beginning says `reset` first.
     """
     shared, given = call.shared, call.given
     if shared.streams.stopped:
@@ -26,4 +29,10 @@ async def watch(call: Call) -> EventStream:
         selector = parse_key(given["key"].encode(), shared.limits.key_bytes_max)
     else:
         selector = given.get("prefix", "")
-    return EventStream(call.store.watch(selector, prefix="key" not in given, since=since), shared.streams)
+    prefix, reset = "key" not in given, flag("reset", given.get("reset", "false"))
+    if not reset or since is None:
+        return EventStream(call.store.watch(selector, prefix=prefix, since=since), shared.streams, reset=reset)
+    try:
+        return EventStream(call.store.watch(selector, prefix=prefix, since=since), shared.streams)
+    except WatchExpired:
+        return EventStream(call.store.watch(selector, prefix=prefix, since=None), shared.streams, reset=True)

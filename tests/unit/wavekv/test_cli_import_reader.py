@@ -4,11 +4,12 @@ import io
 
 import pytest
 
-from wavekv.cli.import_reader import LINE_BYTES_MAX, Reading, Record, Refusal, Skipped, Style, style_of, units
+from wavekv.cli.import_reader import LINE_BYTES_MAX, Reading, Record, Refusal, Skipped, Style, style_of
+from wavekv.cli.import_units import units
 from wavekv.errors import UsageError
 
 
-def read(style: Style, content: bytes, **options: str) -> list[object]:
+def read(style: Style, content: bytes, **options: object) -> list[object]:
     return list(units(io.BytesIO(content), Reading(style, **options)))  # type: ignore[arg-type]
 
 
@@ -94,10 +95,10 @@ def test_a_line_over_the_limit_is_refused_and_the_next_one_read(style: Style) ->
     ],
 )
 def test_a_malformed_json_line_is_refused_by_its_number(line: bytes) -> None:
-    first, second = read("jsonl", line + b'\n{"key":"b","value":""}')
-    assert isinstance(first, Refusal)
-    assert (first.line, first.code) == (1, "malformed")
-    assert second == Record(2, "b", b"")
+    _, refused, last = read("jsonl", b'{"key":"a","value":""}\n' + line + b'\n{"key":"b","value":""}')
+    assert isinstance(refused, Refusal)
+    assert (refused.line, refused.code) == (2, "malformed")
+    assert last == Record(3, "b", b"")
 
 
 @pytest.mark.parametrize(
@@ -129,8 +130,11 @@ def test_csv_takes_quoted_newlines_and_counts_lines_of_the_file() -> None:
     assert found == [Record(2, "a", b"1\n2"), Skipped(4, "blank"), Record(5, "b", b'say "x"')]
 
 
-def test_csv_passes_over_other_columns_and_decodes_base64() -> None:
-    assert read("csv", b"note,value_base64,key\nn,/w==,a\n") == [Record(2, "a", b"\xff")]
+def test_csv_refuses_other_columns_by_name_unless_they_are_dropped_and_decodes_base64() -> None:
+    content = b"note,value_base64,key\nn,/w==,a\n"
+    with pytest.raises(UsageError, match='column "note" is unknown'):
+        read("csv", content)
+    assert read("csv", content, dropped=("note",)) == [Record(2, "a", b"\xff")]
 
 
 def test_csv_keeps_bytes_that_are_not_utf8_in_a_value() -> None:
@@ -158,8 +162,9 @@ def test_an_unclosed_csv_quote_is_refused() -> None:
     [
         (b"key,value,key\n", "twice"),
         (b"name,value\n", "needs the column key"),
-        (b"key\n", "exactly one"),
-        (b"key,value,value_base64\n", "exactly one"),
+        (b"key\n", "needs the column key"),
+        (b"key,value,Key\n", '"Key" is unknown'),
+        (b"key,value, ttl\n", '" ttl" is unknown'),
         (b"", "needs the column key"),
     ],
 )

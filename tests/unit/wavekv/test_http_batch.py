@@ -239,7 +239,7 @@ async def test_several_keys_are_answered_with_those_that_are_missing(asker: Aske
     await asker.store.put("a", b"1", expires_at=1_005_000)
     await asker.store.put("ü", b"2")
     status, answer = await asker.ask("/multi-get", {"keys": ["ü", "none", "a"]})
-    values = [b"2", b"1"] if asker.media_type == MSGPACK else ["Mg==", "MQ=="]
+    values = [b"2", b"1"] if asker.media_type == MSGPACK else ["2", "1"]
     assert (status, answer) == (
         200,
         {

@@ -1,7 +1,7 @@
 """Routes, options and listings over HTTP: what exists, what is lacking and said to be, and how pages join up."""
 
 import asyncio
-import base64
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,31 @@ async def test_a_listing_is_in_key_order_with_values_and_tags(http: Plane, clien
     await fill(http, "b", "a", "ü")
     page = await listed(client)
     assert [entry["key"] for entry in page["entries"]] == ["a", "b", "ü"]
-    assert page["entries"][0] == {"key": "a", "etag": "2.7.2", "value": base64.b64encode(b"\x00v").decode()}
+    assert page["entries"][0] == {"key": "a", "etag": "2.7.2", "value": "\x00v"}
     assert page["next"] is None
+
+
+async def test_a_value_has_one_name_on_every_route(http: Plane, client: aiohttp.ClientSession) -> None:
+    await http.store.put("b", b"\xff")
+    await http.store.put("t", "ü\x00\u2028".encode())
+    wanted = [
+        {"key": "b", "etag": "1.7.1", "value_base64": "/w=="},
+        {"key": "t", "etag": "2.7.2", "value": "ü\x00\u2028"},
+    ]
+    assert (await listed(client))["entries"] == wanted
+    async with client.post("/v1/multi-get", json={"keys": ["b", "t"]}) as answer:
+        assert (await answer.json())["entries"] == wanted
+    async with client.get("/v1/watch") as answer:
+        lines = [line async for line in _data_lines(answer, 2)]
+    assert lines == wanted
+
+
+async def _data_lines(answer: aiohttp.ClientResponse, count: int) -> AsyncIterator[Any]:
+    while count:
+        line = await answer.content.readline()
+        if line.startswith(b"data: "):
+            count -= 1
+            yield json.loads(line.removeprefix(b"data: "))
 
 
 async def test_pages_join_up_to_the_whole(http: Plane, client: aiohttp.ClientSession) -> None:

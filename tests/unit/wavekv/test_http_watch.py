@@ -103,6 +103,85 @@ async def test_a_watch_tells_what_is_held_then_each_change(http: Plane) -> None:
     assert http.operations.seen == [("http", "watch", "ok")]
 
 
+async def test_no_line_end_of_any_reader_stands_inside_an_event_and_retry_is_in_the_first_block(http: Plane) -> None:
+    ends = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r\n"
+    await http.store.put(f"p{ends}", f"v{ends}".encode())
+    async with Reader(http) as watch:
+        first = [await watch.line() for _ in range(4)]
+        assert first[:2] == ["retry: 1000\n", "event: put\n"]
+        assert first[3] == "\n"
+        assert len(first[2].splitlines()) == 1
+        told = json.loads(first[2].removeprefix("data: "))
+        assert (told["key"], told["value"]) == (f"p{ends}", f"v{ends}")
+
+
+async def test_a_watch_that_cannot_be_resumed_begins_anew_behind_a_reset_where_that_is_asked_for(http: Plane) -> None:
+    await http.store.put("a", b"1")
+    async with Reader(http, "?reset=1", "Last-Event-ID: other.1") as watch:
+        assert [await watch.line() for _ in range(4)] == ["retry: 1000\n", "event: reset\n", "data: {}\n", "\n"]
+        assert [(await watch.event()).kind for _ in range(2)] == ["put", "synced"]
+    async with Reader(http, "?reset=true&since=other.1") as watch:
+        assert (await watch.event()).kind == "reset"
+
+
+async def test_every_fresh_start_says_reset_where_asked_for_and_a_resumed_watch_does_not(http: Plane) -> None:
+    await http.store.put("a", b"1")
+    await http.store.put("b", b"2")
+    async with Reader(http, "?reset=1") as watch:
+        assert [(await watch.event()).kind for _ in range(3)] == ["reset", "put", "put"]
+    async with Reader(http, "?reset=1&since=fake.1") as watch:
+        assert await watch.event() == Event("put", "fake.2", {"key": "b", "value": "2", "etag": "2.7.2"})
+    async with Reader(http, "?reset=0") as watch:
+        assert (await watch.event()).kind == "put"
+    async with Reader(http, "?reset=maybe") as watch:
+        assert watch.status == 400
+
+
+async def recipe(events: Any, cache: dict[str, str], wanted: dict[str, str]) -> None:
+    """Keep a cache from events of any library, as docs/api.md says, until it is as `wanted`."""
+    async for event in events:
+        told = json.loads(event.data)
+        if event.event == "reset":
+            cache.clear()
+        elif event.event == "put":
+            cache[told["key"]] = told["value"]
+        elif event.event in {"delete", "expire"}:
+            cache.pop(told["key"], None)
+        if cache == wanted:
+            return
+    raise AssertionError("the stream ended")
+
+
+async def test_a_cache_kept_with_httpx_sse_is_right_and_forgets_what_a_lost_token_hides(http: Plane) -> None:
+    httpx = pytest.importorskip("httpx")
+    httpx_sse = pytest.importorskip("httpx_sse")
+    await http.store.put("a", "1\u2028\u2029\x85\x0b\x0c2".encode())
+    await http.store.put("b", b"2")
+    cache = {"gone": "long deleted"}
+    async with asyncio.timeout(10), httpx.AsyncClient(trust_env=False) as client:
+        for token in (None, "other.1"):
+            headers = {} if token is None else {"Last-Event-ID": token}
+            url = f"{http.url}/v1/watch?reset=1"
+            async with httpx_sse.aconnect_sse(client, "GET", url, headers=headers) as source:
+                await recipe(source.aiter_sse(), cache, {"a": "1\u2028\u2029\x85\x0b\x0c2", "b": "2"})
+            cache["gone"] = "meanwhile"
+
+
+async def test_sseclient_py_reads_the_same_events(http: Plane) -> None:
+    sseclient = pytest.importorskip("sseclient")
+    value = "1\u2028\u2029\x85\x0b\x0c2"
+    await http.store.put("a", value.encode())
+    async with Reader(http, "?reset=1") as watch:
+        lines = [(await watch.line()).encode() for _ in range(11)]
+
+    class Source(list[bytes]):
+        def close(self) -> None: ...
+
+    found = list(sseclient.SSEClient(Source(lines)).events())
+    assert [event.event for event in found] == ["reset", "put", "synced"]
+    assert json.loads(found[1].data)["value"] == value
+
+
 async def test_one_key_is_watched_and_not_those_it_begins(http: Plane) -> None:
     async with Reader(http, "?key=a%2Bb") as watch:
         assert (await watch.event()).kind == "synced"
