@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,9 @@ def main() -> None:
         folder = Path(temporary)
         machine = describe_machine(folder)
         cluster = stack.enter_context(Cluster(3, folder))
-        (port,) = free_ports(1)
-        files = secure(cluster, folder, port)
-        plan = plan_of(cluster, arguments, port, files)
+        hostile, floor = free_ports(2)
+        files = secure(cluster, folder, hostile)
+        plan = replace(plan_of(cluster, arguments, hostile, files), floor_port=floor)
         cluster.start()
         for member in cluster.members[:1]:
             for number in range(READ_KEYS):
@@ -140,6 +140,7 @@ def certificates(cluster: Cluster, folder: Path) -> dict[str, str]:
 def soak(cluster: Cluster, plan: Plan, arguments: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
     """Run everybody for the time asked, and return what came of it."""
     parts = {
+        "floor": Part("bench.soak_honest", plan, "floor"),
         "write": Part("bench.soak_honest", plan, "write", nice=5),
         "read": Part("bench.soak_honest", plan, "read"),
         "client": Part("bench.soak_local", plan, "client", nice=HOSTILE_NICE),

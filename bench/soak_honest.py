@@ -1,21 +1,24 @@
 """The honest clients of the soak: writers whose every acknowledged write is looked for in the end, readers, watchers.
 
-    python -m bench.soak_honest write|read     (started by bench.soak)
+    python -m bench.soak_honest write|read|floor     (started by bench.soak)
 
 `write`: writers over HTTP with puts, deletes, expiries and batches through any member (`tests.integration.load`);
 writers over the Redis protocol, each through one member; watchers that build a map from events, through restarts, and
 have to end with what the member holds. `read`: one request at a time to each member in turn, timed.
 """
 
+import asyncio
 import http.client
 import random
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from bench.soak_parts import Counts, Plan, Ports, answer_of, command, connected, lines, request, tell
+import uvloop
+
+from bench.soak_parts import HOST, Counts, Plan, Ports, answer_of, command, connected, lines, request, tell
 from tests.integration.load import Writer, listing
 from tests.integration.sse import Watcher
 
@@ -26,6 +29,8 @@ REDIS_SPACING_SECONDS = 0.02
 READ_SPACING_SECONDS = 0.004
 READ_KEYS = 100
 SETTLED_SECONDS = 60.0
+FLOOR = "floor"
+FLOOR_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100
 
 
 class RedisWriter(threading.Thread):
@@ -225,7 +230,8 @@ class Reader(threading.Thread):
 
 def read(plan: Plan) -> None:
     """Read until told to stop."""
-    readers = [Reader(member) for member in plan.members]
+    floor = Ports(FLOOR, plan.floor_port, 0, 0, 0)
+    readers = [Reader(member) for member in (*plan.members, floor)]
     for reader in readers:
         reader.start()
     assert next(lines()) == "stop"
@@ -235,8 +241,28 @@ def read(plan: Plan) -> None:
     answer: dict[str, Any] = {}
     for reader in readers:
         answer[reader.member.name] = {**quantiles(reader.seconds), "answers": reader.counts.all()}
-    answer["all"] = quantiles([spent for reader in readers for spent in reader.seconds])
+    answer["all"] = quantiles([spent for reader in readers[:-1] for spent in reader.seconds])
     tell(answer)
+
+
+class Nothing(asyncio.Protocol):
+    """Answers each request with the same bytes, as a member answers a read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(FLOOR_ANSWER * data.count(b"\r\n\r\n"))
+
+
+def floor(plan: Plan) -> None:
+    """Serve nothing until the process is ended: what a read takes here, it takes of the machine."""
+
+    async def serve() -> None:
+        server = await asyncio.get_running_loop().create_server(Nothing, HOST, plan.floor_port)
+        await server.serve_forever()
+
+    uvloop.run(serve())
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -252,4 +278,4 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](Plan.read(next(lines())))
+    {"write": write, "read": read, "floor": floor}[sys.argv[1]](Plan.read(next(lines())))

@@ -48,6 +48,8 @@ class Plan:
     hostile_name: str = "m3"
     hostile_port: int = 0
     """Where the hostile peer answers as a member."""
+    floor_port: int = 0
+    """Where the server that does nothing listens (`soak_honest`, `floor`)."""
 
     def line(self) -> bytes:
         """Return the plan as a part's first line of input."""
