@@ -60,8 +60,9 @@ class Limits:
     reported_items_max: int = 2_097_152
     """Origins and ranges in the reports of all peers, about 100 bytes each: those of a thousand members that know two
     thousand origins. Over it the report heard longest ago is forgotten, which costs a fuller exchange."""
-    merge_slice_entries: int = 256
-    """Entries of other members merged, and operations shown, in one turn of the loop: some 2 ms."""
+    merge_slice_entries: int = 128
+    """Entries of other members merged, and operations shown, in one turn of the loop: a millisecond. A value that is
+    shown counts as one more for each 8 KiB of it: it is copied."""
     push_keys_max: int = 4096
     """Keys queued for one peer's push; over it the queue is dropped and the exchange brings them."""
     changes_max: int = 65_536
