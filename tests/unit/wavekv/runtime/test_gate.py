@@ -1,4 +1,4 @@
-"""Work of many is spread over turns of the loop: so much in each, first come first served, none lost when one leaves."""
+"""Work of many is spread over turns of the loop: so much in each, first come first served, none lost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
