@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from tests.fakes.key_values import FakeClock, FakeKeyValues, Operations
 from tests.fakes.raw_http import RawHttp
@@ -218,7 +217,7 @@ async def test_a_broken_request_is_told_to_its_client_and_not_to_the_log(caplog:
 
 async def test_an_answer_lets_go_of_its_body_once_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """aiohttp keeps an answer until the next one is made: beside what is counted, each connection held a value more."""
-    answers: list[web.Response] = []
+    answers: list[Any] = []
     finish = BoundedHandler.finish_response
 
     async def noting(self: BoundedHandler, request: Any, answer: Any, started: Any) -> Any:
