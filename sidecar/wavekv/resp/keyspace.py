@@ -115,8 +115,7 @@ def scan(session: Session, words: list[bytes]) -> Reply:
 def _scan(session: Session, pattern: _Pattern, after: str | None, count: int) -> Sliced:
     keys, more = (yield from _page(session, pattern, after, count)) if count else ([], False)
     following = session.shared.cursors.remember(keys[-1]) if more else 0
-    found = yield from _bulks(keys)
-    return replies.array([replies.bulk(b"%d" % following), found])
+    return replies.array([replies.bulk(b"%d" % following), _bulks(keys)])
 
 
 def keys(session: Session, words: list[bytes]) -> Reply:
@@ -129,7 +128,7 @@ def _keys(session: Session, pattern: _Pattern) -> Sliced:
     found, more = yield from _page(session, pattern, None, keys_max)
     if more:
         raise Refused(f"ERR more than {keys_max} keys match; use SCAN")
-    return (yield from _bulks(found))
+    return _bulks(found)
 
 
 def _page(
@@ -144,13 +143,8 @@ def _page(
     return [entry.key for entry in listing.entries], listing.more
 
 
-def _bulks(found: list[str]) -> Generator[int, None, bytes]:
-    pieces = [b"*%d\r\n" % len(found)]
-    for start in range(0, len(found), KEYS_PER_SLICE):
-        if start:
-            yield SLICE_STEPS
-        pieces += [replies.bulk(key.encode()) for key in found[start : start + KEYS_PER_SLICE]]
-    return b"".join(pieces)
+def _bulks(found: list[str]) -> bytes:
+    return replies.array([replies.bulk(key.encode()) for key in found])
 
 
 def _pattern(raw: bytes) -> _Pattern:
