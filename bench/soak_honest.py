@@ -1,6 +1,6 @@
 """The honest clients of the soak: writers whose every acknowledged write is looked for in the end, readers, watchers.
 
-    python -m bench.soak_honest write|read|floor     (started by bench.soak)
+    python -m bench.soak_honest write|read|floor|busy-floor     (started by bench.soak)
 
 `write`: writers over HTTP with puts, deletes, expiries and batches through any member (`tests.integration.load`);
 writers over the Redis protocol, each through one member; watchers that build a map from events, through restarts, and
@@ -29,7 +29,7 @@ REDIS_SPACING_SECONDS = 0.02
 READ_SPACING_SECONDS = 0.004
 READ_KEYS = 100
 SETTLED_SECONDS = 60.0
-FLOOR = "floor"
+BURST_SECONDS = 0.0003
 FLOOR_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100
 
 
@@ -230,8 +230,9 @@ class Reader(threading.Thread):
 
 def read(plan: Plan) -> None:
     """Read until told to stop."""
-    floor = Ports(FLOOR, plan.floor_port, 0, 0, 0)
-    readers = [Reader(member) for member in (*plan.members, floor)]
+    floors = [Ports("floor", plan.floor_port, 0, 0, 0)]
+    floors += [Ports("busy floor", plan.busy_port, 0, 0, 0)] if plan.busy_port else []
+    readers = [Reader(member) for member in (*plan.members, *floors)]
     for reader in readers:
         reader.start()
     assert next(lines()) == "stop"
@@ -241,7 +242,7 @@ def read(plan: Plan) -> None:
     answer: dict[str, Any] = {}
     for reader in readers:
         answer[reader.member.name] = {**quantiles(reader.seconds), "answers": reader.counts.all()}
-    answer["all"] = quantiles([spent for reader in readers[:-1] for spent in reader.seconds])
+    answer["all"] = quantiles([spent for reader in readers[: len(plan.members)] for spent in reader.seconds])
     tell(answer)
 
 
@@ -255,14 +256,34 @@ class Nothing(asyncio.Protocol):
         self._transport.write(FLOOR_ANSWER * data.count(b"\r\n\r\n"))
 
 
-def floor(plan: Plan) -> None:
-    """Serve nothing until the process is ended: what a read takes here, it takes of the machine."""
+def floor(plan: Plan, *, busy: bool = False) -> None:
+    """Serve nothing until the process is ended: what a read takes here, it takes of the machine.
+
+    With `busy` it also uses up as much of a processor as a member does, a third of a millisecond at a time: what a read
+    takes there, it takes of a machine that such processes share, however short their turns are.
+    """
 
     async def serve() -> None:
-        server = await asyncio.get_running_loop().create_server(Nothing, HOST, plan.floor_port)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Nothing, HOST, plan.busy_port if busy else plan.floor_port)
+        if busy:
+            burn(loop, plan.busy_share)
         await server.serve_forever()
 
     uvloop.run(serve())
+
+
+def burn(loop: asyncio.AbstractEventLoop, share: float) -> None:
+    """Use up this share of a processor, for good."""
+    ends = time.thread_time() + BURST_SECONDS
+    while time.thread_time() < ends:
+        pass
+    loop.call_later(BURST_SECONDS * (1 - share) / share, burn, loop, share)
+
+
+def busy_floor(plan: Plan) -> None:
+    """Serve nothing, and be busy."""
+    floor(plan, busy=True)
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -278,4 +299,4 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read, "floor": floor}[sys.argv[1]](Plan.read(next(lines())))
+    {"write": write, "read": read, "floor": floor, "busy-floor": busy_floor}[sys.argv[1]](Plan.read(next(lines())))
