@@ -3,10 +3,13 @@
 A server may send any number of interim answers (1xx) before its own, and aiohttp's client passes over all of them in
 one go: a peer that sent 17 bytes a hundred thousand times held the loop for seconds. Members send none.
 
+What the kernel takes of an answer before it is read is bounded as well.
+
 This file touches private names of aiohttp's client; `tests/unit/wavekv/test_peer_answers.py` fails when they change.
 """
 
 import asyncio
+import socket
 from functools import partial
 from typing import Any, Final, Self, cast
 
@@ -14,6 +17,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
+from wavekv.config import RECEIVED_AT_ONCE_BYTES
 from wavekv.peers.identity import Certificate
 
 INTERIM_MAX: Final = 16
@@ -72,6 +76,14 @@ class BoundedAnswers(ResponseHandler):
 
 def bounded_connector(**settings: Any) -> aiohttp.TCPConnector:
     """Return a connector whose connections are `BoundedAnswers`; `settings` are aiohttp's."""
-    connector = aiohttp.TCPConnector(**settings)
+    connector = aiohttp.TCPConnector(socket_factory=_opened, **settings)
     connector._factory = cast("Any", partial(BoundedAnswers, loop=asyncio.get_running_loop()))
     return connector
+
+
+def _opened(address: Any) -> socket.socket:
+    """Return a socket that takes little before it is read: a turn of the loop decrypts and parses all of it."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_AT_ONCE_BYTES)
+    return opened

@@ -61,6 +61,8 @@ class Acceptor:
         self._sockets = list(sockets)
         for listener in self._sockets:
             listener.setblocking(False)
+            # Those that are accepted have the listener's; of a unix socket the sender's own bounds what waits.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._connections.settings.received_at_once_bytes)
             self._loop.add_reader(listener, self._accept, listener)
         self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
 

@@ -1,6 +1,7 @@
 """What comes before the answer of a peer is bounded: interim answers without end cost a few, then the connection."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from wavekv.config import RECEIVED_AT_ONCE_BYTES
 from wavekv.peers.answers import INTERIM_MAX, Answer, BoundedAnswers, bounded_connector
 
 INTERIM = b"HTTP/1.1 103 \r\n\r\n"
@@ -86,3 +88,20 @@ async def test_the_names_of_aiohttp_that_are_used_exist() -> None:
     assert made._payload is None
     assert not made._buffer
     await connector.close()
+
+
+async def test_the_kernel_takes_little_of_an_answer_before_it_is_read() -> None:
+    """A turn of the loop decrypts and parses all that is there: with megabytes of it, 50 ms."""
+    async with answering(FINAL) as ask:
+        sizes: list[int] = []
+        made = Counting.connection_made
+
+        def noting(self: Counting, transport: Any) -> None:
+            found = transport.get_extra_info("socket")
+            sizes.append(found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
+            made(self, transport)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Counting, "connection_made", noting)
+            assert await ask() == b"body"
+    assert sizes == [2 * RECEIVED_AT_ONCE_BYTES], "Linux keeps as much again for its own books"
