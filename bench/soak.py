@@ -9,7 +9,8 @@ of each member over time, how long honest reads took, writes acknowledged and lo
 It ends with 0 if no acknowledged write is lost, nothing of the page was taken, no member ended by itself, memory is
 flat (the median of each member's last third is not above that of its first by more than a tenth and 16 MiB), and 99 of
 100 reads took no more than 5 ms. Attackers run with a low priority: that they use up the processor is accepted. On a
-machine that is busy with other work the last says little all the same.
+machine that is busy with other work the last says little all the same; so a server that does nothing (`floor`) is read
+beside the members, and with `--busy-floor 0.35` one that is as busy as a member and whose turns are all short.
 
 Where this tree has `wavekv certs`, members run with certificates of their own, and the hostile peer has the key of a
 fourth member; else the peer plane is plain and it needs none.
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,11 @@ def main() -> None:
         folder = Path(temporary)
         machine = describe_machine(folder)
         cluster = stack.enter_context(Cluster(3, folder))
-        (port,) = free_ports(1)
-        files = secure(cluster, folder, port)
-        plan = plan_of(cluster, arguments, port, files)
+        hostile, floor, busy = free_ports(3)
+        files = secure(cluster, folder, hostile)
+        plan = replace(plan_of(cluster, arguments, hostile, files), floor_port=floor)
+        if arguments.busy_floor:
+            plan = replace(plan, busy_port=busy, busy_share=arguments.busy_floor)
         cluster.start()
         for member in cluster.members[:1]:
             for number in range(READ_KEYS):
@@ -140,12 +143,15 @@ def certificates(cluster: Cluster, folder: Path) -> dict[str, str]:
 def soak(cluster: Cluster, plan: Plan, arguments: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
     """Run everybody for the time asked, and return what came of it."""
     parts = {
+        "floor": Part("bench.soak_honest", plan, "floor"),
         "write": Part("bench.soak_honest", plan, "write", nice=5),
         "read": Part("bench.soak_honest", plan, "read"),
         "client": Part("bench.soak_local", plan, "client", nice=HOSTILE_NICE),
         "page": Part("bench.soak_local", plan, "page", nice=HOSTILE_NICE),
         "peer": Part("bench.soak_peer", plan, nice=HOSTILE_NICE),
     }
+    if plan.busy_port:
+        parts["busy floor"] = Part("bench.soak_honest", plan, "busy-floor")
     for part in parts.values():
         stack.callback(part.end)
     samples = [Samples(member) for member in cluster.members]
@@ -254,6 +260,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kill-minutes", type=float, default=5, help="between two kills of a member; 0: none (5)")
     parser.add_argument("--pace", type=float, default=0.25, help="seconds between two attacks of one kind (0.25)")
     parser.add_argument("--without", default="", help="attacks left out, by name, with commas between them")
+    parser.add_argument(
+        "--busy-floor",
+        type=float,
+        default=0.0,
+        help="read a server, too, that uses this share of a processor",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the report to this file as well")
     return parser.parse_args()

@@ -1,21 +1,24 @@
 """The honest clients of the soak: writers whose every acknowledged write is looked for in the end, readers, watchers.
 
-    python -m bench.soak_honest write|read     (started by bench.soak)
+    python -m bench.soak_honest write|read|floor|busy-floor     (started by bench.soak)
 
 `write`: writers over HTTP with puts, deletes, expiries and batches through any member (`tests.integration.load`);
 writers over the Redis protocol, each through one member; watchers that build a map from events, through restarts, and
 have to end with what the member holds. `read`: one request at a time to each member in turn, timed.
 """
 
+import asyncio
 import http.client
 import random
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from bench.soak_parts import Counts, Plan, Ports, answer_of, command, connected, lines, request, tell
+import uvloop
+
+from bench.soak_parts import HOST, Counts, Plan, Ports, answer_of, command, connected, lines, request, tell
 from tests.integration.load import Writer, listing
 from tests.integration.sse import Watcher
 
@@ -26,6 +29,8 @@ REDIS_SPACING_SECONDS = 0.02
 READ_SPACING_SECONDS = 0.004
 READ_KEYS = 100
 SETTLED_SECONDS = 60.0
+BURST_SECONDS = 0.0003
+FLOOR_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100
 
 
 class RedisWriter(threading.Thread):
@@ -225,7 +230,9 @@ class Reader(threading.Thread):
 
 def read(plan: Plan) -> None:
     """Read until told to stop."""
-    readers = [Reader(member) for member in plan.members]
+    floors = [Ports("floor", plan.floor_port, 0, 0, 0)]
+    floors += [Ports("busy floor", plan.busy_port, 0, 0, 0)] if plan.busy_port else []
+    readers = [Reader(member) for member in (*plan.members, *floors)]
     for reader in readers:
         reader.start()
     assert next(lines()) == "stop"
@@ -235,8 +242,48 @@ def read(plan: Plan) -> None:
     answer: dict[str, Any] = {}
     for reader in readers:
         answer[reader.member.name] = {**quantiles(reader.seconds), "answers": reader.counts.all()}
-    answer["all"] = quantiles([spent for reader in readers for spent in reader.seconds])
+    answer["all"] = quantiles([spent for reader in readers[: len(plan.members)] for spent in reader.seconds])
     tell(answer)
+
+
+class Nothing(asyncio.Protocol):
+    """Answers each request with the same bytes, as a member answers a read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(FLOOR_ANSWER * data.count(b"\r\n\r\n"))
+
+
+def floor(plan: Plan, *, busy: bool = False) -> None:
+    """Serve nothing until the process is ended: what a read takes here, it takes of the machine.
+
+    With `busy` it also uses up as much of a processor as a member does, a third of a millisecond at a time: what a read
+    takes there, it takes of a machine that such processes share, however short their turns are.
+    """
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Nothing, HOST, plan.busy_port if busy else plan.floor_port)
+        if busy:
+            burn(loop, plan.busy_share)
+        await server.serve_forever()
+
+    uvloop.run(serve())
+
+
+def burn(loop: asyncio.AbstractEventLoop, share: float) -> None:
+    """Use up this share of a processor, for good."""
+    ends = time.thread_time() + BURST_SECONDS
+    while time.thread_time() < ends:
+        pass
+    loop.call_later(BURST_SECONDS * (1 - share) / share, burn, loop, share)
+
+
+def busy_floor(plan: Plan) -> None:
+    """Serve nothing, and be busy."""
+    floor(plan, busy=True)
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -252,4 +299,4 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](Plan.read(next(lines())))
+    {"write": write, "read": read, "floor": floor, "busy-floor": busy_floor}[sys.argv[1]](Plan.read(next(lines())))

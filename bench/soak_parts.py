@@ -48,6 +48,12 @@ class Plan:
     hostile_name: str = "m3"
     hostile_port: int = 0
     """Where the hostile peer answers as a member."""
+    floor_port: int = 0
+    """Where the server that does nothing listens (`soak_honest`, `floor`)."""
+    busy_port: int = 0
+    """The same for one that is as busy as a member; 0: there is none."""
+    busy_share: float = 0.0
+    """Of a processor, which that one uses up."""
 
     def line(self) -> bytes:
         """Return the plan as a part's first line of input."""

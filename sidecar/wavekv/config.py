@@ -61,8 +61,9 @@ class Limits(RedisLimits):
     reported_items_max: int = 2_097_152
     """Origins and ranges in the reports of all peers, about 100 bytes each: those of a thousand members that know two
     thousand origins. Over it the report heard longest ago is forgotten, which costs a fuller exchange."""
-    merge_slice_entries: int = 256
-    """Entries of other members merged, and operations shown, in one turn of the loop: some 2 ms."""
+    merge_slice_entries: int = 128
+    """Entries of other members merged, and operations shown, in one turn of the loop: a millisecond. A value that is
+    shown counts as one more for each 8 KiB of it: it is copied."""
     push_keys_max: int = 4096
     """Keys queued for one peer's push; over it the queue is dropped and the exchange brings them."""
     changes_max: int = 65_536
@@ -147,6 +148,11 @@ class Limits(RedisLimits):
     """Losers of concurrent writes remembered for `explain`, the newest."""
 
 
+RECEIVED_AT_ONCE_BYTES = 128 << 10
+"""The default of `PlaneSettings.received_at_once_bytes`, and the same for answers of other members. With the kernel's
+own megabytes a peer that answers without end held the loop for 50 ms at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlaneSettings:
     """Connections of one plane of HTTP: how many there may be, and how long one may owe us or the kernel something."""
@@ -176,6 +182,9 @@ class PlaneSettings:
     """A client slower than this is cut: 408 for a body, no word for an answer that it does not read."""
     idle_ms_max: int = 75_000
     """Between two requests."""
+    received_at_once_bytes: int = RECEIVED_AT_ONCE_BYTES
+    """What the kernel takes of one connection before the member reads it, and so about what one turn of the loop has to
+    decrypt and parse of it: a fifth of a millisecond. Of a peer 1 ms away it still brings 100 MB a second."""
     free_bytes: int = 16 << 10
     """Bytes of one connection that are not counted in the budget of its plane: what a small request needs."""
 

@@ -190,6 +190,8 @@ class BoundedHandler(web.RequestHandler):
                 resp.force_close()
         self._answering = request.writer
         answer, reset = await super().finish_response(request, resp, start_time)
+        if isinstance(answer, web.Response):
+            answer.body = None  # it is written, and aiohttp keeps the answer until the next one is made
         if reset:
             return answer, reset
         self._answered(request)

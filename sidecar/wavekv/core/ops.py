@@ -112,6 +112,8 @@ class StoreBlock(NamedTuple):
 KEYED: Final = (Set, SetExpiring, Clear, Batch, StoreBlock)
 """Those that change what keys hold; the others say what is covered, and of the process."""
 
+_COPIED_SHIFT: Final = 13
+
 Op = (
     Set
     | Clear
@@ -134,6 +136,15 @@ Op = (
 def storing(entry: Entry) -> Set | SetExpiring:
     """Return the operation that stores `entry`."""
     return Set(entry) if entry.expires_at is None else SetExpiring(entry)
+
+
+def cost(op: Op) -> int:
+    """Return what showing `op` takes, in entries: a long value is copied, 8 KiB of it in the time of a short one."""
+    if isinstance(op, Set | SetExpiring):
+        return 1 + (len(op.entry.value or b"") >> _COPIED_SHIFT)
+    if isinstance(op, Batch):
+        return sum(map(cost, op.ops))
+    return 1
 
 
 def as_records(ops: Iterable[Op]) -> Iterator[Op]:

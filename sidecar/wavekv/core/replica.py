@@ -34,6 +34,7 @@ from wavekv.core.ops import (
     SetExpiring,
     SetNextSeq,
     StoreBlock,
+    cost,
     storing,
 )
 from wavekv.core.planning import Planned, decide, decide_all
@@ -159,7 +160,7 @@ class Replica:
                 left = self.limits.merge_slice_entries
                 yield
             self.store.apply(op)
-            left -= 1
+            left -= cost(op)
         self._in_flight = None
         self._staging.settle(group)
         self._waiting -= self._out_writes

@@ -1,6 +1,5 @@
 """A batch: its document, checked to the last field before anything is staged, and its answer in the order asked."""
 
-import asyncio
 import base64
 import binascii
 from typing import Any, Final
@@ -19,6 +18,7 @@ from wavekv.http_api.expiry import expiry_of_number
 from wavekv.http_api.listing import key_in
 from wavekv.http_api.waiting import Spreading
 from wavekv.ports import Written
+from wavekv.runtime.gate import next_slice
 
 _CONDITIONS: Final = ("if_match", "if_none_match")
 _FIELDS: Final = {
@@ -62,7 +62,7 @@ async def _writes(call: Call) -> list[Put | Delete]:
     for place, found in enumerate(operations):
         writes.append(reader.write(found, place))
         if not len(writes) % _READ_PER_TURN:
-            await asyncio.sleep(0)
+            await next_slice()
     return writes
 
 

@@ -4,7 +4,6 @@ What a document may cost is bounded before it is built (G9): its bytes, its cont
 by the parsers' own bounds. A name given twice is refused: parsers disagree about which one counts.
 """
 
-import asyncio
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from aiohttp import hdrs, web
 from wavekv.errors import InvalidBody, UnsupportedMediaType
 from wavekv.http_api.body import read_body
 from wavekv.http_api.json_pieces import LARGE_BYTES, parse
+from wavekv.runtime.gate import next_slice
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -106,7 +106,7 @@ async def _elements(body: bytes, enough: int) -> int:
         outside = _STRING.sub(rb'"\1', b'"' + part if inside else part)
         inside = outside.count(b'"') % 2 == 1
         count += sum(map(outside.count, _SEPARATORS))
-        await asyncio.sleep(0)
+        await next_slice()
     return count
 
 
@@ -118,7 +118,7 @@ async def _separators(body: bytes, enough: int) -> int:
         if count > enough:
             break
         if place:
-            await asyncio.sleep(0)
+            await next_slice()
     return count
 
 
@@ -187,7 +187,7 @@ async def answer_items(
             parts.append(b",")
         size += len(part)
         if size >= _WRITTEN_PER_TURN or not place % _ITEMS_PER_TURN:
-            await asyncio.sleep(0)
+            await next_slice()
             size = 0
     parts.append(_closing(also, media_type))
     headers = {"Content-Type": media_type, "Vary": "Accept"}

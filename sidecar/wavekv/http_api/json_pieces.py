@@ -5,13 +5,13 @@ One item may hold few objects and numbers, which cost most to make, and is a few
 some milliseconds, whatever a client sends. The result is what `json.loads` gives.
 """
 
-import asyncio
 import json
 import re
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from wavekv.errors import InvalidBody
+from wavekv.runtime.gate import next_slice
 
 LARGE_BYTES: Final = 1 << 16
 """Shorter documents are parsed at once, within a few milliseconds."""
@@ -67,7 +67,7 @@ async def _list(pieces: "_Pieces") -> list[Any]:
     while True:
         items.append(pieces.value())
         if pieces.place - turned >= _PARSED_PER_TURN or not len(items) % _ITEMS_PER_TURN:
-            await asyncio.sleep(0)
+            await next_slice()
             turned = pieces.place
         if pieces.take(",]") == "]":
             return items

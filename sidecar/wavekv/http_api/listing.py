@@ -4,7 +4,6 @@ A page ends by number of entries or by value bytes, whichever comes first, and o
 makes progress whatever the sizes (G9).
 """
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +17,7 @@ from wavekv.http_api.document import MSGPACK, answer_items, media_type_for, read
 from wavekv.http_api.target import flag, whole_number
 from wavekv.http_api.values import value_fields, written_bytes
 from wavekv.ports import KeyValues
+from wavekv.runtime.gate import next_slice
 
 PARAMETERS: Final = ("prefix", "after", "limit", "keys_only")
 
@@ -64,7 +64,7 @@ async def page(call: Call, query: Query, bytes_max: int) -> tuple[list[Entry], s
             await call.room_for(sum(len(entry.value or b"") for entry in found.entries) + _STEP_BYTES)
         more = found.step()
         if more:
-            await asyncio.sleep(0)
+            await next_slice()
     return found.entries, found.entries[-1].key if found.more else None
 
 
@@ -139,7 +139,7 @@ async def _room_as_json(call: Call, entries: list[Entry]) -> None:
         raw += len(value)
         written += written_bytes(value)
         if raw // _STEP_BYTES > before:
-            await asyncio.sleep(0)
+            await next_slice()
     if written > 2 * raw:
         await call.room_for(written)
 

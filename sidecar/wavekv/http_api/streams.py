@@ -18,6 +18,7 @@ from wavekv.errors import Stopping, WaveKVError
 from wavekv.http_api import events
 from wavekv.ports import Change, Clock, Watch
 from wavekv.runtime.budget import ByteBudget, Holding
+from wavekv.runtime.gate import next_slice
 from wavekv.web_guard import SAFE_HEADERS
 
 log = logging.getLogger(__name__)
@@ -216,18 +217,25 @@ class EventStream:
         self._over = True
 
     async def _tell(self, changes: Sequence[Change]) -> None:
-        pieces: list[bytes] = []
+        parts: list[bytes] = []
         size = 0
         self._behind.extend(changes)
         del changes
         while self._behind:
-            pieces.append(events.event(self._behind.popleft()))
-            size += len(pieces[-1])
-            if size >= _PIECE_BYTES:
-                await self._write(b"".join(pieces))
-                pieces, size = [], 0
-        if pieces:
-            await self._write(b"".join(pieces))
+            change = self._behind[0]  # counted as long as parts of it are to be told
+            if events.is_long(change):
+                await next_slice()
+            for part in events.parts(change):
+                parts.append(part)
+                size += len(part)
+                if size >= _PIECE_BYTES:
+                    await self._write(b"".join(parts))
+                    parts, size = [], 0
+                    await next_slice()
+            if self._behind:  # else it was cut meanwhile
+                self._behind.popleft()
+        if parts:
+            await self._write(b"".join(parts))
 
     async def _write(self, data: bytes) -> None:
         data, self._lead = self._lead + data, b""

@@ -5,13 +5,14 @@ import json
 import os
 import ssl
 from collections.abc import Callable
-from typing import Literal, Self, cast
+from typing import Literal
 
 import aiohttp
 
 from wavekv.config import GossipSettings, Limits
 from wavekv.core.messages import Envelope
 from wavekv.errors import EnvelopeTooLarge, PeerError, PeerUnreachable, StaleProcess
+from wavekv.peers.answers import Answer, bounded_connector
 from wavekv.peers.identity import Certificate, Names
 from wavekv.peers.proofs import SignedEpochs
 from wavekv.peers.wrapping import Wrapping
@@ -27,18 +28,6 @@ class PeerRefusal(PeerError):
         super().__init__(detail)
         self.code = code  # type: ignore[misc]
         self.status = status  # type: ignore[misc]
-
-
-class _Answer(aiohttp.ClientResponse):
-    """An answer with the certificate its server showed: the connection may be given back before it is read."""
-
-    certificate: Certificate | None = None
-
-    async def start(self, connection: aiohttp.connector.Connection) -> Self:
-        """Read status and headers."""
-        transport = connection.transport
-        self.certificate = transport.get_extra_info("peercert") if transport is not None else None
-        return cast("Self", await super().start(connection))
 
 
 class HttpTransport:
@@ -76,9 +65,9 @@ class HttpTransport:
             total=settings.request_timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         )
         resolved_seconds = max(1, settings.resolved_ms_max // 1000)
-        connector = aiohttp.TCPConnector(limit=connections_max, limit_per_host=4, ttl_dns_cache=resolved_seconds)
+        connector = bounded_connector(limit=connections_max, limit_per_host=4, ttl_dns_cache=resolved_seconds)
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False, response_class=_Answer
+            connector=connector, timeout=timeout, auto_decompress=False, response_class=Answer
         )
 
     async def exchange(self, url: str, request: Envelope) -> Envelope:
@@ -115,7 +104,7 @@ class HttpTransport:
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, ssl=tls, server_hostname=self._server_name(peer)
             ) as response:
-                assert isinstance(response, _Answer), "the session was told so"
+                assert isinstance(response, Answer), "the session was told so"
                 # A refusal by membership carries the refuser's epoch; the core reads it as it reads an answer (R9).
                 if response.status != 200 and response.content_type != CONTENT_TYPE:
                     raise self._judged(await _refusal(url, response), response.certificate)

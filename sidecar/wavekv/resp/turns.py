@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-STEPS_PER_TURN: Final = 512
-"""Steps of all connections in one turn of the loop, about five milliseconds."""
-STEPS_PER_SHARE: Final = 128
+STEPS_PER_TURN: Final = 96
+"""Steps of all connections in one turn of the loop, about a millisecond."""
+STEPS_PER_SHARE: Final = 48
 """Steps of one connection before the next one has its turn."""
 BYTES_PER_STEP_SHIFT: Final = 14
 """Moving 16 KiB, as a value is on its way out, counts as a step."""

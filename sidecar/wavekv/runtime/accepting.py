@@ -20,8 +20,10 @@ from wavekv.runtime.spaced_log import SpacedLog
 
 log = logging.getLogger(__name__)
 
-ACCEPTED_PER_TURN: Final = 64
-"""Connections taken from one socket before the loop does something else."""
+ACCEPTED_PER_TURN: Final = 8
+"""Connections taken from one socket in one turn of the loop: each takes some 150 microseconds until it stands."""
+HANDSHAKES_PER_TURN: Final = 2
+"""The same over TLS, whose handshakes take a millisecond each."""
 _PAUSE_SECONDS: Final = 0.1
 """How long nobody is accepted where no descriptor is left; whoever comes meanwhile waits in the kernel's backlog."""
 _BUSY_SECONDS: Final = 0.05
@@ -59,6 +61,8 @@ class Acceptor:
         self._sockets = list(sockets)
         for listener in self._sockets:
             listener.setblocking(False)
+            # Those that are accepted have the listener's; of a unix socket the sender's own bounds what waits.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._connections.settings.received_at_once_bytes)
             self._loop.add_reader(listener, self._accept, listener)
         self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
 
@@ -79,7 +83,7 @@ class Acceptor:
         self._connections.look()
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTED_PER_TURN):
+        for _ in range(ACCEPTED_PER_TURN if self._tls is None else HANDSHAKES_PER_TURN):
             if self._tls is not None and not self._connections.may_shake_hands():
                 self._rest(listener, _BUSY_SECONDS)
                 return

@@ -21,6 +21,7 @@ from wavekv.errors import NotWritten, Superseded, WaveKVError
 from wavekv.ports import Claims, Clock, Observer, Transport
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.committer import Committer, FindRoom, Syncing
+from wavekv.runtime.gate import next_slice
 from wavekv.runtime.gossip import Gossip
 from wavekv.runtime.key_values import LocalKeyValues
 from wavekv.runtime.link import Link
@@ -130,13 +131,13 @@ class Engine:
         more = True
         while more:
             more = self._expire_some()
-            await asyncio.sleep(0)
+            await next_slice()
 
     async def expire(self) -> None:
         """Tell watchers of expired keys as time goes by, until cancelled."""
         while True:
             more = self._expire_some()
-            await asyncio.sleep(0 if more else _EXPIRY_SECONDS)
+            await (next_slice() if more else asyncio.sleep(_EXPIRY_SECONDS))
 
     def _expire_some(self) -> bool:
         """Tell of a few keys that expired; tell whether more may have."""

@@ -3,7 +3,6 @@
 Owns no rule: it stages through `Replica`, waits through `Committer`, and never shows what is not durable (G1, G5).
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from wavekv.ports import Clock, Listing, Written
 from wavekv.runtime.canary import behind_all, hidden_entries
 from wavekv.runtime.committer import Committer
 from wavekv.runtime.coverage import Coverage, SpreadWait
+from wavekv.runtime.gate import next_slice
 from wavekv.runtime.watching import Subscription, WatchHub
 
 _FREED_PER_TURN: Final = 16 << 20
@@ -215,7 +215,7 @@ async def _answered(staged: list[Staged | None]) -> list[Written | None]:
         written.append(Written(one.entry, one.previous._replace(value=b"")))
         if freed >= _FREED_PER_TURN:
             freed = 0
-            await asyncio.sleep(0)
+            await next_slice()
     return written
 
 

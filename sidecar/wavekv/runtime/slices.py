@@ -1,11 +1,11 @@
-"""Runs work that the core cut in slices, with a turn of the loop between two of them: everybody else has theirs."""
+"""Runs work that the core cut in slices, one in a turn of the loop: everybody else has theirs."""
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from wavekv.core.steps import Slices
+from wavekv.runtime.gate import next_slice
 
 T = TypeVar("T")
 
@@ -21,4 +21,4 @@ async def in_turns(slices: Slices[T], measured: Callable[[], AbstractContextMana
                 next(slices)
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]
-        await asyncio.sleep(0)
+        await next_slice()

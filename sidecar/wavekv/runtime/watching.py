@@ -26,18 +26,20 @@ from wavekv.errors import InvalidParameter, SlowReader, Stopping, Superseded, To
 from wavekv.ports import Change, Clock
 from wavekv.runtime.budget import ByteBudget, Holding
 from wavekv.runtime.canary import behind_all
+from wavekv.runtime.gate import Gate, next_slice
 
 PAGE_ENTRIES: Final = 100
 """Held entries told in one step of a new watch."""
 WOKEN_BYTES_PER_TURN: Final = 8 << 20
 """Bytes of events that watchers are woken for in one turn of the loop, one watcher's more at most."""
-PAGES_PER_TURN: Final = 4
+PAGES_PER_TURN: Final = 1
 """Pages that all watches together read in one turn of the loop; each may have a megabyte, and its text six."""
 PAGE_BYTES: Final = 1 << 16
 """Key and value bytes of such a step where a watch resumes, one entry more at most."""
-WOKEN_PER_TURN: Final = 128
-TOLD_PER_TURN: Final = 8192
-"""Watchers told of changes, and prefixes looked up for it, in one turn of the loop, some milliseconds; one change more
+WOKEN_PER_TURN: Final = 32
+"""Watchers woken in one turn of the loop: each takes some 50 microseconds to tell its client of a small change."""
+TOLD_PER_TURN: Final = 4096
+"""Watchers told of changes, and prefixes looked up for it, in one turn of the loop, two milliseconds; one change more
 at most."""
 _EVENT_BYTES: Final = 256
 """What an event that waits takes beside its key and value."""
@@ -83,8 +85,8 @@ class WatchHub:
         self._ended: Stopping | Superseded | None = None
         self._untold: deque[tuple[str, Literal["put", "delete", "expire"], Entry | None, int]] = deque()
         self._telling = False
-        self._readers: deque[asyncio.Future[None] | None] = deque()
-        """Who reads a page in this turn, None, and who waits for one of the next."""
+        self.pages = Gate(PAGES_PER_TURN)
+        """Whoever reads a page passes here first, so that thousands do not hold theirs at once."""
         self.count = 0
         """Watches open."""
         self.cut = 0
@@ -275,27 +277,6 @@ class WatchHub:
             asyncio.get_running_loop().call_soon(self._wake_some)
         self._woken.append(subscription)
 
-    async def turn(self) -> None:
-        """Wait for a turn to read a page: a few each turn of the loop, so that thousands do not hold theirs at once."""
-        if len(self._readers) >= PAGES_PER_TURN:
-            waiting = asyncio.get_running_loop().create_future()
-            self._readers.append(waiting)
-            await waiting
-            return
-        if not self._readers:
-            asyncio.get_running_loop().call_soon(self._turned)
-        self._readers.append(None)
-
-    def _turned(self) -> None:
-        """Let those that wait read, as many as may in one turn; the first ones had their turn."""
-        for _ in range(min(len(self._readers), PAGES_PER_TURN)):
-            self._readers.popleft()
-        if self._readers:
-            asyncio.get_running_loop().call_soon(self._turned)
-        for waiting in islice(self._readers, PAGES_PER_TURN):
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
-
     def _wake_some(self) -> None:
         size = 0
         for _ in range(min(len(self._woken), WOKEN_PER_TURN)):
@@ -406,7 +387,7 @@ class Subscription:
         """Return the events that wait, or the first to come. Raises as `ports.Watch`."""
         while True:
             if self._told is not None or self._missed is not None:
-                await self._hub.turn()
+                await self._hub.pages.passed()
             if self._end is not None:
                 raise self._end.with_traceback(None)  # several watchers share one
             if (self._told is not None or self._missed is not None) and self._hub.behind:
@@ -416,7 +397,7 @@ class Subscription:
                 changes = self._page(self._told)
                 if changes:
                     return changes
-                await asyncio.sleep(0)  # a slice of keys that hold nothing now
+                await next_slice()  # behind keys that hold nothing now
                 continue
             if self._missed is not None:
                 return self._missed_page(self._missed)

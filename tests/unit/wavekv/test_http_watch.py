@@ -79,6 +79,13 @@ def api(http: Plane) -> HttpApi:
     return http.server
 
 
+async def _deafen(http: Plane, stream: Any) -> None:
+    """Write until the client of `stream` has taken no more; a long event is told in parts."""
+    while not stream._writing:
+        await http.store.put("k", b"v" * (1 << 18))
+        await until(lambda: stream._writing or not stream._behind)
+
+
 async def test_a_watch_tells_what_is_held_then_each_change(http: Plane) -> None:
     await http.store.put("p/a", b"1", expires_at=5000)
     await http.store.put("q", b"2")
@@ -308,8 +315,7 @@ async def test_a_client_that_never_takes_what_waits_is_cut_after_a_while(http: P
     async with Reader(http) as watch:
         assert (await watch.event()).kind == "synced"
         stream = next(iter(api(http)._shared.streams._open))
-        while not stream._writing:
-            await http.store.put("k", b"v" * (1 << 18))
+        await _deafen(http, stream)
         http.clock.seconds += STUCK_SECONDS - 0.001
         api(http)._shared.streams.look()
         await asyncio.sleep(0)
@@ -350,8 +356,7 @@ async def test_a_stop_does_not_wait_for_a_deaf_watcher(http: Plane) -> None:
     async with Reader(http) as watch:
         assert (await watch.event()).kind == "synced"
         stream = next(iter(api(http)._shared.streams._open))
-        while not stream._writing:
-            await http.store.put("k", b"v" * (1 << 18))
+        await _deafen(http, stream)
         async with asyncio.timeout(2):
             await http.server.stop()
     assert not http.store.watches

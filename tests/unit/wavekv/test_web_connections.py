@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from wavekv.http_api import HttpApi
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.listening import open_loopback
+from wavekv.web_connections import BoundedHandler
 from wavekv.web_guard import SAFE_HEADERS
 
 GET = b"GET /v1/kv/%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -211,3 +213,21 @@ async def test_a_broken_request_is_told_to_its_client_and_not_to_the_log(caplog:
         answer = await raw.ask(b"GET /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nsecret-value-bytes\r\n\r\n")
         assert answer.status == 400
     assert "secret" not in caplog.text
+
+
+async def test_an_answer_lets_go_of_its_body_once_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp keeps an answer until the next one is made: beside what is counted, each connection held a value more."""
+    answers: list[Any] = []
+    finish = BoundedHandler.finish_response
+
+    async def noting(self: BoundedHandler, request: Any, answer: Any, started: Any) -> Any:
+        answers.append(answer)
+        return await finish(self, request, answer, started)
+
+    monkeypatch.setattr(BoundedHandler, "finish_response", noting)
+    async with world() as plane, RawHttp(plane.port) as raw:
+        await plane.store.put("k", b"v" * MIB)
+        for _ in range(2):
+            assert (await raw.ask(SLOW_GET % b"k")).body == b"v" * MIB
+        await until(lambda: len(answers) == 2 and answers[-1].body is None)
+    assert [answer.body for answer in answers] == [None, None]

@@ -257,3 +257,14 @@ def test_reports_are_bounded_together_and_the_one_heard_longest_ago_goes() -> No
     reports.hear(replace(said, name="m2", sender_id=2, acks=dict.fromkeys(range(11), 1)), NOW)
     assert list(reports.heard()) == ["m2"]
     assert a.replica.limits.reported_items_max > 10
+
+
+@pytest.mark.parametrize(("size", "turns"), [(8 << 13, 2), ((8 << 13) - 1, 1)])
+def test_what_is_shown_in_a_turn_counts_long_values_by_their_bytes(size: int, turns: int) -> None:
+    a, _ = cluster(2, replace(LIMITS, merge_slice_entries=9), healing=False)
+    entries = [Entry(f"k{seq}", bytes(size), 100, 77, seq) for seq in (1, 2, 3)]
+    a.replica.merge(entries, NOW)
+    group = a.replica.ready()
+    assert group is not None
+    assert drained(a.replica.advance_in_slices(group)) == turns
+    assert len(a.store.entries) == 3

@@ -151,3 +151,27 @@ async def test_a_handshake_that_does_not_end_is_closed(tls: ssl.SSLContext) -> N
         reader = await guests.come()
         assert await asyncio.wait_for(reader.read(), 20) == b""
         assert (guests.book.count, guests.book.closed["handshake"]) == (0, 1)
+
+
+async def test_the_kernel_takes_little_of_a_connection_before_it_is_read() -> None:
+    """A turn of the loop has to decrypt and parse all that is there."""
+    settings = PlaneSettings(8, 8, received_at_once_bytes=64 << 10)
+    book = Connections("peer", settings, ByteBudget("peer", 1 << 20), time.monotonic)
+    made: list[asyncio.BaseTransport] = []
+
+    class Noting(Greeter):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+            super().connection_made(transport)
+
+    acceptor = Acceptor(book, lambda slot: Noting(book, slot))
+    listener = socket.create_server(("127.0.0.1", 0))
+    acceptor.start([listener])
+    try:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await reader.readexactly(5) == b"hello"
+        found = made[0].get_extra_info("socket")
+        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * (64 << 10)
+        writer.close()
+    finally:
+        acceptor.stop()
