@@ -224,14 +224,14 @@ class EventStream:
         while self._behind:
             change = self._behind[0]  # counted as long as parts of it are to be told
             if events.is_long(change):
-                await next_slice()
+                await next_slice(ahead=True)  # else everybody would hold a page of values and wait
             for part in events.parts(change):
                 parts.append(part)
                 size += len(part)
                 if size >= _PIECE_BYTES:
                     await self._write(b"".join(parts))
                     parts, size = [], 0
-                    await next_slice()
+                    await next_slice(ahead=True)
             if self._behind:  # else it was cut meanwhile
                 self._behind.popleft()
         if parts:

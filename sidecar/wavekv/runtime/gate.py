@@ -28,10 +28,13 @@ class Gate:
         else:
             await self.next()
 
-    async def next(self) -> None:
-        """Go on in a later turn, the next one if nobody else waits for it."""
+    async def next(self, *, ahead: bool = False) -> None:
+        """Go on in a later turn, the next one if nobody else waits for it; `ahead` of all that wait."""
         waiting = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
+        if ahead:
+            self._waiting.appendleft(waiting)
+        else:
+            self._waiting.append(waiting)
         self._renew_soon()
         await waiting
 
@@ -55,10 +58,13 @@ _GATES: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 """The gate of each loop, which is what all its work shares."""
 
 
-async def next_slice() -> None:
-    """Wait for a turn of the loop in which no other slice is done."""
+async def next_slice(*, ahead: bool = False) -> None:
+    """Wait for a turn of the loop in which no other slice is done.
+
+    `ahead` of all that wait goes who holds much until it is done, for some hundred slices at most.
+    """
     loop = asyncio.get_running_loop()
     gate = _GATES.get(loop)
     if gate is None:
         gate = _GATES[loop] = Gate(1)
-    await gate.next()
+    await gate.next(ahead=ahead)

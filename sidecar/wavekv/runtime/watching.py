@@ -26,14 +26,12 @@ from wavekv.errors import InvalidParameter, SlowReader, Stopping, Superseded, To
 from wavekv.ports import Change, Clock
 from wavekv.runtime.budget import ByteBudget, Holding
 from wavekv.runtime.canary import behind_all
-from wavekv.runtime.gate import Gate, next_slice
+from wavekv.runtime.gate import next_slice
 
 PAGE_ENTRIES: Final = 100
 """Held entries told in one step of a new watch."""
 WOKEN_BYTES_PER_TURN: Final = 8 << 20
 """Bytes of events that watchers are woken for in one turn of the loop, one watcher's more at most."""
-PAGES_PER_TURN: Final = 1
-"""Pages that all watches together read in one turn of the loop; each may have a megabyte, and its text six."""
 PAGE_BYTES: Final = 1 << 16
 """Key and value bytes of such a step where a watch resumes, one entry more at most."""
 WOKEN_PER_TURN: Final = 32
@@ -85,8 +83,6 @@ class WatchHub:
         self._ended: Stopping | Superseded | None = None
         self._untold: deque[tuple[str, Literal["put", "delete", "expire"], Entry | None, int]] = deque()
         self._telling = False
-        self.pages = Gate(PAGES_PER_TURN)
-        """Whoever reads a page passes here first, so that thousands do not hold theirs at once."""
         self.count = 0
         """Watches open."""
         self.cut = 0
@@ -387,7 +383,7 @@ class Subscription:
         """Return the events that wait, or the first to come. Raises as `ports.Watch`."""
         while True:
             if self._told is not None or self._missed is not None:
-                await self._hub.pages.passed()
+                await next_slice()
             if self._end is not None:
                 raise self._end.with_traceback(None)  # several watchers share one
             if (self._told is not None or self._missed is not None) and self._hub.behind:

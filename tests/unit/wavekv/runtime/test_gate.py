@@ -59,3 +59,18 @@ async def test_one_that_leaves_takes_nobodys_turn() -> None:
         await asyncio.sleep(0)
     assert last.done()
     assert leaver.cancelled()
+
+
+async def test_who_holds_much_goes_ahead_of_all_that_wait() -> None:
+    gate = Gate(1)
+    order: list[str] = []
+
+    async def one(name: str, *, ahead: bool) -> None:
+        for _ in range(2):
+            await gate.next(ahead=ahead)
+            order.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(one("waits", ahead=False))
+        group.create_task(one("holds", ahead=True))
+    assert order == ["holds", "holds", "waits", "waits"]
