@@ -41,6 +41,14 @@ class Limits(RedisLimits):
     origins_max: int = 65_536
     """Origins in a context and in a message: a thousand members that started 65 times each. A context that would add
     more is not adopted, an entry of a further one is refused."""
+    origins_reserved: int = 16_384
+    """Of these, those kept for origins that a member names as its own, a quarter of `origins_max` at most: invented
+    ones must not keep out processes that start later."""
+    new_origins_max: int = 1024
+    """Origins never heard of that one other member may bring in an hour, unless this one heals: a thousand members that
+    all start anew, told by one of them. Further ones are refused, and come again."""
+    own_origins_max: int = 64
+    """The same, of origins that it names as its own: a process that starts each minute."""
     dots_max: int = 8192
     """Ranges of single dots above the acks in a context, and in a message; pushed entries that would add one more are
     refused, and a context that would is not adopted. Looking at all of them takes some milliseconds."""

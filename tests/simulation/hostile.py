@@ -97,6 +97,10 @@ class Hostile:
         own = process.replica.origin if process is not None else 0
         return {origin: ack + 20 for origin, ack in self.acks.items() if origin not in (own, ORIGIN)}
 
+    def origin_told(self) -> int | None:
+        """Return the origin it names as its own, or none."""
+        return self.world.rng.choice((None, ORIGIN))
+
     def send(self, to: str, kind: str, message: Envelope) -> None:
         """Send to an honest member."""
         self.world.count(f"hostile {kind}s")
@@ -182,6 +186,11 @@ def endless(self: Hostile, _: str) -> None:
 def refusing(self: Hostile, _: str) -> None:
     """Answer every request with a message of another's name."""
     self.answers = "another's name"
+
+
+def asks(self: Hostile, to: str) -> None:
+    """Ask for all that a member holds, and learn what it covers."""
+    self.send(to, "request", self.message(since=0))
 
 
 def own_write(self: Hostile, to: str) -> None:
@@ -274,12 +283,64 @@ def cover_by_push(self: Hostile, to: str) -> None:
     self.send(to, "push", self.message(dots=dots, push_only=True))
 
 
-# ---- lies that harm --------------------------------------------------------------------------------------------------
+def invent_origins(self: Hostile, to: str) -> None:
+    """Write under origins that no process has, and claim to cover further ones."""
+    first = self.world.rng.randrange(2**24, 2**32 - 100)
+    made = [Entry(f"hostile-{at % 7}", b"v", self.now(), first + at, 1) for at in range(30)]
+    for entry in made:
+        self.world.history.add(Write(entry, self.name, self.world.now, orphan=True))
+    self.send(to, "push", self.message(entries=tuple(made), push_only=True))
+    acks = {first + 30 + at: FAR for at in range(30)}
+    self.send(to, "request", self.message(since=0, floor=0, acks=acks))
+
+
+def carry_by_push(self: Hostile, to: str) -> None:
+    """Pass on the newest entry of each honest origin, as if it stood for all before it."""
+    newest = {dot[0]: self.entries[dot] for dot in sorted(self.entries)}
+    for origin, entry in sorted(newest.items()):
+        dots = {origin: ((1, entry.seq),)}
+        self.send(to, "push", self.message(entries=(entry,), dots=dots, push_only=True, origin=self.origin_told()))
 
 
 def cover_unseen(self: Hostile, to: str) -> None:
     """Claim to cover what honest members write next, in a context that may be adopted."""
     self.send(to, "request", self.message(since=0, floor=0, acks=self.ahead_of_others(to)))
+
+
+def cover_told(self: Hostile, to: str) -> None:
+    """Claim to cover exactly what honest members said they cover, without sending it."""
+    acks = {origin: ack for origin, ack in self.acks.items() if origin != ORIGIN}
+    self.send(to, "request", self.message(since=0, floor=0, acks=acks, origin=self.origin_told()))
+
+
+def cover_ranges(self: Hostile, to: str) -> None:
+    """Claim single ranges far above what honest members have written."""
+    dots = {origin: ((ack + 2, FAR),) for origin, ack in self.ahead_of_others(to).items()}
+    self.send(to, "request", self.message(since=0, floor=0, dots=dots))
+
+
+def answers_ahead(self: Hostile, _: str) -> None:
+    """Answer who is trusted with a context that may be adopted, and covers what honest members write next."""
+    self.answers = "ahead"
+
+
+def others_origin(self: Hostile, to: str) -> None:
+    """Name another member's origin as its own, to who has heard of its owner, and claim what that one writes next."""
+    process = self.world.process_called(to)
+    for origin, ack in sorted(self.ahead_of_others(to).items()):
+        if process is not None and process.replica.vouching.owners(origin) not in ((), (self.name,)):
+            self.send(to, "request", self.message(since=0, floor=0, acks={origin: ack}, origin=origin))
+
+
+# ---- lies that harm --------------------------------------------------------------------------------------------------
+
+
+def first_to_name(self: Hostile, to: str) -> None:
+    """Name another member's origin as its own, to who has not heard its owner since that one began it."""
+    process = self.world.process_called(to)
+    for origin, ack in sorted(self.ahead_of_others(to).items()):
+        if process is not None and not process.replica.vouching.owners(origin):
+            self.send(to, "request", self.message(since=0, floor=0, acks={origin: ack}, origin=origin))
 
 
 def forge(self: Hostile, to: str) -> None:
@@ -291,12 +352,13 @@ def forge(self: Hostile, to: str) -> None:
 ATTACKS: dict[str, Callable[[Hostile, str], None]] = {
     made.__name__.replace("_", "-"): made
     for made in (
-        quiet, hollow, covers_all, silent, endless, refusing, own_write, overwrite, replay, impersonate, future,
+        asks, quiet, hollow, covers_all, silent, endless, refusing, own_write, overwrite, replay, impersonate, future,
         numbers, odd_pages, odd_lists, clocks, own_claims, far_floor, equivocate, epoch, cover_by_push,
+        invent_origins, carry_by_push, cover_unseen, cover_told, cover_ranges, answers_ahead, others_origin,
     )
 }  # fmt: skip
 BEYOND: dict[str, Callable[[Hostile, str], None]] = {
-    made.__name__.replace("_", "-"): made for made in (cover_unseen, forge)
+    made.__name__.replace("_", "-"): made for made in (first_to_name, forge)
 }
 
 
@@ -313,9 +375,17 @@ def _forged(self: Hostile, _: Envelope) -> Envelope:
     return self.message(entries=forged)
 
 
+def _ahead(self: Hostile, request: Envelope) -> Envelope:
+    """Answer who heals as a member that holds nothing: what it is told then is believed of who cannot be heard."""
+    if request.healing or request.listed is not None:
+        return _quiet(self, request)
+    return self.message(acks={origin: ack + 20 for origin, ack in self.acks.items() if origin != ORIGIN}, floor=0)
+
+
 ANSWERS: dict[str, Callable[[Hostile, Envelope], Envelope | None]] = {
     "quiet": _quiet,
     "covering": lambda self, _: self.message(acks=dict(self.acks)),
+    "ahead": _ahead,
     "hollow": lambda self, _: self.message(),
     "silent": lambda self, _: None,
     "endless": lambda self, _: self.page_without_end(),

@@ -16,7 +16,7 @@ from wavekv.core.context import Context
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Envelope
 from wavekv.core.replica import Replica
-from wavekv.core.reports import Reports
+from wavekv.core.reports import Reports, sender_of
 from wavekv.core.steps import Merged, Slices
 from wavekv.runtime import drain as drains
 
@@ -112,7 +112,8 @@ def adopts_before_all_is_merged() -> list[Change]:
 
     def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Slices[Merged]:
         if request.floor is not None and request.page is None and request.since in (0, replica.identity.inc):
-            replica.adopt(Context.told(request.acks, request.dots), request.floor, now_ms)
+            theirs = Context.told(request.acks, request.dots)
+            replica.adopt(theirs, request.floor, now_ms, sender=sender_of(request))
         return (yield from original(replica, request, now_ms))
 
     return [(exchange, "receive_request_in_slices", receive_request)]
@@ -142,7 +143,7 @@ def pushes_claim_all() -> list[Change]:
     def receive_push(replica: Replica, message: Envelope, now_ms: int) -> Slices[Merged]:
         merged = yield from original(replica, message, now_ms)
         for entry in message.carried():
-            replica.adopt(Context({entry.origin: entry.seq}), types.I64_MIN)
+            replica.adopt(Context({entry.origin: entry.seq}), types.I64_MIN, sender=sender_of(message))
         merged.ticket = replica.last_ticket
         return merged
 
@@ -333,7 +334,7 @@ def counts_whoever_was_asked() -> list[Change]:
 CAUGHT_BY: dict[Callable[[], list[Change]], str] = {
     no_floor: "floor",
     timestamp_of_now: "held-stamp",
-    losers_forgotten: "seed 4",
+    losers_forgotten: "seed 3",
     covered_entries_taken: "late-duplicate",
     ties_by_origin: "seed 10",
     adopts_incomplete: "seed 9",

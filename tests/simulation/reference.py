@@ -5,6 +5,7 @@ does about those must not show. Each function names its rule; none shares code w
 """
 
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 
 Dot = tuple[int, int]
@@ -38,14 +39,22 @@ class Known:
 
 @dataclass
 class Member:
-    """The state that the rules speak of."""
+    """The state that the rules speak of; `origin` names its writes."""
 
+    origin: int
     data: dict[str, Item] = field(default_factory=dict)
     covered: set[Dot] = field(default_factory=set)
     floor: int = -(2**63)
     healing: bool = False
     heard: dict[int, Known] = field(default_factory=dict)
     included: dict[int, Known] = field(default_factory=dict)
+    owners: dict[int, int] = field(default_factory=dict)
+    sure: dict[int, int] = field(default_factory=dict)
+    words: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def ack(self, origin: int) -> int:
+        """Return the sequence of `origin` up to which all is covered."""
+        return next(seq for seq in count(1) if (origin, seq) not in self.covered) - 1
 
 
 def write(member: Member, key: str, value: bytes | None, dot: Dot, now_ms: int, expires_at: int | None = None) -> None:
@@ -71,9 +80,36 @@ def delta(member: Member, context: set[Dot]) -> dict[str, Item]:
     return {key: item for key, item in member.data.items() if item.dot not in context}
 
 
+class Told(NamedTuple):
+    """What a member says of itself at one instant."""
+
+    index: int
+    origin: int
+    covered: frozenset[Dot]
+    acks: dict[int, int]
+    floor: int
+
+
+def told(member: Member, index: int) -> Told:
+    """Return what the member at place `index` says now."""
+    acks = {origin: member.ack(origin) for origin, _ in member.covered}
+    return Told(index, member.origin, frozenset(member.covered), acks, member.floor)
+
+
+def named(member: Member, index: int, other: Member) -> None:
+    """R3: know whose an origin is; every message says so."""
+    member.owners[other.origin] = index
+
+
+def attest(member: Member, said: Told) -> None:
+    """R3: after a complete delta, believe a member what it says of its own writes."""
+    member.sure[said.origin] = max(member.sure.get(said.origin, 0), said.acks.get(said.origin, 0))
+
+
 def hear(member: Member, index: int, other: Member, clock_ms: int) -> None:
     """R5: keep what another covers, as of now."""
     member.heard[index] = Known(frozenset(other.covered), clock_ms)
+    named(member, index, other)
 
 
 def include(member: Member) -> None:
@@ -83,10 +119,16 @@ def include(member: Member) -> None:
             member.included[index] = known
 
 
-def adopt(member: Member, context: frozenset[Dot], floor: int) -> None:
-    """R3: cover all that another covers, whose delta was merged."""
-    member.covered |= context
-    member.floor = max(member.floor, floor)
+def adopt(member: Member, said: Told) -> None:
+    """R3: cover all that another covers, whose delta was merged; of a third one only what it, or two others, told."""
+    for origin, ack in said.acks.items():
+        if member.owners.get(origin, said.index) != said.index and ack > member.ack(origin):
+            first, furthest = member.words.get(origin, (said.index, 0))
+            sure = max(member.sure.get(origin, 0), 0 if first == said.index else min(furthest, ack))
+            member.covered |= {(origin, seq) for seq in range(1, min(sure, ack) + 1)}
+            member.words[origin] = (said.index, ack) if ack > furthest else (first, furthest)
+    member.covered |= {dot for dot in said.covered if member.owners.get(dot[0], said.index) == said.index}
+    member.floor = max(member.floor, said.floor)
 
 
 def exchange(requester: Member, responder: Member, places: tuple[int, int], now_ms: int) -> None:
@@ -98,23 +140,30 @@ def exchange(requester: Member, responder: Member, places: tuple[int, int], now_
     last = requester.heard.get(asked)
     gives = bool(delta(requester, set(last.context) if last is not None else set()))
     hear(responder, asking, requester, now_ms)
-    if not gives and not responder.healing:
-        adopt(responder, frozenset(requester.covered), requester.floor)
+    if not gives:
+        receive(responder, told(requester, asking))
     merge(requester, delta(responder, requester.covered))
     hear(requester, asked, responder, now_ms)
-    theirs, floor = frozenset(responder.covered), responder.floor
+    said = told(responder, asked)
+    attest(requester, said)
     if not requester.healing:
-        adopt(requester, theirs, floor)
+        adopt(requester, said)
     if gives:
         merge(responder, delta(requester, responder.covered))
         hear(responder, asking, requester, now_ms)
-        if not responder.healing:
-            adopt(responder, frozenset(requester.covered), requester.floor)
+        receive(responder, told(requester, asking))
         hear(requester, asked, responder, now_ms)
     if requester.healing:
         repair(requester, responder)
-        adopt(requester, theirs, floor)
+        adopt(requester, said)
         requester.healing = False
+
+
+def receive(member: Member, said: Told) -> None:
+    """R3: take a context that may be adopted, unless this member heals."""
+    attest(member, said)
+    if not member.healing:
+        adopt(member, said)
 
 
 def repair(member: Member, other: Member) -> None:

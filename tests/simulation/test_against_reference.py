@@ -21,7 +21,7 @@ class Pair:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.core = [MemoryMember(index, NAMES) for index in range(3)]
-        self.small = [reference.Member(healing=True) for _ in range(3)]
+        self.small = [reference.Member(member.replica.identity.node_id, healing=True) for member in self.core]
         self.now = 10_000
         for one in range(3):
             for other in range(3):
@@ -52,6 +52,7 @@ class Pair:
         chosen = self.rng.sample(sorted(self.small[one].data), min(2, len(self.small[one].data)))
         push(self.core[one], self.core[other], tuple(self.core[one].store.entries[key] for key in chosen), self.now)
         reference.merge(self.small[other], {key: self.small[one].data[key] for key in chosen})
+        reference.named(self.small[other], one, self.small[one])
 
     def exchange(self, one: int | None = None, other: int | None = None) -> None:
         if one is None or other is None:

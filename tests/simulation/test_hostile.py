@@ -13,8 +13,12 @@ from tests.simulation.plan import Plan, parse
 from tests.simulation.plants import Change, Plant, planted
 from tests.simulation.profiles import PROFILES, plan_of
 from tests.simulation.runs import run
-from wavekv.core import exchange, fitting
+from wavekv.core import exchange, fitting, merging
 from wavekv.core import replica as replicas
+from wavekv.core.context import Context
+from wavekv.core.messages import Envelope
+from wavekv.core.replica import Replica
+from wavekv.core.vouching import Vouching
 from wavekv.errors import Superseded
 
 HOSTILE_PROFILES = [name for name, profile in PROFILES.items() if profile.hostile]
@@ -37,15 +41,35 @@ profile hostile
 120150 put m2 i
 140000 put m0 g
 """
+BETWEEN = """
+members 3
+hostile 1
+profile hostile
+interval_ms 60000
+latency_ms 100 100
+100 hostile quiet m0
+1000 put m0 z
+200000 hold never push m0 m1
+200010 put m0 a
+200011 put m0 b
+200500 hostile asks m0
+201000 sync m0 m1
+201050 hostile {attack} m1
+"""
+"""m1 hears that m0 covers two writes, then the attack, and only then gets these."""
 HARMS = {
-    "cover-unseen": "I1 coverage",
+    "first-to-name": "G3 convergence",
     "forge": "G3 convergence",
 }
 """Lies of a member that harm honest ones, and what they break; accepted in docs/threat-model.md, section "a member"."""
 
 
+UNHEARD = "50010 crash m0 1\n56000 start m0\n65000 hostile first-to-name m1\n66000 put m0 x\n66010 put m0 y\n"
+"""m1 has not heard the process of m0 whose origin is named to it."""
+
+
 def story(attack: str, to: str) -> Plan:
-    return parse(STORY.format(attack=attack, to=to))
+    return parse(STORY.format(attack=attack, to=to) + (UNHEARD if attack == "first-to-name" else ""))
 
 
 @pytest.mark.parametrize("to", ["m1"])
@@ -106,6 +130,49 @@ def any_floor() -> list[Change]:
     return [(exchange, "_sane_floor", lambda replica, message, now_ms: message.floor is not None)]
 
 
+def anybody_may_tell() -> list[Change]:
+    """What a member covers is adopted, whose writes it may be."""
+    return [(Vouching, "adoptable", lambda self, name, theirs, covered: theirs)]
+
+
+def as_far_as_it_told() -> list[Change]:
+    """Of another member's writes anybody may tell as far as that member said it covers them."""
+    original = merging.check_sender
+
+    def check_sender(replica: Replica, message: Envelope, now_ms: int) -> None:
+        original(replica, message, now_ms)
+        replica.vouching.attest(message.name or "", Context.told(message.acks, {}))
+
+    return [(merging, "check_sender", check_sender)]
+
+
+def one_word_is_enough() -> list[Change]:
+    """One other member's word counts for two."""
+    return [(Vouching, "_sure", lambda self, origin, name, told: told)]
+
+
+def nobodys_is_anybodys() -> list[Change]:
+    """Of an origin that no member named anybody's word counts at once."""
+    return [(Vouching, "_unclaimed", lambda self, origin, name, told: told)]
+
+
+def pushes_carry_others() -> list[Change]:
+    """A push may stand for sequences of another member's origin."""
+    return [(Vouching, "own_ranges", lambda self, message: dict(message.dots))]
+
+
+def first_come_owns() -> list[Change]:
+    """An origin that two members name belongs to the one that named it last."""
+    original = Vouching.named
+
+    def named(self: Vouching, name: str, origin: int) -> bool:
+        known = original(self, name, origin)
+        self._owners[origin] = (name,)
+        return known
+
+    return [(Vouching, "named", named)]
+
+
 SEEN_BY: dict[Callable[[], list[Change]], Plan] = {
     names_unchecked: parse(
         STORY.format(attack="quiet", to="m1")
@@ -113,6 +180,14 @@ SEEN_BY: dict[Callable[[], list[Change]], Plan] = {
     ),
     no_future_guard: story("future", "m1"),
     any_floor: story("far-floor", "m1"),
+    anybody_may_tell: story("cover-unseen", "m1"),
+    one_word_is_enough: story("cover-unseen", "m1"),
+    as_far_as_it_told: parse(BETWEEN.format(attack="cover-told")),
+    pushes_carry_others: parse(BETWEEN.format(attack="carry-by-push")),
+    nobodys_is_anybodys: parse(
+        STORY.format(attack="cover-unseen", to="m1") + UNHEARD.replace("first-to-name", "cover-unseen")
+    ),
+    first_come_owns: story("others-origin", "m1"),
 }
 
 

@@ -24,6 +24,11 @@ Claims = Callable[[int, int], bool]
 """Tells whether a dot is one of ours that we never issued."""
 
 
+def reserved(limits: Limits) -> int:
+    """Return how much of `origins_max` is for origins that a member names as its own: a quarter of it at most."""
+    return min(limits.origins_reserved, limits.origins_max // 4)
+
+
 def dot_refusal(covered: Context, entry: Entry, limits: Limits, pushed: bool) -> str | None:
     """Return the code of why `covered` cannot grow by the dot of `entry`, None if it can.
 
@@ -32,15 +37,15 @@ def dot_refusal(covered: Context, entry: Entry, limits: Limits, pushed: bool) ->
     ranges_max = limits.dots_max if pushed else limits.fill_ranges_max
     if covered.range_count >= ranges_max and covered.opens_range(entry.origin, entry.seq):
         return "too_many_dots"
-    if len(covered.acks) + covered.range_count >= limits.origins_max and not covered.knows(entry.origin):
-        return "too_many_origins" if covered.origin_count() >= limits.origins_max else None
     return None
 
 
 def block_fits(covered: Context, block: Block, limits: Limits) -> bool:
     """Tell whether `covered` may grow by all dots of `block`. False says nothing: look at its entries one by one."""
     ranges = covered.range_count + len(block) <= limits.fill_ranges_max
-    return ranges and len(covered.acks) + covered.range_count + len(block.parts) <= limits.origins_max
+    return ranges and len(covered.acks) + covered.range_count + len(block.parts) <= limits.origins_max - reserved(
+        limits
+    )
 
 
 def growth_refusal(covered: Context, theirs: Context, limits: Limits) -> str | None:

@@ -136,6 +136,13 @@ class Context:
         both.join(other.acks, other._dots)
         return both
 
+    def without(self, origins: Collection[int]) -> "Context":
+        """Return what is covered of other origins than these."""
+        if not origins:
+            return self
+        acks = {origin: ack for origin, ack in self.acks.items() if origin not in origins}
+        return Context.told(acks, {origin: ranges for origin, ranges in self.dots().items() if origin not in origins})
+
     def missing(self, other: "Context") -> int:
         """Return how many sequences of `other`'s acks lie above ours, summed over origins; dots do not count."""
         mine = self.acks

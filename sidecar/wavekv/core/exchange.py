@@ -51,7 +51,14 @@ def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[st
         "members": epoch.members if epoch and news else None,
         "epoch_doc": epoch.signed if epoch and news else None,
         "claim": replica.reports.own_claim,
+        "origin": told_origin(replica),
     }
+
+
+def told_origin(replica: Replica) -> int | None:
+    """Return the origin this process writes under, as others may know it: once it is durable (I4)."""
+    process = replica.store.process
+    return process.origin or None if process.inc == replica.identity.inc else None
 
 
 def envelope(replica: Replica, now_ms: int, epoch_known: int | None = None, **fields: object) -> Envelope:
@@ -115,6 +122,7 @@ class Round:
         self._first: Envelope | None = None
         self._started = self._all_sent = self._all_received = self._listing = False
         self._complete = True
+        self._asked_at = 0
         self._last: Envelope | None = None
         self.repair: Repair | None = None
         self.merged = Merged()
@@ -141,6 +149,8 @@ class Round:
     def request(self, now_ms: int) -> Envelope:
         """Return the next request. The first one only asks: what to send is judged by the answer's fresh report."""
         store = self._replica.store
+        if not self._all_received:
+            self._asked_at = self._replica.vouching.moment
         if self.repair is not None and self._all_sent:
             return self._list(self.repair, now_ms)
         first = not self._started
@@ -233,6 +243,8 @@ class Round:
         if not self._complete:
             return replica.last_ticket
         self._last = last
+        _attest(replica, last)
+        replica.vouching.asked(self._peer, self._asked_at)
         if last.name is not None and (replica.healing or replica.doubts(Context.told(last.acks, last.dots))):
             self.repair = Repair(replica)
             return replica.last_ticket
@@ -261,6 +273,11 @@ class Round:
             context, floor = Context.told(last.acks, last.dots), last.floor or 0
         else:
             return replica.last_ticket
+        if replica.healing:
+            whole = replica.vouching.adoptable_healing(sender_of(last), context, replica.covered, now_ms)
+            if whole is None:
+                return replica.last_ticket
+            context = whole
         ticket = replica.adopt(context, floor, now_ms, sender=sender_of(last))
         if ticket is None:
             return replica.last_ticket
@@ -269,6 +286,12 @@ class Round:
             if not last.healing or replica.healed_with.issuperset(replica.membership.others()):
                 ticket = replica.end_healing()
         return ticket
+
+
+def _attest(replica: Replica, message: Envelope) -> None:
+    """Note what the sender of a complete exchange tells of its own origins."""
+    if message.floor is not None and message.name is not None:
+        replica.vouching.attest(message.name, Context.told(message.acks, {}))
 
 
 def _sane_floor(replica: Replica, message: Envelope, now_ms: int) -> bool:
@@ -302,7 +325,10 @@ def receive_request_in_slices(replica: Replica, request: Envelope, now_ms: int) 
         yield from turn(replica, request, now_ms, replica.abandoned)
     last_page = request.page is None and request.resume_from is None and not request.push_only
     fits = _sane_floor(replica, request, now_ms) and request.since in (0, replica.identity.inc)
-    if last_page and fits and not merged.refused and not replica.healing:
+    complete = last_page and fits and not merged.refused
+    if complete:
+        _attest(replica, request)
+    if complete and not replica.healing:
         theirs = Context.told(request.acks, request.dots)
         if not replica.doubts(theirs):
             replica.adopt(theirs, request.floor or 0, now_ms, sender=sender_of(request))
@@ -398,7 +424,7 @@ def receive_push_in_slices(replica: Replica, message: Envelope, now_ms: int) -> 
     merged = yield from merge(replica, message, now_ms, pushed=True)
     if message.dots and not merged.refused:
         dots = (entry.dot for entry in message.entries)
-        merged.ticket = replica.cover(message.dots, dots, now_ms, sender=sender_of(message))
+        merged.ticket = replica.cover(replica.vouching.own_ranges(message), dots, now_ms, sender=sender_of(message))
     return merged
 
 

@@ -177,6 +177,10 @@ class Membership:
         """Tell whether exchanges may go to `name`: only members of the newest epoch known (R3)."""
         return self.epoch is None or (self.included() and name in self._names)
 
+    def belongs(self, name: str) -> bool:
+        """Tell whether `name` may be another member of the cluster."""
+        return name != self.own_name and (self.epoch is None or name in self._names)
+
     def included(self) -> bool:
         """Tell whether this member belongs to the newest epoch; a removed one serves nobody and says so."""
         return self.epoch is None or self.own_name in self._names

@@ -12,7 +12,7 @@ from wavekv.core.messages import Envelope
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.scatter import UNCHECKED, scattered_in_slices
-from wavekv.core.steps import Merged, Slices
+from wavekv.core.steps import Merged, Refusal, Slices
 from wavekv.core.types import Entry
 from wavekv.errors import BadEnvelope, NotWritten
 
@@ -96,3 +96,19 @@ def check_sender(replica: Replica, message: Envelope, now_ms: int) -> None:
     replica.heed_admission()
     governed = replica.membership.epoch is not None
     replica.reports.check(message, now_ms + replica.limits.future_ms_max, governed=governed)
+    _heed_origin(replica, message, now_ms)
+
+
+def _heed_origin(replica: Replica, message: Envelope, now_ms: int) -> None:
+    """Note which origins are the sender's; one that another member names as its own is counted, and is nobody's.
+
+    Its node id is one: the first process of a new directory writes under it, and may not have written yet.
+    """
+    name = sender_of(message)
+    for origin in (message.sender_id, message.origin):
+        if origin is None:
+            continue
+        mine = origin in (replica.origin, replica.identity.node_id)
+        if not replica.vouching.named(name, origin) or (mine and origin != 0):
+            replica.refused["claimed_origin"] += 1
+            replica.last_refusal = Refusal("claimed_origin", "", now_ms, name, now_ms)

@@ -23,6 +23,7 @@ from wavekv.core.identity import Identity, Rng
 from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
+from wavekv.core.newcomers import Newcomers
 from wavekv.core.ops import (
     KEYED,
     Batch,
@@ -43,15 +44,9 @@ from wavekv.core.staging import Staging
 from wavekv.core.steps import Group, Merged, Refusal, Slices, Staged, StagedBatch, whole
 from wavekv.core.store import Store
 from wavekv.core.types import U32_MAX, Dot, Entry, beats
+from wavekv.core.vouching import Vouching
 from wavekv.core.writes import Delete, Put, Write
-from wavekv.errors import (
-    CratePeers,
-    DiskFull,
-    KeyNotFound,
-    Starting,
-    TooManyWaiting,
-    UnavailableError,
-)
+from wavekv.errors import CratePeers, DiskFull, KeyNotFound, Starting, TooManyWaiting, UnavailableError
 
 
 class Replica:
@@ -63,6 +58,8 @@ class Replica:
         self.membership = membership
         self.limits = limits
         self.reports = Reports(identity, limits, crates=membership.has_crates)
+        self.vouching = Vouching(membership.others, membership.belongs)
+        self._newcomers = Newcomers(self.vouching, limits)
         self.journal = Journal(limits.journal_entries_max)
         self.healed_with: set[str] = set()
         self.durable_ticket = 0
@@ -90,6 +87,7 @@ class Replica:
     def _reset_staged(self) -> None:
         """Make what is staged equal what is stored."""
         process = self.store.process
+        self.vouching.forget_words()
         self._staging = Staging(self.store)
         self._origin = process.origin if process.inc == self.identity.inc else 0
         self._next_seq = self.store.next_seq if self._origin else 1
@@ -332,7 +330,7 @@ class Replica:
         losers = Context()
         for entry in entries:
             held = self._staging.held(entry.key)
-            code = self._refusal(entry, held, now_ms, pushed)
+            code = self._refusal(entry, held, now_ms, pushed, sender)
             if code is not None:
                 merged.refused[code] += 1
                 self.last_refusal = Refusal(code, entry.key, entry.timestamp, sender, now_ms)
@@ -369,6 +367,7 @@ class Replica:
         fits = self.full is None and fits_whole(block, self.limits, staging.keys, staging.size_bytes, now_ms)
         fits = fits and all(part.origin != self._origin for part in block.parts)
         fits = fits and block_fits(self.covered, block, self.limits)
+        fits = fits and (self.healing or all(self.covered.knows(part.origin) for part in block.parts))
         fresh, others = staging.fresh(block) if fits else (None, list(block.unpacked()))
         if fresh is None:
             return 0, others
@@ -381,7 +380,7 @@ class Replica:
         report = self.reports.of(sender)
         return held.origin == self._origin and (report is None or not report.context.covers(*held.dot))
 
-    def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool) -> str | None:
+    def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool, sender: str) -> str | None:
         """Return the code of why `entry` cannot be merged, None if it can."""
         limits = self.limits
         if entry.seq < 1:
@@ -389,14 +388,17 @@ class Replica:
         if self._claims_mine(entry.origin, entry.seq):
             return "claimed_sequence"
         covered = self._staging.covered
+        code = None
         if covered.range_count + len(covered.acks) >= self._watched_from:
             code = dot_refusal(covered, entry, limits, pushed)
-            if code is not None:
-                return code
-        if self.full is not None and entry.value is not None:
-            return self.full.code
+        if code is None and self.full is not None and entry.value is not None:
+            code = self.full.code
         keys, size = self._staging.keys, self._staging.size_bytes
-        return merge_refusal(entry, held, limits, keys=keys, size_bytes=size, now_ms=now_ms)
+        code = code or merge_refusal(entry, held, limits, keys=keys, size_bytes=size, now_ms=now_ms)
+        if code is None and not covered.knows(entry.origin):
+            count, healing = covered.origin_count(), self.healing and not pushed
+            code = self._newcomers.refusal(entry.origin, sender, count, now_ms, healing=healing)
+        return code
 
     def _claims_mine(self, origin: int, seq: int) -> bool:
         """A sequence of ours that we never issued."""
@@ -420,8 +422,13 @@ class Replica:
     def adopt(self, theirs: Context, floor: int, now_ms: int = 0, *, sender: str = "") -> int | None:
         """Stage the join of a context whose every entry has been merged; return the ticket.
 
-        None: it is refused and counted, because it would grow past its bounds.
+        Left out is what its sender may not say (`vouching`). None: it would grow past its bounds, which is counted.
         """
+        if not self.healing:
+            theirs = self.vouching.adoptable(sender, theirs, self.covered)
+            theirs, refused = self._newcomers.admitted(theirs, self.covered, sender, now_ms)
+            for left_out, count in refused.items():
+                self._note(left_out, count, sender, now_ms)
         code = growth_refusal(self.covered, theirs, self.limits)
         if code is not None:
             self._note(code, 1, sender, now_ms)
@@ -473,6 +480,7 @@ class Replica:
         if self._compared or self.covered.includes(theirs):
             return False
         self.healing, self.healed_with = True, set()
+        self.vouching.forget_words()
         self._stage(Process(self.identity.inc, self._origin, True))
         return True
 
@@ -496,5 +504,6 @@ class Replica:
     def _begin_healing(self) -> None:
         """Adopt nothing until healed, and write on under another origin, as a new process would."""
         self.healing, self.healed_with = True, set()
+        self.vouching.forget_words()
         self._origin, self._next_seq = 0, 1
         self._stage(Process(self.identity.inc, 0, True))

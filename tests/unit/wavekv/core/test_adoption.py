@@ -7,6 +7,7 @@ import pytest
 from tests.fakes.cluster import LIMITS, MemoryMember
 from wavekv.core import collection
 from wavekv.core.adoption import CARRIED_RANGES_MAX
+from wavekv.core.newcomers import HOUR_MS
 from wavekv.core.steps import Refusal
 from wavekv.core.types import Entry
 from wavekv.errors import BadEnvelope
@@ -44,16 +45,52 @@ def test_a_push_that_names_more_ranges_than_any_stands_for_is_refused() -> None:
         member.replica.cover({5: ranges}, [], 100)
 
 
-def test_a_context_of_more_origins_than_the_bound_is_refused_whole_and_counted_with_its_sender() -> None:
+def test_of_a_context_of_more_origins_than_the_bound_the_last_are_left_out_and_counted_with_their_sender() -> None:
     member = alone(origins_max=2)
     context = type(member.store.context)
-    assert member.replica.adopt(context({5: 1, 6: 1, 7: 1}), 0, 100, sender="m1") is None
+    assert member.replica.adopt(context({5: 1, 6: 1, 7: 1}), 0, 100, sender="m1") is not None
     assert member.replica.adopt(context({5: 9}), 0, 100) is not None
-    assert member.replica.adopt(context({6: 1}, {5: ((11, 12),)}), 0, 100) is not None
     member.commit()
     assert member.store.context.acks == {5: 9, 6: 1}
     assert member.replica.refused == {"too_many_origins": 1}
     assert member.replica.last_refusal == Refusal("too_many_origins", "", 100, "m1", 100)
+
+
+def test_a_part_of_the_room_is_for_origins_that_a_member_names_as_its_own() -> None:
+    member = MemoryMember(0, ("m0", "m1"), replace(LIMITS, origins_max=8, origins_reserved=2))
+    member.replica.end_healing()
+    member.replica.vouching.named("m1", 77)
+    invented = [entry(f"k{origin}", b"v", 100, origin) for origin in range(100, 107)]
+    merged = member.replica.merge([*invented, entry("own", b"v", 100, 77)], 100, sender="m2", pushed=True)
+    member.commit()
+    assert merged.refused == {"too_many_origins": 1}
+    assert member.value("own") == b"v"
+
+
+@pytest.mark.parametrize(("owned", "most"), [(False, 3), (True, 2)])
+def test_a_member_brings_so_many_new_origins_in_an_hour_and_no_more(owned: bool, most: int) -> None:
+    member = MemoryMember(0, ("m0", "m1"), replace(LIMITS, new_origins_max=3, own_origins_max=2))
+    member.replica.end_healing()
+
+    def bring(origin: int, now_ms: int, sender: str = "m1") -> dict[str, int]:
+        if owned:
+            member.replica.vouching.named(sender, origin)
+        return member.replica.merge([entry(f"k{origin}", b"v", now_ms, origin)], now_ms, sender=sender).refused
+
+    for origin in range(most):
+        assert bring(100 + origin, 1000) == {}
+    assert bring(200, 1000) == {"too_many_new_origins": 1}
+    assert bring(201, 1000, "m2") == {}, "another member's share is its own"
+    assert bring(200, 1000 + HOUR_MS // most - 1) == {"too_many_new_origins": 1}
+    assert bring(200, 1000 + HOUR_MS // most) == {}
+
+
+def test_who_heals_takes_all_new_origins_of_an_answer_and_few_of_a_push() -> None:
+    member = MemoryMember(0, ("m0", "m1"), replace(LIMITS, new_origins_max=2))
+    assert member.replica.healing
+    invented = [entry(f"k{origin}", b"v", 100, origin) for origin in range(100, 110)]
+    assert member.replica.merge(invented[:5], 100, sender="m1").refused == {}
+    assert member.replica.merge(invented[5:], 100, sender="m1", pushed=True).refused == {"too_many_new_origins": 3}
 
 
 def test_a_context_of_more_ranges_than_the_bound_is_refused_whole_unless_it_closes_some() -> None:

@@ -42,7 +42,7 @@ def test_a_write_of_this_process_is_not_dropped_because_a_peer_was_told_that_it_
     """A hostile member claims the next write of m0 at m1, whose list then lacks it."""
     a, b = cluster(2, healing=False)
     first = a.put("first", b"1", 100)
-    b.replica.adopt(type(b.store.context)({first.origin: first.seq + 1}), 0)
+    b.replica.adopt(type(b.store.context)({first.origin: first.seq + 1}), 0, sender="m0")
     b.commit()
     mine = a.put("mine", b"1", 100)
     assert mine.seq == first.seq + 1
@@ -275,7 +275,7 @@ def test_what_the_responder_holds_newer_is_sent_whatever_is_covered() -> None:
     old = Entry("x", b"old", 100, 2, 9)
     a.replica.merge([old], NOW)
     a.commit()
-    a.replica.adopt(b.store.context, 0)
+    a.replica.adopt(b.store.context, 0, sender="m1")
     a.commit()
     assert a.store.context.covers(2, 1)
     a.replica.healing = True

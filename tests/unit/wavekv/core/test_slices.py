@@ -65,9 +65,9 @@ def test_a_push_of_more_than_a_page_is_refused_whole(more: int, taken: bool) -> 
 
 @pytest.mark.parametrize("chosen", [False, True])
 def test_a_block_of_origins_chosen_to_collide_is_refused(chosen: bool) -> None:
-    a, b = pair()
+    a, b = cluster(2, replace(SLICED, new_origins_max=65_536), healing=False)
     count, known = 3000, UNCHECKED - 2000
-    a.replica.adopt(type(a.store.context)(dict.fromkeys(range(2**31, 2**31 + known), 1)), 0, NOW)
+    a.replica.adopt(type(a.store.context)(dict.fromkeys(range(2**31, 2**31 + known), 1)), 0, NOW, sender="m1")
     origins = sorted(colliding_origins(count)) if chosen else range(1000, 1000 + count)
     entries = [Entry(f"k{origin}", b"v", 100, origin, 1) for origin in origins]
     block = Block([entry.key for entry in entries], [pack(entry) for entry in entries])
@@ -236,7 +236,7 @@ def test_a_report_that_grows_beyond_what_a_context_may_have_begins_anew() -> Non
 def test_who_covers_is_never_shown_a_part_of_an_adopted_context() -> None:
     a, _ = cluster(2, replace(LIMITS, merge_slice_entries=1), healing=False)
     a.replica.merge(theirs(2), NOW)
-    a.replica.adopt(type(a.store.context)(dict.fromkeys(range(100, 110), 1), {77: ((5, 6),)}), 50)
+    a.replica.adopt(type(a.store.context)(dict.fromkeys(range(100, 110), 1), {77: ((5, 6),)}), 50, sender="m1")
     a.replica.merge([Entry("late", b"v", 100, 77, 9)], NOW)
     group = a.replica.ready()
     assert group is not None

@@ -1,0 +1,141 @@
+"""Whose word counts for what an origin's writes are."""
+
+from wavekv.core.context import Context
+from wavekv.core.messages import Envelope
+from wavekv.core.vouching import CLAIMS_MAX, HEAL_WAIT_MS, OWNED_MAX, RANGES_MAX, RELIEF_RANGES, Vouching
+
+NAMES = ("b", "c", "m")
+NONE = Context()
+
+
+def knowing(*names: str) -> Vouching:
+    """Return what a member knows whose others are `names`; b writes under 7, c under 8."""
+    vouching = Vouching(lambda: names, lambda name: name in names)
+    for name, origin in (("b", 7), ("c", 8)):
+        vouching.named(name, origin)
+    return vouching
+
+
+def asked(vouching: Vouching, *names: str) -> None:
+    for name in names:
+        vouching.asked(name, vouching.moment)
+
+
+def test_a_member_may_tell_of_its_own_origin_and_of_no_other_members() -> None:
+    vouching = knowing(*NAMES)
+    assert vouching.adoptable("b", Context({7: 9}), NONE) == Context({7: 9})
+    assert vouching.adoptable("m", Context({7: 9, 8: 3}, {7: ((20, 30),)}), NONE) == NONE
+
+
+def test_others_may_tell_as_far_as_the_owner_told_when_it_had_sent_everything() -> None:
+    vouching = knowing(*NAMES)
+    vouching.attest("b", Context({7: 5, 8: 100}))
+    assert vouching.adoptable("m", Context({7: 9, 8: 9}), NONE) == Context({7: 5})
+
+
+def test_what_two_members_tell_counts_and_no_more() -> None:
+    vouching = knowing(*NAMES)
+    assert vouching.adoptable("m", Context({7: 1000}), NONE) == NONE
+    assert vouching.adoptable("m", Context({7: 1000}), NONE) == NONE, "the same member twice is one word"
+    assert vouching.adoptable("c", Context({7: 9}, {7: ((12, 13),)}), NONE) == Context({7: 9}, {7: ((12, 13),)})
+    assert vouching.adoptable("c", Context({7: 20}), Context({7: 13})) == Context({7: 20})
+
+
+def test_who_is_removed_owns_nothing_any_more() -> None:
+    members = ["b", "c", "m"]
+    vouching = Vouching(lambda: members, lambda name: name in members)
+    vouching.named("b", 7)
+    members.remove("b")
+    assert vouching.owners(7) == ()
+    asked(vouching, "c")
+    assert vouching.adoptable("m", Context({7: 9}), NONE) == NONE, "c was asked before this was told"
+    asked(vouching, "c")
+    assert vouching.adoptable("m", Context({7: 99}), NONE) == Context({7: 9}), "as far as it was told then"
+
+
+def test_an_origin_of_nobody_waits_until_all_others_were_asked_since() -> None:
+    vouching = knowing(*NAMES)
+    told = Context({9: 4}, {9: ((6, 6),)})
+    early = vouching.moment
+    assert vouching.adoptable("m", told, NONE) == NONE
+    vouching.asked("b", early)
+    asked(vouching, "c")
+    assert vouching.adoptable("m", told, NONE) == NONE, "b was asked before"
+    asked(vouching, "b")
+    assert vouching.adoptable("m", told, NONE) == told
+
+
+def test_an_origin_that_is_named_meanwhile_is_nobodys_no_more() -> None:
+    vouching = knowing(*NAMES)
+    assert vouching.adoptable("m", Context({9: 4}), NONE) == NONE
+    vouching.named("c", 9)
+    asked(vouching, "b", "c")
+    assert vouching.adoptable("m", Context({9: 4}), NONE) == NONE
+    assert vouching.adoptable("c", Context({9: 1}), NONE) == Context({9: 1})
+
+
+def test_an_origin_that_two_name_is_neithers() -> None:
+    vouching = knowing(*NAMES)
+    assert vouching.named("c", 8)
+    assert not vouching.named("m", 8)
+    assert vouching.adoptable("m", Context({8: 1000}), NONE) == NONE
+    assert vouching.adoptable("c", Context({8: 5}), NONE) == Context({8: 5}), "the two words have this in common"
+
+
+def test_where_there_is_one_other_member_its_word_counts() -> None:
+    vouching = knowing("m")
+    assert vouching.adoptable("m", Context({7: 9, 9: 1}), NONE) == Context({7: 9, 9: 1})
+
+
+def test_too_many_open_ranges_are_closed_by_one_word() -> None:
+    told = Context({7: 10_000})
+    for count, adopted in ((RELIEF_RANGES - 1, NONE), (RELIEF_RANGES, told)):
+        ranges = tuple((2 * at + 2, 2 * at + 2) for at in range(count))
+        assert knowing(*NAMES).adoptable("m", told, Context({}, {7: ranges})) == adopted
+
+
+def test_who_heals_waits_for_the_others_and_then_takes_what_those_own_that_were_not_heard() -> None:
+    vouching = knowing(*NAMES)
+    told = Context({7: 9, 8: 9})
+    assert vouching.adoptable_healing("m", told, NONE, 1000) is None
+    vouching.attest("b", Context({7: 5}))
+    assert vouching.adoptable_healing("m", told, NONE, 1000 + HEAL_WAIT_MS - 1) is None
+    assert vouching.adoptable_healing("m", told, NONE, 1000 + HEAL_WAIT_MS) == Context({7: 5, 8: 9})
+
+
+def test_who_heals_and_has_the_word_of_all_need_not_wait() -> None:
+    vouching = knowing(*NAMES)
+    vouching.attest("b", Context({7: 5}))
+    vouching.attest("c", Context({8: 6}))
+    assert vouching.adoptable_healing("m", Context({7: 9, 8: 9}), NONE, 1000) == Context({7: 5, 8: 6})
+
+
+def test_a_push_stands_for_its_senders_own_writes_alone() -> None:
+    vouching = knowing(*NAMES)
+    dots = {7: ((1, 4),), 8: ((1, 4),), 9: ((1, 4),)}
+    push = Envelope(sender_id=2, name="b", dots=dots, origin=7)
+    assert vouching.own_ranges(push) == {7: ((1, 4),)}
+    older = Envelope(sender_id=2, name="b", dots=dots)
+    assert vouching.own_ranges(older) == {7: ((1, 4),), 9: ((1, 4),)}
+
+
+def test_words_of_before_are_void_once_what_they_stood_for_is_lost() -> None:
+    vouching = knowing(*NAMES)
+    vouching.attest("b", Context({7: 5}))
+    vouching.adoptable("m", Context({7: 9}), NONE)
+    vouching.forget_words()
+    assert vouching.adoptable("c", Context({7: 9}), NONE) == NONE
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    vouching = knowing(*NAMES)
+    for origin in range(100, 100 + OWNED_MAX + 1):
+        vouching.named("m", origin)
+    assert vouching.owners(100) == ()
+    assert vouching.owners(101) == ("m",)
+    many = tuple((2 * at + 2, 2 * at + 2) for at in range(RANGES_MAX + 1))
+    vouching.adoptable("m", Context({}, {7: many}), NONE)
+    assert vouching.adoptable("c", Context({}, {7: many}), NONE) == Context({}, {7: many[:-1]})
+    vouching.adoptable("m", Context(dict.fromkeys(range(1000, 1001 + CLAIMS_MAX), 1)), NONE)
+    assert len(vouching._claims) == CLAIMS_MAX
+    assert 1000 not in vouching._words
