@@ -109,9 +109,8 @@ class StoreBlock(NamedTuple):
     block: Block
 
 
-KEYED: Final = (Set, SetExpiring, Clear, Batch, StoreBlock)
+_KEYED: Final = (Set, SetExpiring, Clear, Batch, StoreBlock)
 """Those that change what keys hold; the others say what is covered, and of the process."""
-
 _COPIED_SHIFT: Final = 13
 
 Op = (
@@ -138,12 +137,29 @@ def storing(entry: Entry) -> Set | SetExpiring:
     return Set(entry) if entry.expires_at is None else SetExpiring(entry)
 
 
-def cost(op: Op) -> int:
+def parted(ops: Iterable[Op], most: int) -> Iterator[list[Op]]:
+    """Yield `ops` in parts that take about as long to show as `most` small entries.
+
+    None begins between two operations that say what is covered: a part of an adopted context would pass for a whole
+    one in a report (R5).
+    """
+    part: list[Op] = []
+    left = most
+    for op in ops:
+        if left <= 0 and isinstance(op, _KEYED):
+            yield part
+            part, left = [], most
+        part.append(op)
+        left -= _cost(op)
+    yield part
+
+
+def _cost(op: Op) -> int:
     """Return what showing `op` takes, in entries: a long value is copied, 8 KiB of it in the time of a short one."""
     if isinstance(op, Set | SetExpiring):
         return 1 + (len(op.entry.value or b"") >> _COPIED_SHIFT)
     if isinstance(op, Batch):
-        return sum(map(cost, op.ops))
+        return sum(map(_cost, op.ops))
     return 1
 
 

@@ -24,20 +24,7 @@ from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
 from wavekv.core.newcomers import Newcomers
-from wavekv.core.ops import (
-    KEYED,
-    Batch,
-    Clear,
-    Floor,
-    Op,
-    Process,
-    Set,
-    SetExpiring,
-    SetNextSeq,
-    StoreBlock,
-    cost,
-    storing,
-)
+from wavekv.core.ops import Batch, Clear, Floor, Op, Process, Set, SetExpiring, SetNextSeq, StoreBlock, parted, storing
 from wavekv.core.planning import Planned, decide, decide_all
 from wavekv.core.reports import Reports
 from wavekv.core.staging import Staging
@@ -145,20 +132,14 @@ class Replica:
         whole(self.advance_in_slices(group))
 
     def advance_in_slices(self, group: Group) -> Slices[None]:
-        """Show `group`, which is durable now, a slice at a time; other steps may come in between, no other group.
-
-        Never between two operations that say what is covered: a part of an adopted context would pass for a whole one
-        in a report (R5).
-        """
+        """Show `group`, which is durable now, a slice at a time; other steps may come in between, no other group."""
         assert group is self._in_flight, "groups become durable in the order they were handed out"
         self.store.apply(SetNextSeq(group.next_seq))  # the record that begins every group
-        left = self.limits.merge_slice_entries
-        for op in group.ops:
-            if left <= 0 and isinstance(op, KEYED):
-                left = self.limits.merge_slice_entries
+        for place, part in enumerate(parted(group.ops, self.limits.merge_slice_entries)):
+            if place:
                 yield
-            self.store.apply(op)
-            left -= cost(op)
+            for op in part:
+                self.store.apply(op)
         self._in_flight = None
         self._staging.settle(group)
         self._waiting -= self._out_writes
