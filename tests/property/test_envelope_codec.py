@@ -54,6 +54,7 @@ ENVELOPES = st.builds(
     buckets=st.none() | st.lists(U64, max_size=8).map(tuple),
     page_pos=st.none() | U64,
     cluster_id=st.none() | st.uuids().map(str),
+    origin=st.none() | U32,
 )
 
 

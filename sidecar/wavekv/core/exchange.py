@@ -51,7 +51,14 @@ def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[st
         "members": epoch.members if epoch and news else None,
         "epoch_doc": epoch.signed if epoch and news else None,
         "claim": replica.reports.own_claim,
+        "origin": told_origin(replica),
     }
+
+
+def told_origin(replica: Replica) -> int | None:
+    """Return the origin this process writes under, as others may know it: once it is durable (I4)."""
+    process = replica.store.process
+    return process.origin or None if process.inc == replica.identity.inc else None
 
 
 def envelope(replica: Replica, now_ms: int, epoch_known: int | None = None, **fields: object) -> Envelope:

@@ -69,6 +69,7 @@ class Envelope:
         epoch_doc: the signed membership document of `epoch`, for a receiver that knows an older one.
         rival: on an answer, an older process of the receiver's name still speaks; its `claim` is wanted.
         claim: the sender's process number, signed with the key of its certificate, for that older process.
+        origin: the origin this process of the sender writes under, once it is durable; None before its first write.
         crate: which configured node of the original system sent the message, by its certificate or its address; None:
             nobody knows. It is never on the wire.
     """
@@ -106,6 +107,7 @@ class Envelope:
     epoch_doc: bytes | None = None
     rival: bool = False
     claim: bytes | None = None
+    origin: int | None = None
     crate: str | None = None
 
     def carried(self) -> tuple[Entry, ...]:

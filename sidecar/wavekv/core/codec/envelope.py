@@ -73,6 +73,7 @@ _OWN_FIELDS: Final = (
     "epoch_doc",
     "rival",
     "claim",
+    "origin",
 )
 _REQUIRED: Final = frozenset({"version", "sender_id", "sender_uuid"})
 
@@ -488,5 +489,6 @@ _READERS: Final[Mapping[str, Read]] = {
     "epoch_doc": _document(EPOCH_DOC_BYTES_MAX),
     "rival": MessageReader.flag,
     "claim": _document(CLAIM_BYTES_MAX),
+    "origin": _u32,
 }
 _FIELDS: Final = frozenset(_READERS)
