@@ -40,6 +40,18 @@ class Limits:
     origins_max: int = 65_536
     """Origins in a context and in a message: a thousand members that started 65 times each. A context that would add
     more is not adopted, an entry of a further one is refused."""
+    origins_expire_above: int = 4096
+    """Origins in a context above which the dead ones are looked for and dropped (R15). Below it a member promises
+    nothing by itself, so that a cluster of ordinary age neither logs nor tells anything for it."""
+    origin_grace_ms: int = 3_600_000
+    """How long after an origin was found dead its place in the contexts is kept at least (R15). Promises lie that far
+    behind the clock, so clocks that differ by less than half of it cost nothing."""
+    origin_promise_ms: int = 600_000
+    """Between two promises while there is a dead origin: each is a record of the log."""
+    origin_scan_max: int = 4096
+    """Entries whose stamps are looked at in one step, a second, while origins are found dead; about 2 ms."""
+    origin_drop_max: int = 4096
+    """Origins dropped in one step; those of one record, and of one commit group."""
     dots_max: int = 8192
     """Ranges of single dots above the acks in a context, and in a message; pushed entries that would add one more are
     refused, and a context that would is not adopted. Looking at all of them takes some milliseconds."""

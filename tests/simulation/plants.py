@@ -154,7 +154,7 @@ def pushes_claim_all() -> list[Change]:
 
 def collects_without_a_member() -> list[Change]:
     """R5: one of the other members is not asked."""
-    original = collection._included
+    original = collection.included
 
     def included(replica: Replica) -> Any:
         reports = original(replica)
@@ -162,12 +162,12 @@ def collects_without_a_member() -> list[Change]:
             reports.pop(max(reports))
         return reports
 
-    return [(collection, "_included", included)]
+    return [(collection, "included", included)]
 
 
 def collects_at_once() -> list[Change]:
     """R5: nobody is asked."""
-    return [(collection, "_included", lambda replica: {})]
+    return [(collection, "included", lambda replica: {})]
 
 
 def collects_on_reports_not_included() -> list[Change]:
@@ -177,7 +177,7 @@ def collects_on_reports_not_included() -> list[Change]:
         heard = replica.reports.heard()
         return {name: heard.get(name) for name in replica.membership.others()}
 
-    return [(collection, "_included", included)]
+    return [(collection, "included", included)]
 
 
 def collects_nothing() -> list[Change]:
@@ -192,9 +192,9 @@ def expiry_by_one_clock() -> list[Change]:
         return all(context.covers(origin, seq) for context in contexts)
 
     def collect(replica: Replica, now_ms: int, count_max: int) -> int:
-        if None in collection._included(replica).values():
+        if None in collection.included(replica).values():
             return 0
-        contexts = [report.context for report in collection._included(replica).values() if report is not None]
+        contexts = [report.context for report in collection.included(replica).values() if report is not None]
         taken = replica.store.graves.take(lambda o, s: by_all(contexts, o, s), replica.store.clock_ms, count_max)
         return replica.forget(taken)
 

@@ -27,9 +27,11 @@ from wavekv.core.ops import (
     KEYED,
     Batch,
     Clear,
+    DropOrigins,
     Floor,
     Op,
     Process,
+    Promise,
     Set,
     SetExpiring,
     SetNextSeq,
@@ -41,16 +43,9 @@ from wavekv.core.reports import Reports
 from wavekv.core.staging import Staging
 from wavekv.core.steps import Group, Merged, Refusal, Slices, Staged, StagedBatch, whole
 from wavekv.core.store import Store
-from wavekv.core.types import U32_MAX, Dot, Entry, beats
+from wavekv.core.types import I64_MIN, U32_MAX, Dot, Entry, beats
 from wavekv.core.writes import Delete, Put
-from wavekv.errors import (
-    CratePeers,
-    DiskFull,
-    KeyNotFound,
-    Starting,
-    TooManyWaiting,
-    UnavailableError,
-)
+from wavekv.errors import CratePeers, DiskFull, KeyNotFound, Starting, TooManyWaiting, UnavailableError
 
 
 class Replica:
@@ -295,7 +290,7 @@ class Replica:
     def _local_entry(self, planned: Planned, held: Entry | None, now_ms: int) -> Entry:
         if not self._origin:
             self._begin_origin()
-        timestamp = write_timestamp(now_ms, held, self._staging.floor)
+        timestamp = write_timestamp(self._staging.promised_time(now_ms), held, self._staging.floor)
         entry = Entry(planned.key, planned.value, timestamp, self._origin, self._next_seq, planned.expires_at)
         self._next_seq += 1
         self._waiting += 1
@@ -306,7 +301,8 @@ class Replica:
         """R7: no process writes under an origin that an earlier one used."""
         origin = self.identity.first_origin
         covered = self.covered
-        while origin is None or origin == 0 or origin in covered.acks or covered.ranges_of(origin):
+        dropped = self.store.standing.dropped
+        while not origin or origin in dropped or origin in covered.acks or covered.ranges_of(origin):
             origin = self._rng.random_u32() & U32_MAX
             origin = None if origin == self.identity.node_id else origin
         self._origin, self._next_seq = origin, 1
@@ -318,16 +314,18 @@ class Replica:
 
     # ---- R2, R4: other members' entries ----------------------------------------------------------------------------
 
-    def merge(self, entries: Sequence[Entry], now_ms: int, *, sender: str = "", pushed: bool = False) -> Merged:
+    def merge(
+        self, entries: Sequence[Entry], now_ms: int, *, sender: str = "", pushed: bool = False, dead_upto: int = I64_MIN
+    ) -> Merged:
         """Stage what wins of `entries`, and the dots of all of them; refusals are counted, the rest is taken.
 
-        `sender` is who sent them, as reports know it; `pushed`: in a push.
+        `sender` is who sent them, as reports know it; `pushed`: in a push; `dead_upto` as `horizon` has it.
         """
         merged = Merged()
         losers = Context()
         for entry in entries:
             held = self._staging.held(entry.key)
-            code = self._refusal(entry, held, now_ms, pushed)
+            code = self._refusal(entry, held, now_ms, pushed, dead_upto)
             if code is not None:
                 merged.refused[code] += 1
                 self.last_refusal = Refusal(code, entry.key, entry.timestamp, sender, now_ms)
@@ -376,9 +374,11 @@ class Replica:
         report = self.reports.of(sender)
         return held.origin == self._origin and (report is None or not report.context.covers(*held.dot))
 
-    def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool) -> str | None:
+    def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool, dead_upto: int) -> str | None:
         """Return the code of why `entry` cannot be merged, None if it can."""
         limits = self.limits
+        if entry.timestamp <= dead_upto and not self.covered.covers(*entry.dot) and not (held and beats(held, entry)):
+            return "dead_entry"
         if entry.seq < 1:
             return "bad_sequence"
         if self._claims_mine(entry.origin, entry.seq):
@@ -446,6 +446,11 @@ class Replica:
         if ops:
             self._stage(*([Floor(staging.floor)] if staging.floor > before else []), *ops)
         return len(ops)
+
+    def heed(self, op: Promise | DropOrigins) -> int:
+        """Stage what `origin_expiry` or `horizon` decided (R15); return the ticket."""
+        self._staging.heed(op)
+        return self._stage(op)
 
     def moves(self, key: str) -> bool:
         """Tell whether what `key` holds is about to change."""
