@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from tests.simulation import members
+from tests.simulation.origin_plants import ORIGIN_PLANTS
 from wavekv.core import clock, collection, exchange, repair, types
 from wavekv.core import replica as replicas
 from wavekv.core.context import Context
@@ -364,5 +365,5 @@ CAUGHT_BY: dict[Callable[[], list[Change]], str] = {
 
 PLANTS = {
     make.__name__.replace("_", "-"): Plant((make.__doc__ or "").strip(), make, caught_by)
-    for make, caught_by in CAUGHT_BY.items()
+    for make, caught_by in {**CAUGHT_BY, **ORIGIN_PLANTS}.items()
 }
