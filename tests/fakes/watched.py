@@ -89,6 +89,10 @@ class Watched:
         return {entry.key: entry.value for entry in entries}
 
 
+TURNS = 32
+"""Turns of the loop after which nothing waits: a step that waits behind other slices of work has come by then."""
+
+
 class Client:
     """Reads one watch: what it was told, the state this makes, and the last token."""
 
@@ -112,7 +116,9 @@ class Client:
     async def read_once(self) -> Sequence[Change]:
         """Take what one step gives, nothing if nothing waits. Raises what ends the watch."""
         reading = self.reading or self.wait()
-        for _ in range(4):
+        for _ in range(TURNS):
+            if reading.done():
+                break
             await asyncio.sleep(0)
         self.reading = None
         if not reading.done():

@@ -11,7 +11,20 @@ from tests.fakes.segments import IDENTITY_1, write_identity, write_segments
 from tests.fakes.snapshots import TINY, sums
 from wavekv.compaction.merge import Merger
 from wavekv.config import CompactionSettings
-from wavekv.core.ops import Batch, Clear, Cover, Floor, Op, Process, Set, SetExpiring, SetNextSeq, UpdateLocalAck
+from wavekv.core.ops import (
+    Batch,
+    Clear,
+    Cover,
+    DropOrigins,
+    Floor,
+    Op,
+    Process,
+    Promise,
+    Set,
+    SetExpiring,
+    SetNextSeq,
+    UpdateLocalAck,
+)
 from wavekv.core.packed import pack, unpack
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
@@ -29,6 +42,8 @@ OTHERS = st.one_of(
     st.builds(lambda origin, first, more: Cover(origin, first, first + more), st.integers(1, 3), NUMBERS, NUMBERS),
     st.builds(UpdateLocalAck, st.integers(1, 3), NUMBERS),
     st.builds(Floor, NUMBERS),
+    st.builds(DropOrigins, NUMBERS, st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), max_size=3).map(tuple)),
+    st.builds(Promise, NUMBERS),
     st.builds(Process, NUMBERS, st.integers(0, 3), st.booleans()),
 )
 OPS: st.SearchStrategy[Op] = st.one_of(SETS, EXPIRING, CLEARS, BATCHES, OTHERS)
@@ -63,6 +78,8 @@ def test_merging_step_by_step_equals_folding_the_log(
     assert image.packed == {key: pack(entry) for key, entry in sorted(held.items())}
     assert image.keys == sorted(held)
     assert (image.standing.context, image.standing.floor) == (store.context, store.floor)
+    assert image.standing.dropped == store.standing.dropped
+    assert (image.standing.promised, image.standing.horizon) == (store.standing.promised, store.standing.horizon)
     assert (image.standing.next_seq, image.standing.process) == (store.next_seq, store.process)
     assert image.buckets == sums(held.values())
     assert image.position == store.position == sequence - 1

@@ -49,6 +49,8 @@ ENVELOPES = st.builds(
     healing=st.booleans(),
     floor=st.none() | I64,
     now_ms=st.none() | I64,
+    promised=st.none() | I64,
+    horizon=st.none() | I64,
     epoch=st.none() | U64,
     members=st.none() | st.lists(NAMES, max_size=4).map(tuple),
     buckets=st.none() | st.lists(U64, max_size=8).map(tuple),

@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 from wavekv.core.dot_order import DotOrder
 from wavekv.core.image import Dots, Image
 from wavekv.core.loading import FreshLoader, Loader, MendingLoader
-from wavekv.core.ops import Batch, Clear, Cover, Floor, Op, Process, Set, SetNextSeq, UpdateLocalAck, storing
+from wavekv.core.ops import (
+    Batch,
+    Clear,
+    Cover,
+    DropOrigins,
+    Floor,
+    Op,
+    Process,
+    Promise,
+    Set,
+    SetNextSeq,
+    UpdateLocalAck,
+    storing,
+)
 from wavekv.core.packed import dot_of, expiry_of
 from wavekv.core.store import Store
 from wavekv.core.types import Entry
@@ -25,6 +38,7 @@ ENTRIES = st.builds(
     st.none() | st.integers(0, 900),
 )
 STORING = ENTRIES.map(storing)
+DROPPED = st.lists(st.tuples(st.sampled_from((1, 2, 7)), st.integers(1, 9)), max_size=3).map(tuple)
 OPS: st.SearchStrategy[Op] = st.one_of(
     STORING,
     STORING,
@@ -34,6 +48,12 @@ OPS: st.SearchStrategy[Op] = st.one_of(
     st.builds(UpdateLocalAck, st.sampled_from((1, 2, 7)), st.integers(1, 12)),
     st.builds(Cover, st.sampled_from((1, 2)), st.integers(1, 4), st.integers(5, 9)),
     st.builds(Floor, st.integers(-3, 3)),
+    st.builds(
+        DropOrigins,
+        st.integers(-3, 3),
+        st.lists(st.tuples(st.sampled_from((1, 2, 7)), st.integers(1, 9)), max_size=3).map(tuple),
+    ),
+    st.builds(Promise, st.integers(-3, 3)),
     st.builds(Process, st.integers(1, 3), st.sampled_from((0, 1, 7)), st.booleans()),
 )
 CHANGES_MAX = 5
@@ -90,6 +110,7 @@ def facts(store: Store) -> dict[str, Any]:
         "counts": (store.values, store.size_bytes, store.position),
         "digest": store.digest(),
         "standing": (store.context, store.floor, store.process),
+        "dead origins": (store.standing.promised, store.standing.horizon, store.standing.dropped),
         "expired": sorted(store.take_expired(450, 99)),
         "live": store.live(),
     }

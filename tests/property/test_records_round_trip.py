@@ -10,10 +10,12 @@ from wavekv.core.ops import (
     Batch,
     Clear,
     Cover,
+    DropOrigins,
     Floor,
     IncrementSeq,
     Op,
     Process,
+    Promise,
     PushPeerLog,
     RemovePeer,
     Set,
@@ -49,6 +51,8 @@ OPS: st.SearchStrategy[Op] = st.one_of(
     st.builds(Batch, st.lists(st.one_of(SETS, CLEARS, EXPIRING), max_size=4).map(tuple)),
     st.builds(Cover, U32, U64, U64),
     st.builds(Floor, I64),
+    st.builds(Promise, I64),
+    st.builds(DropOrigins, I64, st.lists(st.tuples(U32, U64), max_size=4).map(tuple)),
     st.builds(Process, U64, U32, st.booleans()),
 )
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def main() -> int:
     if options.scenario is not None:
         return _one(parse(options.scenario.read_text(encoding="utf-8")), options, f"--scenario {options.scenario}")
     if options.seed is not None:
-        return _one(plan_of(options.seed, options.profile), options, f"--seed {options.seed}")
+        return _one(_plan(options.seed, options), options, f"--seed {options.seed}")
     return _many(options)
 
 
@@ -36,12 +37,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0..100", help="run seeds A..B, B not included (default %(default)s)")
     parser.add_argument("--hours", type=float, help="run seeds from the first of --seeds until so many cluster-hours")
     parser.add_argument("--profile", choices=sorted(PROFILES), help="of every seed; by default each seed draws one")
+    parser.add_argument("--gate", type=int, help="origins above which dead ones are dropped, in every seed (R15)")
     parser.add_argument("--scenario", type=Path, help="run a plan in words")
     parser.add_argument("--trace", action="store_true", help="print what happens, line by line")
     parser.add_argument("--no-shrink", action="store_true", help="leave a failing plan as it is")
     parser.add_argument("--save", type=Path, help="write the shrunk plan to this file")
     parser.add_argument("--keep-going", action="store_true", help="go on behind a failing seed, without shrinking it")
     return parser.parse_args()
+
+
+def _plan(seed: int, options: argparse.Namespace) -> Plan:
+    plan = plan_of(seed, options.profile)
+    return plan if options.gate is None else replace(plan, setting=replace(plan.setting, gate=options.gate))
 
 
 def _one(plan: Plan, options: argparse.Namespace, named: str) -> int:
@@ -55,6 +62,7 @@ def _one(plan: Plan, options: argparse.Namespace, named: str) -> int:
 
 def _failure(plan: Plan, outcome: Outcome, options: argparse.Namespace, named: str) -> int:
     profile = f" --profile {options.profile}" if options.profile else ""
+    profile += f" --gate {options.gate}" if options.gate is not None else ""
     print(f"VIOLATION {outcome.violation}")
     print(f"replay: python -m tests.simulation {named}{profile} --trace")
     if not options.no_shrink:
@@ -80,7 +88,7 @@ def _many(options: argparse.Namespace) -> int:
     hours = 0.0
     events = failures = 0
     for seed in _seeds(options):
-        plan = plan_of(seed, options.profile)
+        plan = _plan(seed, options)
         outcome = run(plan)
         counts += outcome.counts
         runs[plan.setting.profile] += 1

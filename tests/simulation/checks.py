@@ -4,10 +4,11 @@
 and nowhere else: `forget`, called by the faults that the atlas says may lose.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.simulation.atlas import TOLERATED
-from tests.simulation.history import Write
+from tests.simulation.history import Known, Write
 from wavekv.core.context import Context
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Batch, Clear, Cover, Set, SetExpiring, UpdateLocalAck, as_records
@@ -82,12 +83,17 @@ class Checks:
             entry = write.entry
             if entry.stamp <= least:
                 return
-            if store.context.covers(*entry.dot) and not self._excused(key, held, write):
+            if self._knows(process, write) and not write.forgone and not self._excused(key, held, write):
                 older = held is not None and held.value is None
                 shows = "holds nothing" if held is None else f"holds the older {held.etag}"
                 rule = "I1 older tombstone" if older else "I1 of a lost write" if write.lost_once else "I1 coverage"
                 self._violated(rule, f"{process.slot.id} covers {entry.etag} of {key} and {shows}")
                 return
+
+    def _knows(self, process: "Process", write: Write) -> bool:
+        """Tell whether a process shows that it covers `write`, or did before its origin was dropped (R15)."""
+        covered = process.replica.store.context.covers(*write.entry.dot)
+        return covered or bool(write.dropped & process.slot.volume.horizons)
 
     def _excused(self, key: str, held: Entry | None, covered: Write) -> bool:
         """U5: a write below a collected delete; U1: an orphan that its delete's author never saw; U3: a bare delete."""
@@ -112,7 +118,7 @@ class Checks:
             raise Violation("R1 sequence", f"{process.slot.id} issues {entry.dot} out of turn")
         above = [write for write in history.by_key.get(entry.key, ()) if write.entry.stamp > entry.stamp]
         for write in above:
-            if process.replica.store.context.covers(*write.entry.dot):
+            if self._knows(process, write):
                 raise Violation(
                     "I6 floor", f"{process.slot.id} writes {entry.etag} of {entry.key} below {write.entry.etag}"
                 )
@@ -121,6 +127,7 @@ class Checks:
         write.orphan = process.slot.name not in world.keeper.members or len(twins) > 1
         collected = history.collected.get(entry.key, NEVER)
         write.post = collected >= entry.stamp or (process.replica.healing and bool(above))
+        write.early = process.replica.healing and entry.timestamp <= history.horizon
         history.add(write)
 
     def acked(self, process: "Process", dot: Dot) -> None:
@@ -137,9 +144,10 @@ class Checks:
             if self._world.is_hostile(name):
                 continue  # it may say that it holds what it does not: its word counts for one copy
             slots = [slot for slot in self._world.slots.values() if slot.name == name]
-            dot = write.entry.dot
-            if not any(slot.volume.context().covers(*dot) or slot.lossy_at >= write.at_ms for slot in slots):
-                raise Violation("G2 durability", f"{name} was counted for {dot} and does not have it on disk")
+            if not any(self._history.knows(slot.volume, write) or slot.lossy_at >= write.at_ms for slot in slots):
+                raise Violation(
+                    "G2 durability", f"{name} was counted for {write.entry.dot} and does not have it on disk"
+                )
 
     def superseded(self, process: "Process") -> None:
         """Check G11: where no other volume has the name, only a hostile member can have ended a process."""
@@ -153,7 +161,7 @@ class Checks:
         """Check G1 and I3 on what a start found."""
         context = process.replica.store.context
         for dot in process.slot.acked:
-            if not context.covers(*dot):
+            if not self._knows(process, self._history.writes[dot]):
                 raise Violation("G1 durable", f"{process.slot.id} acknowledged {dot} and lost it in a crash")
         for key, stamp in process.slot.in_doubt.items():
             if process.replica.store.entries.get(key) is None:
@@ -165,7 +173,11 @@ class Checks:
 
     def reported(self, process: "Process", message: Envelope) -> None:
         """Check I4: what a member says of itself is durable, and no more; G9: what it remembers is bounded."""
-        if not process.slot.volume.context().includes(Context(message.acks, message.dots)):
+        standing, told = process.slot.volume.standing(), Context(message.acks, message.dots)
+        told.drop(
+            [o for o, seq in standing.dropped.items() if told.greatest(o) <= seq]
+        )  # a round tells what it began with
+        if not standing.context.includes(told):
             raise Violation("I4 report", f"{process.slot.id} reports more than it has on disk")
         self.within("reports", len(process.replica.reports._by_name), PEERS_MAX)
 
@@ -212,28 +224,28 @@ class Checks:
     def forget(self) -> list[Write]:
         """Note which writes no member's volume covers any more; return those that this is news of."""
         slots = self._member_slots()
-        contexts = [slot.volume.context() for slot in slots]
+        volumes = [slot.volume for slot in slots]
         removed = [slot.volume.context() for slot in self._world.slots.values() if slot not in slots]
         news = []
         for write in self._history.writes.values():
-            lost = not any(context.covers(*write.entry.dot) for context in contexts)
+            lost = not any(self._history.knows(volume, write) for volume in volumes)
             if lost and not write.lost and write.durable:
                 news.append(write)
                 write.orphan |= any(context.covers(*write.entry.dot) for context in removed)
             write.lost = lost
-            write.bare = write.bare or (not lost and self._bare(write.entry, contexts))
+            write.bare = write.bare or (not lost and self._bare(write.entry, volumes))
             write.lost_once = write.lost_once or (lost and write.durable)
         return news
 
-    def _bare(self, delete: Entry, contexts: list[Context]) -> bool:
+    def _bare(self, delete: Entry, volumes: Sequence[Known]) -> bool:
         """Tell whether a collected delete is covered nowhere with all that it superseded: an older value may return.
 
         A volume that was cut in the midst of its first repair has dropped the delete, and covers it alone.
         """
         if delete.value is not None or self._history.collected.get(delete.key, NEVER) < delete.stamp:
             return False
-        below = [write.entry for write in self._history.by_key[delete.key] if write.entry.stamp <= delete.stamp]
-        return not any(all(context.covers(*entry.dot) for entry in below) for context in contexts)
+        below = [write for write in self._history.by_key[delete.key] if write.entry.stamp <= delete.stamp]
+        return not any(all(self._history.knows(volume, write) for write in below) for volume in volumes)
 
     def left(self, slot: "Slot", before: Context) -> None:
         """Check G7: a drained member that is gone took nothing with it."""
@@ -243,6 +255,19 @@ class Checks:
             raise Violation("G7 scale-down", f"{slot.id} was drained and took {dots} away")
 
     # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def dead_origins(self) -> list[str]:
+        """Return who covers more origins than it may, and which of them are dead: nothing of them is held (R15)."""
+        processes = [slot.process for slot in self._member_slots() if slot.process is not None]
+        current = {process.replica.origin for process in processes}
+        found = []
+        for process in processes:
+            store = process.replica.store
+            origins = {*store.context.origins()}
+            dead = origins - current - {*store.origins()}
+            if dead and len(origins) > self._world.limits.origins_expire_above:
+                found.append(f"{process.slot.id} covers {len(dead)} dead origins")
+        return found
 
     def settled(self) -> None:
         """Check what holds when all faults are over and the members are quiet."""
@@ -274,7 +299,7 @@ class Checks:
     def _survivor(self, key: str, final: Entry | None) -> None:
         """Check G1 and G4 for one key: its greatest write survived, unless a fault excuses another."""
         writes = [write for write in self._history.by_key[key] if write.durable]
-        sure = [write for write in writes if not write.lost and not write.post]
+        sure = [write for write in writes if not write.lost and not write.post and not write.forgone]
         best = sure[-1] if sure else None
         absent = final is None or final.value is None or final.expires_at is not None
         if best is None or best.gone:

@@ -66,8 +66,8 @@ class Faults:
 
     def _lost(self, slot: "Slot") -> None:
         slot.lossy_at = self._world.now
-        context = slot.volume.context()
-        slot.acked = [dot for dot in slot.acked if context.covers(*dot)]
+        history = self._world.history
+        slot.acked = [dot for dot in slot.acked if history.knows(slot.volume, history.writes[dot])]
 
     def do_rollback(self, slot: "Slot", percent: str) -> bool:
         """Stop, and let the volume be as it was at that share of its records, or at the `mark`."""
@@ -241,10 +241,12 @@ class Faults:
                 self._world.after(at, self.do_tick, one)
             at += 10
 
-    def do_tick(self, slot: "Slot") -> None:
-        """Let a member do its periodic work: expiry, collection."""
+    def do_tick(self, slot: "Slot", times: str = "1") -> None:
+        """Let a member do its periodic work, so many times: expiry, collection, a step of R15; one has 5 ms."""
         if slot.process is not None:
             slot.process.tick()
+        if int(times) > 1:
+            self._world.after(5, self.do_tick, slot, str(int(times) - 1))
 
     def do_gossip(self, how: str) -> None:
         """Turn the members' own rounds and pushes on or off."""

@@ -4,9 +4,25 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from wavekv.core.ops import Batch, Clear, Op, Set, SetExpiring
-from wavekv.core.types import Dot, Entry, Stamp
+from wavekv.core.context import Context
+from wavekv.core.ops import Batch, Clear, DropOrigins, Op, Set, SetExpiring
+from wavekv.core.store import Store
+from wavekv.core.types import I64_MIN, Dot, Entry, Stamp
+
+
+class Known(Protocol):
+    """What a volume knows of writes: its durable context, and the horizons in its log (R15)."""
+
+    @property
+    def horizons(self) -> set[int]:
+        """Return the horizons in its log."""
+        ...
+
+    def context(self) -> Context:
+        """Return what is covered."""
+        ...
 
 
 @dataclass(eq=False)
@@ -21,6 +37,9 @@ class Write:
         orphan: it was taken at a removed member, beside another process of the name, or only removed volumes cover it.
         bare: a collected delete; after a fault no member's volume covers it and all that it superseded (U3).
         post: it was stamped below a collected delete, or taken by a healing member below a greater stamp (U5).
+        early: it was taken by a healing member behind some member's horizon: its volume has forgotten a promise (U10).
+        forgone: an orphan or an early one that a repair dropped behind a horizon (U10), or superseded by it there.
+        dropped: horizons of members that covered it, and have dropped its origin (R15).
     """
 
     entry: Entry
@@ -33,6 +52,9 @@ class Write:
     orphan: bool = False
     bare: bool = False
     post: bool = False
+    early: bool = False
+    forgone: bool = False
+    dropped: set[int] = field(default_factory=set)
 
     @property
     def gone(self) -> bool:
@@ -51,6 +73,9 @@ class History:
     """The greatest stamp of each key that was collected as a delete."""
     clocks: dict[str, int] = field(default_factory=dict)
     """The greatest time that each member's clock ever showed."""
+    horizons: set[int] = field(default_factory=set)
+    horizon: int = I64_MIN
+    """The greatest horizon of any member (R15)."""
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, write: Write) -> None:
@@ -66,8 +91,13 @@ class History:
             self.by_key[write.entry.key].remove(write)
             assert self.by_origin[dot[0]].pop() is write, "sequences are given back in order"
 
-    def made_durable(self, records: Iterable[Op], collected: dict[str, Stamp]) -> None:
-        """Note what is in a log now; `collected` names the deletes that were forgotten on purpose."""
+    def made_durable(
+        self, records: Iterable[Op], collected: dict[str, Stamp], before: Store, horizons: set[int]
+    ) -> None:
+        """Note what is in a log now.
+
+        `collected` names the deletes that were forgotten on purpose; `before` and `horizons` are what the log came to.
+        """
         for record in records:
             for op in record.ops if isinstance(record, Batch) else (record,):
                 if isinstance(op, Set | SetExpiring):
@@ -79,3 +109,33 @@ class History:
                     self.collected[op.key] = max(self.collected.get(op.key, collected[op.key]), collected[op.key])
                 elif isinstance(op, Clear):
                     self.counts["entries dropped by repair"] += 1
+                    self._note_forgone(before, before.entries.get(op.key))
+                elif isinstance(op, DropOrigins):
+                    self.horizon = max(self.horizon, op.horizon)
+                    self._note_dropped(op, before.context, horizons)
+
+    def _note_dropped(self, op: DropOrigins, before: Context, horizons: set[int]) -> None:
+        if op.horizon not in self.horizons:  # whoever adopts it learns of all that its maker has dropped
+            self.horizons.add(op.horizon)
+            for write in self.writes.values():
+                if write.dropped & horizons:
+                    write.dropped.add(op.horizon)
+        for origin, _ in op.origins:
+            for write in self.by_origin.get(origin, ()):
+                if before.covers(*write.entry.dot):
+                    write.dropped.add(op.horizon)
+
+    @staticmethod
+    def knows(volume: "Known", write: Write) -> bool:
+        """Tell whether a volume covers `write`, or did before its origin was dropped, or adopted that (R15)."""
+        return volume.context().covers(*write.entry.dot) or bool(write.dropped & volume.horizons)
+
+    def _note_forgone(self, before: Store, gone: Entry | None) -> None:
+        """U10: a repair drops what only removed members held, or an earlier process wrote before it healed."""
+        write = self.writes.get(gone.dot) if gone is not None else None
+        early = write is not None and write.early and write.entry.origin != before.process.origin
+        if write is not None and (write.orphan or early) and write.entry.timestamp <= self.horizon:
+            self.counts["writes forgone behind a horizon"] += not write.forgone
+            for one in self.by_key[write.entry.key]:  # and what it superseded there
+                below = one.entry.stamp < write.entry.stamp and before.context.covers(*one.entry.dot)
+                one.forgone |= one is write or below

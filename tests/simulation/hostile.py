@@ -315,7 +315,7 @@ def cover_told(self: Hostile, to: str) -> None:
 
 def cover_ranges(self: Hostile, to: str) -> None:
     """Claim single ranges far above what honest members have written."""
-    dots = {origin: ((ack + 2, FAR),) for origin, ack in self.ahead_of_others(to).items()}
+    dots = {origin: ((ack + 2, FAR),) for origin, ack in self.ahead_of_others(to).items() if ack + 2 <= FAR}
     self.send(to, "request", self.message(since=0, floor=0, dots=dots))
 
 

@@ -16,10 +16,11 @@ from tests.simulation.standing import RETRY_MS, Standing
 from tests.simulation.volumes import records_of
 from wavekv.config import PeerAddress
 from wavekv.core import exchange
-from wavekv.core.collection import collect
+from wavekv.core.collection import collect, included
 from wavekv.core.identity import Identity, process_number
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Clear, as_records
+from wavekv.core.origin_expiry import OriginExpiry
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged, Slices
@@ -57,6 +58,8 @@ class Process:
             about.node_id if recovered.first_process and store.process.inc == 0 else None,
         )  # fmt: skip
         self.replica = Replica(identity, store, self.admission.membership, world.limits, world)
+        self.origin_expiry = OriginExpiry(self.replica)
+        self._expiring = False
         self.gossip = Gossip(self)
         self.checked: dict[int, int] = {}
         """Origin → sequence up to which I1 was checked."""
@@ -145,7 +148,9 @@ class Process:
             return
         if self.world.tracing:
             self.world.trace(f"{slot.id} has on disk: " + "; ".join(map(self.world.tracer.op, as_records(group.ops))))
-        self.world.history.made_durable(records_of(group), self._group_collected)
+        self.world.history.made_durable(
+            records_of(group), self._group_collected, self.replica.store, slot.volume.horizons
+        )
         self._group_collected = {}
         self.step()
         self._group = None
@@ -200,6 +205,22 @@ class Process:
                 self._collected[op.key] = held.stamp
                 self.world.checks.collecting(self, held)
         self.commit()
+        self._drop_dead_origins()
+
+    def _drop_dead_origins(self) -> None:
+        """Take a step of R15, unless the last one is not durable yet."""
+        if self._expiring or self.origin_expiry.idle():
+            return
+        self._expiring = True
+        gone = self.origin_expiry.step(included(self.replica), self.now())
+
+        def settled(*, durable: bool) -> None:
+            self._expiring = False
+            self.origin_expiry.settle(durable=durable)
+            if durable and gone:
+                self.world.count("origins dropped", len(gone))
+
+        self.durable(self.replica.last_ticket).then(lambda: settled(durable=True), lambda _: settled(durable=False))
 
     # ---- what others send: runtime.engine ---------------------------------------------------------------------------
 

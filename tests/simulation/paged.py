@@ -18,7 +18,7 @@ from tests.fakes.paged_member import TIGHT, _Recorder
 from tests.simulation.volumes import Identity, Recovered
 from wavekv.core.context import Context
 from wavekv.core.loading import loader_over
-from wavekv.core.ops import Batch, Op, Set, SetExpiring, as_records
+from wavekv.core.ops import Batch, DropOrigins, Op, Set, SetExpiring, as_records
 from wavekv.core.standing import Standing
 from wavekv.core.steps import Group
 from wavekv.errors import DiskFull
@@ -46,6 +46,8 @@ class PagedVolume:
         self._log: SegmentedLog | None = None
         self._group: Group | None = None
         self._standing = Standing()
+        self.horizons: set[int] = set()
+        """Horizons that are known to be in the log (R15)."""
         self.identity = Identity(0, b"")
 
     @property
@@ -80,6 +82,7 @@ class PagedVolume:
         self.identity = Identity(directory.identity.node_id, uuid.UUID(str(directory.identity.uuid)).bytes)
         self._standing = Standing()
         self._standing.context = store.context.copy()
+        self._standing.dropped = dict(store.standing.dropped)
         damaged = recovery.damage == "corruption" or directory.lost_something
         return Recovered(store, damaged, directory.first_process)
 
@@ -106,6 +109,8 @@ class PagedVolume:
                     self._standing.stored(one.entry.origin, one.entry.seq)
                 else:
                     self._standing.apply(one)
+                if isinstance(one, DropOrigins):
+                    self.horizons.add(one.horizon)
 
     def find_room(self) -> bool:
         """Tell whether values are taken again."""
@@ -143,6 +148,10 @@ class PagedVolume:
     def context(self) -> Context:
         """Return what is known to be durable."""
         return self._standing.context
+
+    def standing(self) -> Standing:
+        """Return what that log comes to."""
+        return self._standing
 
     def corrupt(self, share: float) -> bool:
         """Do nothing: damage to real logs has tests of its own."""

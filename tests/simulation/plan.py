@@ -43,6 +43,7 @@ class Setting:
         limits: "production", or "tiny": pages of two entries, few remembered changes, dots and queued keys.
         disk: "memory", or "paged": the real log on a disk that loses pages.
         skew_ms: by how much clocks may differ from the start on.
+        gate: origins in a context above which the dead ones are dropped (R15).
         hostile: 1 with a hostile member h0 beside the honest ones (`hostile`), else 0.
     """
 
@@ -64,6 +65,7 @@ class Setting:
     limits: str = "production"
     disk: str = "memory"
     skew_ms: int = 0
+    gate: int = 4096
     hostile: int = 0
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from tests.simulation import members
+from tests.simulation.origin_plants import ORIGIN_PLANTS
 from wavekv.core import clock, collection, exchange, repair, types
 from wavekv.core import replica as replicas
 from wavekv.core.context import Context
@@ -155,7 +156,7 @@ def pushes_claim_all() -> list[Change]:
 
 def collects_without_a_member() -> list[Change]:
     """R5: one of the other members is not asked."""
-    original = collection._included
+    original = collection.included
 
     def included(replica: Replica) -> Any:
         reports = original(replica)
@@ -163,12 +164,12 @@ def collects_without_a_member() -> list[Change]:
             reports.pop(max(reports))
         return reports
 
-    return [(collection, "_included", included)]
+    return [(collection, "included", included)]
 
 
 def collects_at_once() -> list[Change]:
     """R5: nobody is asked."""
-    return [(collection, "_included", lambda replica: {})]
+    return [(collection, "included", lambda replica: {})]
 
 
 def collects_on_reports_not_included() -> list[Change]:
@@ -178,7 +179,7 @@ def collects_on_reports_not_included() -> list[Change]:
         heard = replica.reports.heard()
         return {name: heard.get(name) for name in replica.membership.others()}
 
-    return [(collection, "_included", included)]
+    return [(collection, "included", included)]
 
 
 def collects_nothing() -> list[Change]:
@@ -193,9 +194,9 @@ def expiry_by_one_clock() -> list[Change]:
         return all(context.covers(origin, seq) for context in contexts)
 
     def collect(replica: Replica, now_ms: int, count_max: int) -> int:
-        if None in collection._included(replica).values():
+        if None in collection.included(replica).values():
             return 0
-        contexts = [report.context for report in collection._included(replica).values() if report is not None]
+        contexts = [report.context for report in collection.included(replica).values() if report is not None]
         taken = replica.store.graves.take(lambda o, s: by_all(contexts, o, s), replica.store.clock_ms, count_max)
         return replica.forget(taken)
 
@@ -365,5 +366,5 @@ CAUGHT_BY: dict[Callable[[], list[Change]], str] = {
 
 PLANTS = {
     make.__name__.replace("_", "-"): Plant((make.__doc__ or "").strip(), make, caught_by)
-    for make, caught_by in CAUGHT_BY.items()
+    for make, caught_by in {**CAUGHT_BY, **ORIGIN_PLANTS}.items()
 }

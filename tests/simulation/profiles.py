@@ -25,6 +25,7 @@ class Profile:
         weight: how often a seed picks it.
         static: whether static membership may be drawn.
         hostile: attacks of a hostile member an hour; 0: there is none.
+        gates: how many origins contexts may have before dead ones are dropped; none: as in production.
     """
 
     hours: tuple[float, float]
@@ -34,6 +35,7 @@ class Profile:
     weight: int = 1
     static: bool = False
     hostile: float = 0.0
+    gates: tuple[int, ...] = ()
 
 
 NETWORK = {"partition": 6.0, "slow": 2.0}
@@ -53,6 +55,13 @@ PROFILES: dict[str, Profile] = {
     "large": Profile((0.2, 0.6), 240, {**NETWORK, **VOLUMES, **PEOPLE, "crash": 8.0, "jump": 1.0}, (5, 6, 7)),
     "hostile": Profile((0.2, 1), 160, {"crash": 2.0, "partition": 3.0}, weight=0, hostile=240.0),
     "hostile-volumes": Profile((0.2, 1), 160, {**VOLUMES, "crash": 3.0, "wipe": 1.0}, weight=0, hostile=120.0),
+    "origins": Profile(
+        (0.3, 1.2),
+        200,
+        {**VOLUMES, **PEOPLE, "crash": 25.0, "roll": 4.0, "jump": 4.0, "partition": 3.0},
+        weight=0,
+        gates=(0, 1, 3),
+    ),
     "long": Profile((6, 12), 12, {"crash": 0.3, "partition": 0.3, "rollback": 0.05, "drain": 0.1, "admit": 0.3}),
 }
 
@@ -91,6 +100,7 @@ def plan_of(seed: int, profile_name: str | None = None) -> Plan:
         limits="tiny" if harsh and rng.random() < 0.3 and not profile.hostile else "production",
         skew_ms=rng.choice((0, 0, 50, 5000)),
         hostile=1 if profile.hostile else 0,
+        gate=rng.choice(profile.gates) if profile.gates else Setting.gate,
     )
     actions = _Drawing(rng, setting).draw(profile)
     return Plan(setting, tuple(sorted(actions, key=lambda action: action.at)))

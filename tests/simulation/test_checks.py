@@ -138,3 +138,21 @@ def test_a_bound_that_is_passed_is_told(world: World) -> None:
     world.checks.within("things", 3, 3)
     with pytest.raises(Violation, match="4 things"):
         world.checks.within("things", 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("flag", "dropped_at", "horizon", "forgone"),
+    [("", "m1", 0, False), ("orphan", "m1", 0, True), ("orphan", "m1", -1, False), ("early", "m1", 0, True),
+     ("early", "m0", 0, False)],
+)  # fmt: skip
+def test_only_what_an_orphan_or_an_earlier_process_wrote_is_forgone_behind_a_horizon(
+    world: World, flag: str, dropped_at: str, horizon: int, *, forgone: bool
+) -> None:
+    write = written(world, "kept")[0]
+    if flag:
+        setattr(write, flag, True)
+    world.history.horizon = write.entry.timestamp + horizon
+    process = world.slots[dropped_at].process
+    assert process is not None
+    world.history.made_durable((Clear("kept"),), {}, process.replica.store, set())
+    assert write.forgone == forgone

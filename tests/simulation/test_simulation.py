@@ -54,6 +54,15 @@ def test_what_happens_in_a_few_seeds_is_not_nothing() -> None:
         assert counts[what] > 0, what
 
 
+def test_origins_die_and_are_dropped_in_a_few_seeds() -> None:
+    counts: Counter[str] = Counter()
+    for seed in (1, 4):
+        outcome = run(plan_of(seed, "origins"))
+        assert outcome.rule is None, told(seed, "origins", outcome)
+        counts += outcome.counts
+    assert counts["origins dropped"] > 20
+
+
 def test_a_plan_in_words_is_the_same_plan() -> None:
     for seed in range(20):
         plan = plan_of(seed)

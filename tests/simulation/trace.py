@@ -8,7 +8,19 @@ from collections.abc import Callable
 
 from tests.simulation.clocks import EPOCH_MS
 from wavekv.core.messages import Envelope
-from wavekv.core.ops import Batch, Clear, Cover, Floor, Op, Process, Set, SetExpiring, UpdateLocalAck
+from wavekv.core.ops import (
+    Batch,
+    Clear,
+    Cover,
+    DropOrigins,
+    Floor,
+    Op,
+    Process,
+    Promise,
+    Set,
+    SetExpiring,
+    UpdateLocalAck,
+)
 from wavekv.core.types import Entry
 
 
@@ -56,6 +68,11 @@ class Trace:
                 words = f"cover {self.origin(origin)}:{first}-{last}"
             case Floor(timestamp):
                 words = f"floor {timestamp - EPOCH_MS}"
+            case Promise(timestamp):
+                words = f"promise {timestamp - EPOCH_MS}"
+            case DropOrigins(horizon, origins):
+                named = ", ".join(f"{self.origin(origin)}:{seq}" for origin, seq in origins)
+                words = f"horizon {horizon - EPOCH_MS}{', drop ' if named else ''}{named}"
             case Process(_, origin, healing):
                 words = f"process writing as {self.origin(origin)}{', healing' if healing else ''}"
         return words

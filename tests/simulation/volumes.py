@@ -13,7 +13,7 @@ from wavekv.core.codec.records import decode_op, encode_op
 from wavekv.core.context import Context
 from wavekv.core.loading import loader_over
 from wavekv.core.ops import Batch as BatchOp
-from wavekv.core.ops import Op, Set, SetExpiring, SetNextSeq, as_records
+from wavekv.core.ops import DropOrigins, Op, Set, SetExpiring, SetNextSeq, as_records
 from wavekv.core.standing import Standing
 from wavekv.core.steps import Group
 from wavekv.core.store import Store
@@ -62,6 +62,7 @@ class MemoryVolume:
         self._group: Group | None = None
         self._standing: Standing | None = None
         self._folded = 0
+        self._horizons: set[int] = set()
 
     # ---- what a process does with it --------------------------------------------------------------------------------
 
@@ -127,16 +128,28 @@ class MemoryVolume:
 
     def context(self) -> Context:
         """Return what the durable log covers."""
+        return self.standing().context
+
+    def standing(self) -> Standing:
+        """Return what the durable log comes to."""
         if self._standing is None:
-            self._standing, self._folded = Standing(), 0
+            self._standing, self._folded, self._horizons = Standing(), 0, set()
         for item in self.items[self._folded :]:
             for op in item.ops if isinstance(item, BatchOp) else (item,):
                 if isinstance(op, Set | SetExpiring):
                     self._standing.stored(op.entry.origin, op.entry.seq)
                 elif not isinstance(op, Kept):
                     self._standing.apply(op)
+                if isinstance(op, DropOrigins):
+                    self._horizons.add(op.horizon)
         self._folded = len(self.items)
-        return self._standing.context
+        return self._standing
+
+    @property
+    def horizons(self) -> set[int]:
+        """Return the horizons in the durable log (R15)."""
+        self.standing()
+        return self._horizons
 
     def roll_back(self, keep: int) -> bool:
         """Be as it was after its first `keep` items; tell whether that is a change."""

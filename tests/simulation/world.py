@@ -33,6 +33,8 @@ CLUSTER = "6f9f2a3e-1d1f-4f5e-9a44-3b6f0d4f7a01"
 WARP_MS = 24 * 3_600_000
 """Time that passes before healing: clocks that were ahead are overtaken, everything that expires has."""
 CYCLES_MAX = 40
+RID_CYCLES_MAX = 12
+"""Graces within which dead origins are gone when all faults are over."""
 TINY = replace(
     Limits(),
     page_entries_max=2,
@@ -43,7 +45,11 @@ TINY = replace(
     merge_slice_entries=1,
     waiting_writes_max=4,
     journal_entries_max=4,
+    origin_scan_max=3,
+    origin_drop_max=1,
 )
+GRACE_PERIODS = 30
+"""Periods of the exchange in the grace of dead origins (R15): long beside one, short beside a run and late messages."""
 
 
 class World:
@@ -58,7 +64,11 @@ class World:
         self.tracer = trace or Trace()
         self.tracing = self.tracer.on
         self.gossiping = setting.gossip == "on"
-        self.limits = TINY if setting.limits == "tiny" else replace(Limits(), changes_max=1000)
+        limits = TINY if setting.limits == "tiny" else replace(Limits(), changes_max=1000)
+        grace_ms = GRACE_PERIODS * max(setting.interval_ms, 4000)
+        self.limits = replace(
+            limits, origins_expire_above=setting.gate, origin_grace_ms=grace_ms, origin_promise_ms=grace_ms // 6
+        )
         self.settings_gossip = replace(
             GossipSettings(),
             interval_ms=setting.interval_ms,
@@ -175,7 +185,7 @@ class World:
             slot.in_doubt.update(process.lost_group())
         elif survivors:
             self.count("groups that survived a crash in part or whole")
-            self.history.made_durable(survivors, process.lost_group())
+            self.history.made_durable(survivors, process.lost_group(), process.replica.store, slot.volume.horizons)
         self.trace(f"{slot.id} is gone")
 
     def crash(self, slot: Slot) -> None:
@@ -256,7 +266,23 @@ class World:
                 self.network.redeliver(carried)
             self.count("messages delivered after healing", len(late))
             late = []
+        self._until_rid()
         self.checks.settled()
+
+    def _until_rid(self) -> None:
+        """Wait until dead origins have left the contexts, and those are the same again; then nothing more happens."""
+        if self.setting.gate >= Limits().origins_expire_above:
+            return
+        for _ in range(RID_CYCLES_MAX):
+            contexts = [s.volume.context() for s in self.slots.values() if s.process and s.name in self.keeper.members]
+            dead = self.checks.dead_origins()
+            if not dead and all(context == contexts[0] for context in contexts[1:]):
+                break
+            self._until_quiet()
+            self._run_until(self.now + self.limits.origin_grace_ms)
+        else:
+            raise Violation("R15 liveness", ", ".join(dead) or "contexts stay different")
+        self._until_quiet()
 
     def _one_process_per_name(self) -> None:
         """Of several processes of one name the newest stays; the others' volumes are given up."""
@@ -279,7 +305,7 @@ class World:
     def _until_quiet(self) -> None:
         before: list[object] = []
         same = 0
-        for _ in range(CYCLES_MAX):
+        for _ in range(CYCLES_MAX if self.setting.gate >= Limits().origins_expire_above else 4 * CYCLES_MAX):
             self._start_all()  # somebody sees to a member that does not serve
             members = [s.process for s in self.slots.values() if s.process and s.name in self.keeper.members]
             for process in members:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from wavekv.config import Limits, MemberSettings, PlaneSettings
+from wavekv.config import Limits, MemberSettings
 from wavekv.metrics.health import scrapes_budget
+from wavekv.plane_settings import PlaneSettings
 from wavekv.runtime.budget import Budgets
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.descriptors import Shares, share_out

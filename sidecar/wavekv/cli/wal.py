@@ -39,6 +39,8 @@ _PLAIN: dict[type[ops.Op], tuple[str, ...]] = {
     ops.RemovePeer: ("remove_peer", "peer_id"),
     ops.Cover: ("cover", "origin", "from", "to"),
     ops.Floor: ("floor", "timestamp"),
+    ops.Promise: ("promise", "timestamp"),
+    ops.DropOrigins: ("drop_origins", "horizon", "origins"),
     ops.Process: ("process", "inc", "origin", "healing"),
 }
 """Operations of plain fields: name, then the fields' names in their order."""

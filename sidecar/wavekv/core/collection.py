@@ -31,7 +31,7 @@ def collect(replica: Replica, now_ms: int, count_max: int) -> int:
     """Stage the removal of up to `count_max` deletes that may be forgotten; return how many there were."""
     store = replica.store
     store.graves.tidy(store.deletes())
-    reports = _included(replica)
+    reports = included(replica)
     if replica.reports.crates or not replica.membership.complete:
         return 0
     if replica.full is not None or None in reports.values():
@@ -46,7 +46,7 @@ def collect(replica: Replica, now_ms: int, count_max: int) -> int:
     return count
 
 
-def _included(replica: Replica) -> dict[str, Included | None]:
+def included(replica: Replica) -> dict[str, Included | None]:
     """Return for each other member the newest report of it that this member covers.
 
     In static mode whoever speaks to this member is one, named by its flags or not.
@@ -70,7 +70,7 @@ def pins(replica: Replica) -> list[Pin]:
     """Return who keeps deletes from being collected at this moment, by name; one that was just made waits for all."""
     oldest = list(replica.store.graves.oldest())
     found: list[Pin] = []
-    for name, report in sorted(_included(replica).items()):
+    for name, report in sorted(included(replica).items()):
         if replica.reports.of(name) is None:
             kept, reason = [_since(packed) for _, packed in oldest], "not heard"
         else:

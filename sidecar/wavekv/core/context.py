@@ -6,7 +6,7 @@ state and never one object per write; a plain set of dots was turned down for th
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from wavekv.core.messages import Ranges
@@ -29,7 +29,7 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class Context:
-    """A mutable set of covered dots; it never shrinks (R2)."""
+    """A mutable set of covered dots; it never shrinks (R2), but for origins that all members drop (R15)."""
 
     __slots__ = ("_dots", "acks", "range_count")
 
@@ -203,6 +203,22 @@ class Context:
             self._dots[origin] = merged
             if not merged:
                 del self._dots[origin]
+
+    def drop(self, origins: Iterable[int]) -> None:
+        """Cover nothing of `origins` any more (R15)."""
+        for origin in origins:
+            self.acks.pop(origin, None)
+            self.range_count -= len(self._dots.pop(origin, ()))
+
+    def greatest(self, origin: int) -> int:
+        """Return the greatest covered sequence of `origin`; 0: there is none."""
+        ranges = self._dots.get(origin)
+        return ranges[-1][1] if ranges else self.acks.get(origin, 0)
+
+    def same_of(self, origin: int, other: "Context") -> bool:
+        """Tell whether both cover the same of `origin`."""
+        mine, theirs = self.acks.get(origin, 0), other.acks.get(origin, 0)
+        return mine == theirs and self._dots.get(origin) == other._dots.get(origin)
 
     def opens_range(self, origin: int, seq: int) -> bool:
         """Tell whether covering the dot would add a range rather than extend one or an ack (the bound of G9)."""

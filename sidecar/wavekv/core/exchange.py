@@ -19,11 +19,13 @@ A healing member adopts only after it has compared lists (`repair`): until then 
 forgot, and would claim to cover the delete.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from wavekv.core.block import Block
 from wavekv.core.context import Context
 from wavekv.core.delta import changed_behind, delta_page, lacks_any
+from wavekv.core.horizon import adopt_horizon, greeting, sane_horizon, told
 from wavekv.core.merging import check_sender, merge, turn
 from wavekv.core.messages import Envelope, Page, Ranges
 from wavekv.core.repair import Repair, answer_list, suspected
@@ -52,6 +54,7 @@ def _greeting(replica: Replica, now_ms: int, epoch_known: int | None) -> dict[st
         "epoch_doc": epoch.signed if epoch and news else None,
         "claim": replica.reports.own_claim,
         "origin": told_origin(replica),
+        **greeting(replica),
     }
 
 
@@ -63,7 +66,7 @@ def told_origin(replica: Replica) -> int | None:
 
 def envelope(replica: Replica, now_ms: int, epoch_known: int | None = None, **fields: object) -> Envelope:
     """Return a message of this member with the given fields; `epoch_known`: the newest epoch the receiver told of."""
-    return Envelope(**_greeting(replica, now_ms, epoch_known), **fields)  # type: ignore[arg-type]
+    return Envelope(**(_greeting(replica, now_ms, epoch_known) | fields))  # type: ignore[arg-type]
 
 
 def _told(replica: Replica, *, needed: bool = False) -> tuple[dict[int, int], dict[int, Ranges]] | None:
@@ -75,9 +78,9 @@ def _told(replica: Replica, *, needed: bool = False) -> tuple[dict[int, int], di
     """
     context, limits = replica.store.context, replica.limits
     most = limits.dots_max if replica.trusted or needed else limits.told_dots_max
-    if context.range_count > most or len(context.acks) > limits.origins_max:
+    if context.range_count > most or context.origin_count() > limits.origins_max + limits.dots_max:
         return None
-    return dict(context.acks), context.dots()
+    return told(replica)
 
 
 def _held_back(replica: Replica) -> dict[str, object]:
@@ -155,8 +158,9 @@ class Round:
             return self._list(self.repair, now_ms)
         first = not self._started
         if first or self._all_received:
-            told = _told(self._replica, needed=True)
-            self._covered = _held_back(self._replica) if told is None else {"acks": told[0], "dots": told[1]}
+            covered = _told(self._replica, needed=True)
+            self._covered = {"promised": None, "horizon": None} | greeting(self._replica)  # of the same instant
+            self._covered |= _held_back(self._replica) if covered is None else {"acks": covered[0], "dots": covered[1]}
         theirs = self._report.context if self._report else Context()
         entries: tuple[Entry, ...] = ()
         block: Block | None = None
@@ -258,9 +262,9 @@ class Round:
     def _compare(self, repair: Repair, answer: Envelope, now_ms: int) -> int:
         """Take the answer to a list; after the last one a healing member adopts what the exchange ended with."""
         assert self._last is not None
-        repair.receive(answer)
+        repair.receive(answer if sane_horizon(self._replica, answer, now_ms) else replace(answer, horizon=None))
         adopts = repair.done and repair.whole and self._complete and self._replica.healing
-        if adopts and repair.undisturbed(Context.told(self._last.acks, self._last.dots)):
+        if adopts and repair.undisturbed(Context.told(self._last.acks, self._last.dots), self._last.horizon):
             return self._adopt(self._last, now_ms)
         return self._replica.last_ticket
 
@@ -282,10 +286,11 @@ class Round:
         if ticket is None:
             return replica.last_ticket
         if replica.healing:
+            adopt_horizon(replica, last)
             replica.healed_with.update((self._peer, sender_of(last)))
             if not last.healing or replica.healed_with.issuperset(replica.membership.others()):
-                ticket = replica.end_healing()
-        return ticket
+                replica.end_healing()
+        return replica.last_ticket
 
 
 def _attest(replica: Replica, message: Envelope) -> None:
@@ -304,7 +309,7 @@ def _sane_floor(replica: Replica, message: Envelope, now_ms: int) -> bool:
     if message.floor > now_ms + replica.limits.future_ms_max:
         replica.refused["future_floor"] += 1
         return False
-    return True
+    return sane_horizon(replica, message, now_ms)
 
 
 def receive_request(replica: Replica, request: Envelope, now_ms: int) -> Merged:

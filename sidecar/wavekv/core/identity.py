@@ -1,6 +1,9 @@
 """Who a process is, and where it gets its randomness from."""
 
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
+
+from wavekv.core.types import U32_MAX
 
 SKIPPED_MAX: Final = 1 << 10
 """Process numbers, as milliseconds about a second, that a start may skip."""
@@ -33,3 +36,12 @@ def process_number(now_ms: int, last: int, rng: Rng) -> int:
     pass for one, and what the first reported would be believed of the second.
     """
     return now_ms if now_ms > last else last + 1 + rng.random_u32() % SKIPPED_MAX
+
+
+def fresh_origin(identity: Identity, rng: Rng, taken: Callable[[int], bool]) -> int:
+    """Return an origin for the writes of this process; `taken` tells of one that another process used (R7)."""
+    origin = identity.first_origin
+    while not origin or taken(origin):
+        origin = rng.random_u32() & U32_MAX
+        origin = None if origin == identity.node_id else origin
+    return origin

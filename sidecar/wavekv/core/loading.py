@@ -9,7 +9,7 @@ wanted once peers are talked to and keys are listed.
 
 from array import array
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 from wavekv.core.context import Context
 from wavekv.core.dot_order import DotOrder
 from wavekv.core.image import Image
-from wavekv.core.ops import Batch, Clear, Op, Process, Set, SetExpiring, SetNextSeq
+from wavekv.core.ops import Batch, Clear, DropOrigins, Op, Process, Set, SetExpiring, SetNextSeq
 from wavekv.core.packed import (
     EXPIRING_FACTS_BYTES,
     FACTS_BYTES,
@@ -136,10 +136,12 @@ class FreshLoader:
         self._positions = array("Q")
         self._runs: list[tuple[int, int]] = []  # (origin, where in the lists its run begins)
         self._origin = 0
+        self._dropped: dict[int, int] = {}  # origin → how many names there were when it was dropped last (R15)
         self._alone: list[str] = []  # keys that came in no run
         self._values = self._size_bytes = 0  # of the runs
         for key, packed in self._packed.items():
             self._note(key, *dot_of(packed))
+        self._given = len(self._names)  # names from the image, whose standing says what they cover
 
     def stored(self, key: str, value: bytes | None, timestamp: int, origin: int, seq: int) -> None:
         """Fold a Set record."""
@@ -195,6 +197,8 @@ class FreshLoader:
             self._image.standing.apply(op)
             if isinstance(op, Process):
                 self._processes.append((self._position, op.inc))
+            elif isinstance(op, DropOrigins):
+                self._dropped.update((origin, len(self._names)) for origin, _ in op.origins)
 
     def _change(self, op: Set | SetExpiring | Clear) -> None:
         if isinstance(op, Clear):
@@ -209,9 +213,12 @@ class FreshLoader:
         image, standing = self._image, self._image.standing
         dots: dict[int, DotOrder] = {}
         whole = len(self._names) == len(self._packed)  # nothing was overwritten or cleared
+        passed = self._told_already() if self._given or self._dropped else {}
         for origin, seqs, names in self._by_origin():
             rising = _rising(seqs)
-            standing.context.join(*_covered(origin, seqs, rising=rising))
+            covered = seqs[passed[origin] :] if origin in passed else seqs
+            if covered:
+                standing.context.join(*_covered(origin, covered, rising=rising))
             if origin == standing.process.origin:
                 standing.used(seqs[-1] if rising else max(seqs))
             order = _order(self._packed, origin, seqs, names, whole=whole and rising)
@@ -233,6 +240,14 @@ class FreshLoader:
         store.remember(recent, self._processes, self._positions[first - 1] if first else self._begin)
         store.postpone()
         return store
+
+    def _told_already(self) -> Counter[int]:
+        """Return how many of each origin's sequences cover nothing any more: of the image, or from before its drop."""
+        found: Counter[int] = Counter()
+        for (origin, start), (_, end) in pairwise([*self._runs, (0, len(self._names))]):
+            upto = max(self._dropped.get(origin, 0), self._given)
+            found[origin] += max(min(end, upto) - start, 0)
+        return found
 
     def _by_origin(self) -> Iterator[tuple[int, "array[int]", list[str]]]:
         if len(self._runs) == 1 and self._runs[0][1] == 0:  # all there is, not copied

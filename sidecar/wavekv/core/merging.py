@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from wavekv.core.codec.message_bounds import MessageBounds
+from wavekv.core.horizon import dead_upto
 from wavekv.core.messages import Envelope
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.scatter import UNCHECKED, scattered_in_slices
 from wavekv.core.steps import Merged, Refusal, Slices
-from wavekv.core.types import Entry
+from wavekv.core.types import I64_MIN, Entry
 from wavekv.errors import BadEnvelope, NotWritten
 
 
@@ -31,13 +32,16 @@ def merge(replica: Replica, message: Envelope, now_ms: int, *, pushed: bool = Fa
     merged = Merged(ticket=replica.last_ticket)
     entries: Sequence[Entry] = message.entries
     if message.block is not None:
-        merged.stored, others = replica.take_block(message.block, now_ms)
+        whole = dead_upto(replica, message) == I64_MIN
+        merged.stored, others = replica.take_block(message.block, now_ms) if whole else (0, message.block.unpacked())
         entries = (*others, *entries)
     size = replica.limits.merge_slice_entries
     for begin in range(0, max(1, len(entries)), size):
         if begin:
             yield from turn(replica, message, now_ms, abandoned)
-        merged.add(replica.merge(entries[begin : begin + size], now_ms, sender=sender, pushed=pushed))
+        dead = dead_upto(replica, message)
+        some = entries[begin : begin + size]
+        merged.add(replica.merge(some, now_ms, sender=sender, pushed=pushed, dead_upto=dead))
     return merged
 
 

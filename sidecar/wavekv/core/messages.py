@@ -53,6 +53,8 @@ class Envelope:
         healing: the sender's volume is not yet trusted (R7).
         floor: with every context that may be adopted; its absence says "adopt nothing".
         now_ms: the sender's clock.
+        promised: what the sender writes and does not cover in this message is stamped above it (ms), R15.
+        horizon: what the sender does not cover and is not stamped above it (ms) is dead, R15.
         epoch: number of the newest membership the sender knows.
         members: names of that membership, for a receiver that knows an older one.
         buckets: digest of the entries the sender holds, by bucket.
@@ -92,6 +94,8 @@ class Envelope:
     healing: bool = False
     floor: int | None = None
     now_ms: int | None = None
+    promised: int | None = None
+    horizon: int | None = None
     epoch: int | None = None
     members: tuple[str, ...] | None = None
     buckets: tuple[int, ...] | None = None

@@ -1,6 +1,6 @@
 """The operations a log record can carry, as values. `codec.records` knows their bytes, `store` their meaning.
 
-Indexes 0–8 are the original system's and never change. 9–13 are WaveKV's. Names follow the wire vectors:
+Indexes 0–8 are the original system's and never change. 9–15 are WaveKV's. Names follow the wire vectors:
 `peer` in an acknowledgement is an origin. `StoreBlock` stands for many records, and is never read back as one.
 """
 
@@ -103,6 +103,23 @@ class Process(NamedTuple):
     healing: bool
 
 
+class Promise(NamedTuple):
+    """14: what this directory will write from now on is stamped above `timestamp` (ms), rule R15."""
+
+    timestamp: int
+
+
+class DropOrigins(NamedTuple):
+    """15: what is not covered and not stamped above `horizon` (ms) is dead; `origins` are covered no more (R15).
+
+    `origins` holds each with the greatest of its sequences that was covered, for sessions. Such a record promises
+    `horizon`, too.
+    """
+
+    horizon: int
+    origins: tuple[tuple[int, int], ...] = ()
+
+
 class StoreBlock(NamedTuple):
     """What another member sent of keys that held nothing here: a Set or SetExpiring record for each entry."""
 
@@ -112,6 +129,9 @@ class StoreBlock(NamedTuple):
 _KEYED: Final = (Set, SetExpiring, Clear, Batch, StoreBlock)
 """Those that change what keys hold; the others say what is covered, and of the process."""
 _COPIED_SHIFT: Final = 13
+
+Agreed = Promise | DropOrigins
+"""What R15 logs."""
 
 Op = (
     Set
@@ -128,6 +148,8 @@ Op = (
     | Cover
     | Floor
     | Process
+    | Promise
+    | DropOrigins
     | StoreBlock
 )
 

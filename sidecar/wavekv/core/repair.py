@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from wavekv.config import Limits
 from wavekv.core.context import Context
 from wavekv.core.digest import BUCKETS, bucket_of, differences
+from wavekv.core.horizon import dead_by
 from wavekv.core.messages import Envelope, Listed
-from wavekv.core.packed import dot_of, unpack, unpack_facts
+from wavekv.core.packed import dot_of, pack, unpack, unpack_facts
 from wavekv.core.replica import Replica
 from wavekv.core.reports import Report
 from wavekv.core.store import Store
@@ -270,7 +271,8 @@ class Repair:
             packed = replica.store.packed.get(key)
             if packed is not None and key not in theirs:
                 dot = dot_of(packed)
-                (stale if context.covers(*dot) and not self._certain(dot[0]) else alone).append(key)
+                known = context.covers(*dot) or dead_by(answer.horizon, replica, packed)
+                (stale if known and not self._certain(dot[0]) else alone).append(key)
         dropped = [key for key in stale if not replica.moves(key)]
         self.whole &= len(dropped) == len(stale)
         replica.forget(dropped)
@@ -284,14 +286,15 @@ class Repair:
         """
         return origin == self._replica.origin != 0 and not self._replica.healing
 
-    def undisturbed(self, theirs: Context) -> bool:
-        """Tell whether no entry that `theirs` covers came in since the first list was made.
+    def undisturbed(self, theirs: Context, horizon: int | None) -> bool:
+        """Tell whether no entry that `theirs` covers, or that is dead by its horizon, came in since the first list.
 
         One that did, in a late message, may be what the responder deleted and forgot, and its key may be compared
         already. The next round finds it.
         """
         assert self._began_at is not None
         since = self._replica.store.packed_changed_since(self._began_at)
-        if since is None or any(theirs.covers(*dot_of(packed)) for _, packed in since):
+        if since is None:
             return False
-        return not any(theirs.covers(*entry.dot) for entry in self._replica.staged())
+        came = (*(packed for _, packed in since), *map(pack, self._replica.staged()))
+        return not any(theirs.covers(*dot_of(packed)) or dead_by(horizon, self._replica, packed) for packed in came)

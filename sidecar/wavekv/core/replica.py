@@ -19,21 +19,35 @@ from wavekv.core.clock import write_timestamp
 from wavekv.core.condition import ALWAYS, Condition
 from wavekv.core.context import Context
 from wavekv.core.fitting import check_batch, check_room, fits_whole, merge_refusal
-from wavekv.core.identity import Identity, Rng
+from wavekv.core.identity import Identity, Rng, fresh_origin
 from wavekv.core.journal import Journal
 from wavekv.core.membership import Membership
 from wavekv.core.messages import Ranges
 from wavekv.core.newcomers import Newcomers
-from wavekv.core.ops import Batch, Clear, Floor, Op, Process, Set, SetExpiring, SetNextSeq, StoreBlock, parted, storing
+from wavekv.core.ops import (
+    Agreed,
+    Batch,
+    Clear,
+    Floor,
+    Op,
+    Process,
+    Set,
+    SetExpiring,
+    SetNextSeq,
+    StoreBlock,
+    parted,
+    storing,
+)
 from wavekv.core.planning import Planned, decide, decide_all
 from wavekv.core.reports import Reports
 from wavekv.core.staging import Staging
 from wavekv.core.steps import Group, Merged, Refusal, Slices, Staged, StagedBatch, whole
 from wavekv.core.store import Store
-from wavekv.core.types import U32_MAX, Dot, Entry, beats
+from wavekv.core.types import I64_MIN, Dot, Entry, beats
 from wavekv.core.vouching import Vouching
+from wavekv.core.waiting import WaitingWrites
 from wavekv.core.writes import Delete, Put, Write
-from wavekv.errors import CratePeers, DiskFull, KeyNotFound, Starting, TooManyWaiting, UnavailableError
+from wavekv.errors import CratePeers, DiskFull, KeyNotFound, Starting, UnavailableError
 
 
 class Replica:
@@ -79,8 +93,7 @@ class Replica:
         self._origin = process.origin if process.inc == self.identity.inc else 0
         self._next_seq = self.store.next_seq if self._origin else 1
         self._watched_from = min(self.limits.dots_max, self.limits.fill_ranges_max, self.limits.origins_max)
-        self._waiting = self._waiting_bytes = 0
-        self._out_writes = self._out_bytes = 0
+        self._waiting = WaitingWrites(self.limits)
         self._losses: list[tuple[Entry, Entry, int]] = []
         self._out_losses: list[tuple[Entry, Entry, int]] = []
         self._withdrawn: list[str] = []
@@ -94,7 +107,7 @@ class Replica:
     @property
     def waiting(self) -> int:
         """Local writes staged and not yet durable."""
-        return self._waiting
+        return self._waiting.count
 
     @property
     def last_ticket(self) -> int:
@@ -123,7 +136,7 @@ class Replica:
         self._in_flight = Group(tuple(self._ops), self._next_seq, self._ticket, frozenset(self._withdrawn))
         self._ops.clear()
         self._withdrawn.clear()
-        self._out_writes, self._out_bytes = self._waiting, self._waiting_bytes
+        self._waiting.hand_out()
         self._out_losses, self._losses = self._losses, []
         return self._in_flight
 
@@ -142,8 +155,7 @@ class Replica:
                 self.store.apply(op)
         self._in_flight = None
         self._staging.settle(group)
-        self._waiting -= self._out_writes
-        self._waiting_bytes -= self._out_bytes
+        self._waiting.settle()
         for loss in self._out_losses:
             self.journal.lost(*loss)
         self.durable_ticket = group.ticket
@@ -193,14 +205,14 @@ class Replica:
         """Stage the live value of `key` with another expiry. Raises as `put`, and KeyNotFound as `delete`."""
         self._check_writable()
         held = self._staging.held(key)
-        if held is None or held.value is None or not held.alive(self._expiry_now(now_ms)):
+        if held is None or held.value is None or not held.alive(self.store.expiry_now(now_ms)):
             condition.check(None)
             raise KeyNotFound(f"there is no key {key!r}")
         return self._put(Put(key, bytes(held.value), expires_at, condition), now_ms)
 
     def _put(self, write: Put, now_ms: int) -> Staged:
         self._check_writable()
-        planned = decide(write, self._staging.held(write.key), self._expiry_now(now_ms))
+        planned = decide(write, self._staging.held(write.key), self.store.expiry_now(now_ms))
         assert planned is not None, "only a delete comes to nothing"
         self._check_expiry(planned.expires_at)
         self._check_room(planned.held is None, planned.growth_bytes)
@@ -215,7 +227,7 @@ class Replica:
             UnavailableError: as for `put`, but for the limits: a delete needs no new room.
         """
         self._check_writable()
-        planned = decide(Delete(key, condition), self._staging.held(key), self._expiry_now(now_ms))
+        planned = decide(Delete(key, condition), self._staging.held(key), self.store.expiry_now(now_ms))
         if planned is None:
             raise KeyNotFound(f"there is no key {key!r}")
         return self._write(planned, now_ms)
@@ -230,7 +242,7 @@ class Replica:
         """
         check_batch(writes, self.limits)
         self._check_writable(len(writes))
-        planned = decide_all(writes, self._staging.held, self._expiry_now(now_ms), self._check_in_batch)
+        planned = decide_all(writes, self._staging.held, self.store.expiry_now(now_ms), self._check_in_batch)
         staged: list[Staged | None] = []
         ops: list[Set | SetExpiring] = []
         for one in planned:
@@ -249,17 +261,10 @@ class Replica:
         if planned.value is not None:
             self._check_room(planned.held is None, planned.growth_bytes, (keys, growth_bytes))
 
-    def _expiry_now(self, now_ms: int) -> int:
-        """R11: within a process the expiry clock does not run backwards."""
-        return self.store.expiry_now(now_ms)
-
     def _check_writable(self, count: int = 1) -> None:
         if self.writable is not None:
             raise self.writable.with_traceback(None)  # one object, raised often: it must not gather frames
-        if self._waiting + count > self.limits.waiting_writes_max:
-            raise TooManyWaiting(f"{self._waiting} writes wait for the disk; try again")
-        if self._waiting_bytes >= self.limits.waiting_bytes_max:
-            raise TooManyWaiting(f"{self._waiting_bytes} bytes wait for the disk; try again")
+        self._waiting.check(count)
 
     def _check_room(self, new_key: bool, growth_bytes: int, ahead: tuple[int, int] = (0, 0)) -> None:
         if self.full is not None:
@@ -273,26 +278,21 @@ class Replica:
 
     def _write(self, planned: Planned, now_ms: int) -> Staged:
         entry = self._local_entry(planned, planned.held, now_ms)
-        self._staging.note(entry, planned.held)
-        return Staged(self._stage(storing(entry)), entry, planned.live)
+        return Staged(self._stage_entry(entry, planned.held), entry, planned.live)
 
     def _local_entry(self, planned: Planned, held: Entry | None, now_ms: int) -> Entry:
         if not self._origin:
             self._begin_origin()
-        timestamp = write_timestamp(now_ms, held, self._staging.floor)
+        timestamp = write_timestamp(self._staging.promised_time(now_ms), held, self._staging.floor)
         entry = Entry(planned.key, planned.value, timestamp, self._origin, self._next_seq, planned.expires_at)
         self._next_seq += 1
-        self._waiting += 1
-        self._waiting_bytes += len(planned.value or b"")
+        self._waiting.add(len(planned.value or b""))
         return entry
 
     def _begin_origin(self) -> None:
         """R7: no process writes under an origin that an earlier one used."""
-        origin = self.identity.first_origin
-        covered = self.covered
-        while origin is None or origin == 0 or origin in covered.acks or covered.ranges_of(origin):
-            origin = self._rng.random_u32() & U32_MAX
-            origin = None if origin == self.identity.node_id else origin
+        covered, dropped = self.covered, self.store.standing.dropped
+        origin = fresh_origin(self.identity, self._rng, lambda drawn: drawn in dropped or covered.knows(drawn))
         self._origin, self._next_seq = origin, 1
         self._ops.append(Process(self.identity.inc, origin, self.healing))
 
@@ -302,16 +302,18 @@ class Replica:
 
     # ---- R2, R4: other members' entries ----------------------------------------------------------------------------
 
-    def merge(self, entries: Sequence[Entry], now_ms: int, *, sender: str = "", pushed: bool = False) -> Merged:
+    def merge(
+        self, entries: Sequence[Entry], now_ms: int, *, sender: str = "", pushed: bool = False, dead_upto: int = I64_MIN
+    ) -> Merged:
         """Stage what wins of `entries`, and the dots of all of them; refusals are counted, the rest is taken.
 
-        `sender` is who sent them, as reports know it; `pushed`: in a push.
+        `sender` is who sent them, as reports know it; `pushed`: in a push; `dead_upto` as `horizon` has it.
         """
         merged = Merged()
         losers = Context()
         for entry in entries:
             held = self._staging.held(entry.key)
-            code = self._refusal(entry, held, now_ms, pushed, sender)
+            code = self._refusal(entry, held, now_ms, sender, pushed=pushed, dead_upto=dead_upto)
             if code is not None:
                 merged.refused[code] += 1
                 self.last_refusal = Refusal(code, entry.key, entry.timestamp, sender, now_ms)
@@ -361,17 +363,20 @@ class Replica:
         report = self.reports.of(sender)
         return held.origin == self._origin and (report is None or not report.context.covers(*held.dot))
 
-    def _refusal(self, entry: Entry, held: Entry | None, now_ms: int, pushed: bool, sender: str) -> str | None:
+    def _refusal(
+        self, entry: Entry, held: Entry | None, now_ms: int, sender: str, *, pushed: bool, dead_upto: int
+    ) -> str | None:
         """Return the code of why `entry` cannot be merged, None if it can."""
         limits = self.limits
+        if entry.timestamp <= dead_upto and not self.covered.covers(*entry.dot) and not (held and beats(held, entry)):
+            return "dead_entry"
         if entry.seq < 1:
             return "bad_sequence"
         if self._claims_mine(entry.origin, entry.seq):
             return "claimed_sequence"
         covered = self._staging.covered
-        code = None
-        if covered.range_count + len(covered.acks) >= self._watched_from:
-            code = dot_refusal(covered, entry, limits, pushed)
+        watched = covered.range_count + len(covered.acks) >= self._watched_from
+        code = dot_refusal(covered, entry, limits, pushed) if watched else None
         if code is None and self.full is not None and entry.value is not None:
             code = self.full.code
         keys, size = self._staging.keys, self._staging.size_bytes
@@ -439,6 +444,11 @@ class Replica:
         if ops:
             self._stage(*([Floor(staging.floor)] if staging.floor > before else []), *ops)
         return len(ops)
+
+    def heed(self, op: Agreed) -> int:
+        """Stage what `origin_expiry` or `horizon` decided (R15); return the ticket."""
+        self._staging.heed(op)
+        return self._stage(op)
 
     def moves(self, key: str) -> bool:
         """Tell whether what `key` holds is about to change."""

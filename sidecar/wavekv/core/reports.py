@@ -6,7 +6,8 @@ begins anew.
 """
 
 from binascii import b2a_base64
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from wavekv.config import Limits
@@ -24,6 +25,21 @@ class Included(NamedTuple):
 
     context: Context
     clock_ms: int | None
+    promised: int | None = None
+    """What the sender writes outside of this context is stamped above it (ms), R15."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """That some origins will be dropped: what was covered of them, and the horizon (ms) behind which all is dead (R15).
+
+    `number` counts agreements from 1.
+    """
+
+    number: int
+    horizon: int
+    since_ms: int
+    basis: Context
 
 
 @dataclass(slots=True)
@@ -44,6 +60,15 @@ class Report:
     order: int = 0
     included: Included | None = None
     takes_block: bool = False
+    promised: int | None = None
+    """What the sender writes outside of `context` is stamped above it (ms), R15."""
+    origin: int | None = None
+    told_at: int = 0
+    """The newest agreement there was when it last told what it covers."""
+    renew: bool = False
+    """The next context that is told takes the place of what was joined: something in it is told no more (R15)."""
+    told: frozenset[int] = frozenset()
+    """Which of the origins agreed on it told then."""
     suspects: dict[int, tuple[int, int]] = field(default_factory=dict)
     counted: int = 0
     """Its `items` when it was heard last."""
@@ -67,7 +92,7 @@ class Report:
         """Take note if `mine`, this member's durable context, covers all of this report by now."""
         seen = self.included
         if (seen is not None and seen.context is self.context) or mine.includes(self.context):
-            self.included = Included(self.context, self.clock_ms)
+            self.included = Included(self.context, self.clock_ms, self.promised)
 
     def join(self, message: Envelope, items_max: int) -> None:
         """Cover what `message` covers, too; a context that `included` keeps stays as it was.
@@ -76,7 +101,9 @@ class Report:
         """
         if not (message.acks or message.dots):
             return  # a receipt has no context; a copy for each would cost a large cluster much
-        if self.included is not None and self.included.context is self.context:
+        if self.renew:
+            self.context, self.renew = Context(), False
+        elif self.included is not None and self.included.context is self.context:
             self.context = self.context.copy()
         self.context.join(message.acks, message.dots)
         if len(self.context.acks) + self.context.range_count > items_max:
@@ -115,6 +142,14 @@ class Reports:
         self._uuids: dict[int, bytes] = {}
         self._volumes: dict[str, tuple[int, int]] = {}
         """Name → node id of the volume and number of the process that was heard last under it."""
+        self.dropped: Mapping[int, int] = {}
+        """Origins that this member has dropped, with the greatest sequence it covered of each (R15)."""
+        self.covered = Context()
+        """What this member covers, durably."""
+        self.agreed: dict[int, Agreement] = {}
+        """Origin → the agreement to drop it (R15); told no more, and not asked of others."""
+        self.agreements = 0
+        """Agreements made so far."""
         self.count = 0
         """Reports heard so far."""
         self.crates = crates
@@ -187,16 +222,18 @@ class Reports:
                     self._forget(other)
         self._volumes[name] = (message.sender_id, inc)
         self.crates |= message.name is None
+        news = self._without_dropped(message)
         held = self._by_name.pop(name, None)
         if held is None or held.inc != inc or message.inc is None:
             before = 0 if held is None else held.counted
-            held = Report(inc, Context.told(message.acks, message.dots), now_ms, counted=before)
+            held = Report(inc, Context.told(news.acks, news.dots), now_ms, counted=before)
         else:
-            held.join(message, self._context_max)
+            held.join(news, self._context_max)
         held.heard_ms, held.clock_ms, held.healing = now_ms, message.now_ms, message.healing
         held.buckets, held.epoch = message.buckets, message.epoch
         held.takes_block |= message.takes_block
         held.claim = message.claim or held.claim
+        self._note_dead_origins(held, message)
         self.count += 1
         held.order = self.count
         self._by_name[name] = held
@@ -217,6 +254,41 @@ class Reports:
         gone = self._by_name.pop(name, None)
         if gone is not None:
             self._items -= gone.counted
+
+    def _without_dropped(self, message: Envelope) -> Envelope:
+        """Return the message without what this member dropped and has not taken back; a late one would be missed (R5).
+
+        Its sender told it before it dropped it, too, and never will again.
+        """
+        dropped, covered = self.dropped, self.covered
+        gone: set[int] = set()
+        for origin in dropped.keys() & (message.acks.keys() | message.dots.keys()) if dropped else ():
+            greatest = max([message.acks.get(origin, 0), *(last for _, last in message.dots.get(origin, ()))])
+            if greatest <= dropped[origin] and not covered.greatest(origin):
+                gone.add(origin)
+        if not gone:
+            return message
+        acks = {origin: ack for origin, ack in message.acks.items() if origin not in gone}
+        return replace(message, acks=acks, dots={o: ranges for o, ranges in message.dots.items() if o not in gone})
+
+    def _note_dead_origins(self, held: Report, message: Envelope) -> None:
+        """R15: a promise speaks of the context that comes with it, and that context says which origins are told yet."""
+        held.origin = message.origin  # a process that is admitted anew begins another one
+        if not (message.acks or message.dots or message.floor is not None):
+            return
+        if message.promised is not None:
+            held.promised = max(message.promised, held.promised or message.promised)
+        held.told_at = self.agreements
+        if self.agreed or held.told:
+            agreed = self.agreed.keys()
+            held.told = frozenset(agreed & message.acks.keys()) | frozenset(agreed & message.dots.keys())
+
+    def drop(self, origins: Collection[int]) -> None:
+        """Forget what the reports cover of `origins`, which this member drops."""
+        for report in self._by_name.values():
+            report.context.drop(origins)
+            if report.included is not None and report.included.context is not report.context:
+                report.included.context.drop(origins)
 
     def of(self, name: str) -> Report | None:
         """Return the last report of `name`."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from struct import Struct
 
 from wavekv.core.block import Block
-from wavekv.core.ops import Clear, StoreBlock
+from wavekv.core.ops import Clear, DropOrigins, Promise, StoreBlock
 from wavekv.core.packed import seen
 from wavekv.core.steps import Group
 from wavekv.core.store import Store
@@ -25,6 +25,7 @@ class Staging:
     Attributes:
         covered: the context to come.
         floor: the floor to come (ms).
+        promised: what new stamps will have to lie above (ms), R15.
         keys: how many keys will be held.
         size_bytes: their bytes, keys and values.
     """
@@ -37,6 +38,7 @@ class Staging:
         self._blocks: deque[Block] = deque()
         self.covered = store.context.copy()
         self.floor = store.floor
+        self.promised = store.standing.promised
         self.keys = len(store.packed)
         self.size_bytes = store.size_bytes
 
@@ -112,6 +114,18 @@ class Staging:
         self.size_bytes -= entry_bytes(held)
         self._gone[held.key] = None
         self.floor = max(self.floor, held.timestamp)
+
+    def heed(self, op: Promise | DropOrigins) -> None:
+        """Count with what R15 has come to."""
+        if isinstance(op, Promise):
+            self.promised = max(self.promised, op.timestamp)
+        else:
+            self.promised = max(self.promised, op.horizon)
+            self.covered.drop(origin for origin, _ in op.origins)
+
+    def promised_time(self, now_ms: int) -> int:
+        """Return the clock's time, or what lies above all that this member has promised (R15)."""
+        return max(now_ms, self.promised + 1)
 
     def settle(self, group: Group) -> None:
         """Forget what `group` staged: the store has it now."""

@@ -4,32 +4,45 @@ The running member, recovery and compaction all fold operations with this class,
 that a replay of the same log would come to (R2).
 """
 
+from itertools import islice
 from typing import Final
 
 from wavekv.core.context import Context
 from wavekv.core.ops import (
     Cover,
+    DropOrigins,
     Floor,
     IncrementSeq,
     Op,
     Process,
+    Promise,
     PushPeerLog,
     SetNextSeq,
     UpdateLocalAck,
 )
 from wavekv.core.types import I64_MIN, U64_MAX
 
+DROPPED_MAX: Final = 65_536
+"""Dropped origins remembered, the newest: sessions that name them count as covered (R13), late reports are not waited
+for. About 100 bytes each, and 12 in a snapshot."""
 NO_PROCESS: Final = Process(0, 0, False)
 
 
 class Standing:
-    """Context, floor, next sequence and process of one directory; `apply` takes every operation but 0, 1, 9 and 10."""
+    """Context, floor, next sequence and process of one directory; `apply` takes every operation but 0, 1, 9 and 10.
 
-    __slots__ = ("context", "floor", "next_seq", "process")
+    Attributes:
+        promised: what is written here from now on is stamped above (ms), R15.
+        horizon: what is not covered and not stamped above (ms) is dead, R15.
+        dropped: origin → greatest covered sequence of the origins dropped last.
+    """
+
+    __slots__ = ("context", "dropped", "floor", "horizon", "next_seq", "process", "promised")
 
     def __init__(self) -> None:
         self.context = Context()
-        self.floor = I64_MIN
+        self.floor = self.promised = self.horizon = I64_MIN
+        self.dropped: dict[int, int] = {}
         self.next_seq = 1
         self.process = NO_PROCESS
 
@@ -61,7 +74,20 @@ class Standing:
                 if origin != self.process.origin:
                     self.next_seq = 1
                 self.process = op
+            case Promise(timestamp):
+                self.promised = max(self.promised, timestamp)
+            case DropOrigins(horizon, origins):
+                self._drop(horizon, origins)
             case PushPeerLog(origin, entry):
                 self.context.add_range(origin, 1, entry.seq)
             case IncrementSeq():
                 self.next_seq += 1
+
+    def _drop(self, horizon: int, origins: tuple[tuple[int, int], ...]) -> None:
+        self.horizon, self.promised = max(self.horizon, horizon), max(self.promised, horizon)
+        self.context.drop(origin for origin, _ in origins)
+        for origin, seq in origins:
+            self.dropped.pop(origin, None)
+            self.dropped[origin] = seq
+        for origin in list(islice(self.dropped, max(len(self.dropped) - DROPPED_MAX, 0))):
+            del self.dropped[origin]

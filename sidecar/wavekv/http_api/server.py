@@ -16,7 +16,7 @@ from typing import cast
 
 from aiohttp import web
 
-from wavekv.config import HTTP_PLANE, Limits
+from wavekv.config import Limits
 from wavekv.errors import (
     DurabilityTimeout,
     MethodNotAllowed,
@@ -35,6 +35,7 @@ from wavekv.http_api.options import refuse_lacking_headers, refuse_unknown
 from wavekv.http_api.routes import Operation
 from wavekv.http_api.streams import EventStream, Streams
 from wavekv.http_api.waiting import await_session, seconds_from
+from wavekv.plane_settings import HTTP_PLANE
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections

@@ -13,9 +13,9 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from wavekv.config import METRICS_HELD_BYTES_MAX, METRICS_PLANE
 from wavekv.errors import MethodNotAllowed, UnknownRoute, WaveKVError
 from wavekv.metrics.observer import Metrics
+from wavekv.plane_settings import METRICS_HELD_BYTES_MAX, METRICS_PLANE
 from wavekv.ports import Phase
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections

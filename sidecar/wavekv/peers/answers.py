@@ -17,8 +17,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
-from wavekv.config import RECEIVED_AT_ONCE_BYTES
 from wavekv.peers.identity import Certificate
+from wavekv.plane_settings import RECEIVED_AT_ONCE_BYTES
 
 INTERIM_MAX: Final = 16
 """Interim answers that may come before an answer; a proxy in between may send one or two."""

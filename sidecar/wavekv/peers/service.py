@@ -21,7 +21,7 @@ from typing import Protocol
 import aiohttp
 from aiohttp import web
 
-from wavekv.config import PEER_PLANE, Limits
+from wavekv.config import Limits
 from wavekv.core.codec.envelope import pack
 from wavekv.core.messages import Envelope
 from wavekv.errors import (
@@ -39,6 +39,7 @@ from wavekv.peers.identity import Names, Shown
 from wavekv.peers.proofs import SignedEpochs
 from wavekv.peers.transport import CONTENT_TYPE
 from wavekv.peers.wrapping import Wrapping, held_bytes
+from wavekv.plane_settings import PEER_PLANE
 from wavekv.runtime.budget import ByteBudget, Holding
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.spaced_log import SpacedLog

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final, Literal, Protocol
 
-from wavekv.config import PlaneSettings
+from wavekv.plane_settings import PlaneSettings
 from wavekv.runtime.budget import ByteBudget, Holding
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ expired value a moment before the other.
 """
 
 from collections import deque
+from collections.abc import Collection
 from typing import NamedTuple
 
 from wavekv.config import GossipSettings
@@ -58,6 +59,11 @@ class _Samples:
                 return
         self._samples.append((at, Context(context.acks)))
 
+    def drop(self, origins: Collection[int]) -> None:
+        """Leave `origins` out of the samples."""
+        for _, context in self._samples:
+            context.drop(origins)
+
     def forget_settled(self, at: float) -> None:
         """Forget what lies behind the newest settled sample: nobody asks how far back a peer lagged."""
         while len(self._samples) > 1 and at - self._samples[1][0] >= SETTLE_SECONDS:
@@ -91,6 +97,11 @@ class Convergence:
         missing = report.context.missing(mine)
         oldest = self._mine.oldest_missing(report.context) if missing else None
         return Lag(missing, at - oldest if oldest is not None else 0.0, mine.missing(report.context))
+
+    def drop(self, origins: Collection[int]) -> None:
+        """Ask for `origins` no more: this member has dropped them (R15)."""
+        for samples in (self._mine, *self._theirs.values()):
+            samples.drop(origins)
 
     def held(self) -> tuple[int, int]:
         """Return how many samples are held, and how many different contexts they have."""

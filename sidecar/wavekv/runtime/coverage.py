@@ -69,6 +69,8 @@ class Coverage:
 
     async def covered(self, dots: Sequence[DotRange], seconds: float) -> None:
         """Return once this member covers `dots`. Raises as `ports.KeyValues.covered`."""
+        dropped = self._replica.store.standing.dropped
+        dots = [one for one in dots if one.last > dropped.get(one.origin, 0)]  # all members had covered them (R15)
         if first_missing(self._replica.store.context, dots) is None:
             return
         if self.waiting_sessions >= self._limits.waiting_sessions_max:

@@ -8,8 +8,8 @@ import resource
 from contextlib import suppress
 from typing import NamedTuple
 
-from wavekv.config import DescriptorSettings
 from wavekv.errors import UsageError
+from wavekv.plane_settings import DescriptorSettings
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from typing import Any, Final, Literal
 
 from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
-from wavekv.core.collection import collect
+from wavekv.core.collection import collect, included
 from wavekv.core.messages import Envelope
 from wavekv.core.ops import Op
+from wavekv.core.origin_expiry import OriginExpiry
 from wavekv.core.replica import Replica
 from wavekv.core.reports import sender_of
 from wavekv.core.steps import Group, Merged, Slices
@@ -87,6 +88,9 @@ class Engine:
         self._watchdog = watchdog or Watchdog(clock, limits.turn_ms_max)
         self._keep_epoch = keep_epoch
         self._collect_seconds = settings.interval_ms / 1000
+        self.origin_expiry = OriginExpiry(replica)
+        self.on_dropped: Callable[[Sequence[int]], None] = lambda _: None
+        """Told of the origins that are covered no more, once that is durable (R15)."""
         self._on_superseded = on_superseded
         self._superseded: Superseded | None = None
         self.committer = Committer(replica, syncing, self._durable, find_room, pace)
@@ -147,12 +151,28 @@ class Engine:
         return len(due) == _EXPIRED_PER_TICK_MAX
 
     async def collect(self) -> None:
-        """Forget deletes that every member covers (R5), now and then, until cancelled."""
+        """Forget deletes that every member covers (R5), and dead origins (R15), now and then, until cancelled."""
         while True:
             await asyncio.sleep(self._collect_seconds)
             more = True
             while more:
                 more = await self._collect_some()
+            await self._drop_dead_origins()
+
+    async def _drop_dead_origins(self) -> None:
+        """Take a step of R15; what it comes to is durable once this returns, or will be tried again."""
+        if self.origin_expiry.idle():
+            return
+        with self._watchdog.running("drop origins"):
+            dropped = self.origin_expiry.step(included(self.replica), self._clock.now_ms())
+        try:
+            await self.committer.durable(self.replica.last_ticket)
+        except NotWritten:
+            self.origin_expiry.settle(durable=False)
+            return
+        self.origin_expiry.settle(durable=True)
+        if dropped:
+            self.on_dropped(dropped)
 
     async def _collect_some(self) -> bool:
         """Forget a few deletes; tell, once that is durable, whether there may be more."""

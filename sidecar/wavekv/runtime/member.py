@@ -105,6 +105,7 @@ class Member:
         self.compactor.on_disk_failed = self.persistent.committer.fail
         self.exporter = Exporter(parts.data_dir, parts.compactor)
         self._convergence = Convergence(parts.replica.store)
+        self.persistent.on_dropped = self._convergence.drop
         self._drain = Drain(parts.replica)
         self._drain_asked = asyncio.Event()
         self._watching: tuple[asyncio.Task[None], ...] = ()
@@ -298,6 +299,7 @@ class Member:
             self._parts.recovered,
             list(self.persistent.gossip.links.values()),
             self._convergence,
+            origins=self.persistent.origin_expiry.progress(),
             ephemeral=self._parts.ephemeral,
             coverages=tuple(engine.coverage for engine in self._engines),
             canary=self._canary,

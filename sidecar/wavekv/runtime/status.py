@@ -7,6 +7,7 @@ from uuid import UUID
 from wavekv import REDIS_VERSION, __version__
 from wavekv.core.collection import pins
 from wavekv.core.membership import Membership, Overridden
+from wavekv.core.origin_expiry import Progress as ExpiryProgress
 from wavekv.core.replica import Replica
 from wavekv.core.store import Store
 from wavekv.ports import LogSize, Phase
@@ -40,6 +41,7 @@ def member_status(
     links: Sequence[Link],
     convergence: Convergence,
     *,
+    origins: ExpiryProgress,
     ephemeral: Replica,
     coverages: tuple[Coverage, ...],
     canary: Canary,
@@ -90,6 +92,7 @@ def member_status(
             "acks": {str(origin): ack for origin, ack in sorted(store.context.acks.items())},
             "dots": store.context.range_count,
         },
+        "origins": origins._asdict(),
         "peers": [_peer(replica, link, convergence, canary.seconds(link.name), at) for link in links],
         "converged": since is not None,
         "converged_since": None if since is None else round(now_ms / 1000 - (at - since), 3),

@@ -28,7 +28,7 @@ from wavekv.core.codec.pieces import Pieces
 from wavekv.core.context import Context
 from wavekv.core.digest import BUCKETS
 from wavekv.core.ops import Process
-from wavekv.core.standing import Standing
+from wavekv.core.standing import DROPPED_MAX, Standing
 from wavekv.core.types import I64_MAX, I64_MIN, U32_MAX, U64_MAX
 from wavekv.errors import NewerVersion, SnapshotDamaged
 
@@ -43,6 +43,9 @@ ENTRIES: Final = 2
 EXPIRING: Final = 3
 DOTS: Final = 4
 TAIL: Final = 5
+
+DEAD_ORIGINS: Final = "dead_origins"
+"""What a tail requires of its reader once promises were logged: to keep them (R15)."""
 
 _FRAME = struct.Struct("<BIQ")
 _RANK = {HEAD: 0, ENTRIES: 1, EXPIRING: 1, DOTS: 2, TAIL: 3}
@@ -146,8 +149,21 @@ def encode_tail(tail: Tail) -> bytes:
             "next_seq": standing.next_seq,
             "process": tuple(standing.process),
             "blocks": tail.blocks,
+            **_dead_origins(standing),
         }
     )
+
+
+def _dead_origins(standing: Standing) -> dict[str, Any]:
+    """Return the fields that say what R15 has come to: none before there was anything, so older versions read it."""
+    if standing.promised == standing.horizon == I64_MIN:
+        return {}
+    return {
+        "requires": [DEAD_ORIGINS],
+        "promised": standing.promised,
+        "horizon": standing.horizon,
+        "dropped": [number for item in standing.dropped.items() for number in item],
+    }
 
 
 def _packed(fields: dict[str, Any]) -> bytes:
@@ -157,12 +173,15 @@ def _packed(fields: dict[str, Any]) -> bytes:
 
 _REQUIRES: Final = "requires"
 _HEAD_FIELDS: Final = frozenset(("node_id", "uuid", "cluster_id", "number", "position", "created_at", "base"))
-_TAIL_FIELDS: Final = frozenset(("entries", "values", "size_bytes", "floor", "next_seq", "blocks"))
+_TAIL_FIELDS: Final = frozenset(
+    ("entries", "values", "size_bytes", "floor", "next_seq", "blocks", "promised", "horizon")
+)
 _TAIL_LISTS: Final = {
     "buckets": BUCKETS,
     "acks": VOLUME_LIMITS.snapshot_tail_numbers_max,
     "dots": VOLUME_LIMITS.snapshot_tail_numbers_max,
     "process": 3,
+    "dropped": 2 * DROPPED_MAX,
 }
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -238,7 +257,10 @@ def decoded(path: Path, block: Block, decode: Callable[[bytes], _T]) -> _T:
 
 
 def _read_fields(payload: bytes, lists: Mapping[str, int], scalars: frozenset[str]) -> dict[str, Any]:
-    """Return the known fields of a block's map; of each list no more than it may hold, of unknown ones nothing."""
+    """Return the known fields of a block's map; of each list no more than it may hold, of unknown ones nothing.
+
+    Raises NewerVersion where it requires more of its reader.
+    """
     pieces = Pieces(payload)
     fields: dict[str, Any] = {}
     for _ in range(pieces.map(_FIELDS_MAX)):
@@ -258,9 +280,10 @@ def _read_fields(payload: bytes, lists: Mapping[str, int], scalars: frozenset[st
 
 def _refuse_required(pieces: Pieces) -> None:
     """Refuse a snapshot that needs more than this version knows; an empty list needs nothing."""
-    required = pieces.scalars(_FIELDS_MAX) if pieces.is_array() else pieces.scalar()
-    if required:
-        told = f"{required}"[:_TEXT_SHOWN_MAX]
+    required = pieces.scalars(_FIELDS_MAX) if pieces.is_array() else [pieces.scalar()]
+    unknown = [name for name in required if name and name != DEAD_ORIGINS]
+    if unknown:
+        told = f"{unknown}"[:_TEXT_SHOWN_MAX]
         raise NewerVersion(f"the snapshot requires {told}, unknown to this version; start a newer one")
 
 
@@ -299,6 +322,10 @@ def decode_tail(payload: bytes) -> Tail:
     standing.context = _context(fields["acks"], fields["dots"])
     standing.floor = _number(fields["floor"], I64_MIN, I64_MAX)
     standing.next_seq = _number(fields["next_seq"])
+    standing.promised = _number(fields.get("promised", I64_MIN), I64_MIN, I64_MAX)
+    standing.horizon = _number(fields.get("horizon", I64_MIN), I64_MIN, I64_MAX)
+    dropped = list(map(_number, fields.get("dropped", ())))
+    standing.dropped = dict(zip(dropped[0::2], dropped[1::2], strict=True))
     standing.process = Process(_number(inc), _number(origin, 0, U32_MAX), healing)
     entries, values, size_bytes = (_number(fields[name]) for name in ("entries", "values", "size_bytes"))
     return Tail(entries, values, size_bytes, buckets, standing, _number(fields["blocks"]))

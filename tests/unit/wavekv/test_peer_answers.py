@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from wavekv.config import RECEIVED_AT_ONCE_BYTES
 from wavekv.peers.answers import INTERIM_MAX, Answer, BoundedAnswers, bounded_connector
+from wavekv.plane_settings import RECEIVED_AT_ONCE_BYTES
 
 INTERIM = b"HTTP/1.1 103 \r\n\r\n"
 FINAL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.fakes.key_values import FakeClock
-from wavekv.config import PEER_PLANE, Address, Limits
+from wavekv.config import Address, Limits
 from wavekv.core.block import Block
 from wavekv.core.codec import envelope
 from wavekv.core.messages import Envelope
@@ -20,6 +20,7 @@ from wavekv.peers.identity import Names
 from wavekv.peers.service import PeerService
 from wavekv.peers.transport import CONTENT_TYPE
 from wavekv.peers.wrapping import held_bytes
+from wavekv.plane_settings import PEER_PLANE
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.listening import open_loopback

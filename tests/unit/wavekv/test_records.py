@@ -213,7 +213,7 @@ def test_a_batch_holds_no_batch_and_nothing_but_stores_and_clears() -> None:
         with pytest.raises(InvalidError):
             decode_op(b"\x0a\x01" + forbidden, 0)
     with pytest.raises(UnknownOpError):
-        decode_op(b"\x0a\x01\x0e", 0)
+        decode_op(b"\x0a\x01\x10", 0)
 
 
 def _body(op: bytes, checksum: int | None = None) -> bytes:
@@ -222,15 +222,15 @@ def _body(op: bytes, checksum: int | None = None) -> bytes:
 
 def test_an_unknown_operation_is_a_newer_version_only_with_a_good_checksum() -> None:
     with pytest.raises(UnknownOpError):
-        decode_record(_body(b"\x0ewhatever"))
+        decode_record(_body(b"\x10whatever"))
     with pytest.raises(InvalidError):
-        decode_record(_body(b"\x0ewhatever", checksum=1))
+        decode_record(_body(b"\x10whatever", checksum=1))
 
 
 @pytest.mark.parametrize(("limit", "tag"), [(1 << 16, b"\xfb"), (251, b"")])
 def test_an_unknown_operation_is_known_by_a_short_checksum_too(limit: int, tag: bytes) -> None:
     # CRC is linear: four bytes at the end can be chosen for any checksum.
-    op = _with_checksum_below(b"\x0e", limit)
+    op = _with_checksum_below(b"\x10", limit)
     checksum = crc32(op).to_bytes(2 if tag else 1, "little")
     with pytest.raises(UnknownOpError):
         decode_record(b"\x01" + op + tag + checksum)

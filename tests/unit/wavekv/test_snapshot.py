@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.disk import BROKEN, FULL, FaultDisk, HastyDisk, PowerCut, fail_on
 from tests.fakes.snapshots import TINY, facts, head, standing_of, write_snapshot
 from wavekv.config import SnapshotSettings
-from wavekv.core.ops import Process
+from wavekv.core.ops import DropOrigins, Process, Promise
 from wavekv.core.packed import pack
 from wavekv.core.standing import Standing
 from wavekv.core.types import Entry
@@ -328,3 +328,15 @@ def test_a_directory_without_snapshots_has_no_newest(tmp_path: Path) -> None:
 
 def test_the_standing_is_that_of_the_same_moment(example: Path) -> None:
     assert facts(load(example)[1].standing) == facts(example_standing())
+
+
+def test_a_snapshot_keeps_promises_and_the_horizon_and_requires_a_reader_that_does(tmp_path: Path) -> None:
+    standing = standing_of(MANY)
+    path, _ = write_snapshot(tmp_path, MANY, standing)
+    assert "requires" not in parts(path)[-1][1], "older versions read it while there is nothing"
+    standing.apply(Promise(50))
+    standing.apply(DropOrigins(40, ((77, 3),)))
+    path, _ = write_snapshot(tmp_path, MANY, standing)
+    assert parts(path)[-1][1]["requires"] == ["dead_origins"]
+    kept = load(path)[1].standing
+    assert (kept.promised, kept.horizon, kept.dropped) == (50, 40, {77: 3})

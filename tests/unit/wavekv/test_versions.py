@@ -144,7 +144,7 @@ def compacted(tmp_path: Path) -> Path:
 
 
 def with_unknown_operation(path: Path) -> None:
-    op = b"\x0eof a later version"
+    op = b"\x10of a later version"
     body = b"\x20" + op + b"\xfc" + crc32(op).to_bytes(4, "little")
     newest = max(path.glob("*.wal"))
     newest.write_bytes(newest.read_bytes() + len(body).to_bytes(4, "little") + body)
@@ -204,7 +204,7 @@ def test_the_changes_above_are_what_refuses(compacted: Path) -> None:
 
 def test_an_operation_of_a_newer_version_in_a_closed_segment_refuses_too(tmp_path: Path, old: Path) -> None:
     first = old / "00000001.wal"
-    op = b"\x0eof a later version"
+    op = b"\x10of a later version"
     body = b"\x20" + op + b"\xfc" + crc32(op).to_bytes(4, "little")
     first.write_bytes(first.read_bytes() + len(body).to_bytes(4, "little") + body)
     before = content(old)

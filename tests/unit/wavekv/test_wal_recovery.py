@@ -44,7 +44,7 @@ def flip(file: Path, offset: int) -> None:
 
 
 def unknown_op() -> bytes:
-    op = b"\x0eof a later version"
+    op = b"\x10of a later version"
     body = b"\x05" + op + b"\xfc" + crc32(op).to_bytes(4, "little")
     return len(body).to_bytes(4, "little") + body
 

@@ -63,7 +63,7 @@ def test_the_end_and_preallocated_zeros_are_no_damage(zeros: int) -> None:
         (b"\xff\xff\xff\xff" + SECOND[4:11], Cause.TORN_TAIL),
         (SECOND[:-1].replace(b"\x06\x03", b"\x06\x04"), Cause.CRC_MISMATCH),
         (b"\x02\0\0\0\x01\x01", Cause.UNDECODABLE),
-        (unknown(b"\x0ewhatever"), Cause.UNKNOWN_OP),
+        (unknown(b"\x10whatever"), Cause.UNKNOWN_OP),
     ],
 )
 def test_damage_without_a_group_start_behind_it_is_named_by_its_cause(rest: bytes, cause: Cause) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.fakes.key_values import FakeClock, FakeKeyValues, Operations
 from tests.fakes.raw_http import RawHttp
-from wavekv.config import HTTP_PLANE, Address, Limits, PlaneSettings
+from wavekv.config import Address, Limits
 from wavekv.http_api import HttpApi
+from wavekv.plane_settings import HTTP_PLANE, PlaneSettings
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
 from wavekv.runtime.listening import open_loopback

@@ -46,10 +46,12 @@ from wavekv.core.ops import (
     Batch,
     Clear,
     Cover,
+    DropOrigins,
     Floor,
     IncrementSeq,
     Op,
     Process,
+    Promise,
     PushPeerLog,
     RemovePeer,
     Set,
@@ -197,6 +199,10 @@ def _push_peer_log(op: PushPeerLog) -> bytes:
     return _entry(b"\4" + varint(op.peer), op.entry) + varint(op.max_entries)
 
 
+def _pairs(origins: tuple[tuple[int, int], ...]) -> bytes:
+    return b"".join([varint(origin) + varint(seq) for origin, seq in origins])
+
+
 def _set_expiring(op: SetExpiring) -> bytes:
     assert op.entry.expires_at is not None, "an entry without expiry is stored by Set"
     return _entry(b"\x09", op.entry) + zigzag(op.entry.expires_at)
@@ -217,6 +223,8 @@ _ENCODERS: dict[type[Op], Callable[[Any], bytes]] = {
     Cover: lambda op: b"\x0b" + varint(op.origin) + varint(op.first) + varint(op.last),
     Floor: lambda op: b"\x0c" + zigzag(op.timestamp),
     Process: lambda op: b"\x0d" + varint(op.inc) + varint(op.origin) + boolean(op.healing),
+    Promise: lambda op: b"\x0e" + zigzag(op.timestamp),
+    DropOrigins: lambda op: b"\x0f" + zigzag(op.horizon) + varint(len(op.origins)) + _pairs(op.origins),
 }
 
 
@@ -391,6 +399,24 @@ def _read_process(data: bytes, position: int) -> tuple[Op, int]:
     return Process(inc, origin, healing), position
 
 
+def _read_promise(data: bytes, position: int) -> tuple[Op, int]:
+    timestamp, position = read_i64(data, position)
+    return Promise(timestamp), position
+
+
+def _read_drop_origins(data: bytes, position: int) -> tuple[Op, int]:
+    horizon, position = read_i64(data, position)
+    count, position = read_u64(data, position)
+    if count > len(data):
+        raise TruncatedError(f"{count} origins in {len(data)} bytes")
+    origins: list[tuple[int, int]] = []
+    for _ in range(count):
+        origin, position = read_u32(data, position)
+        seq, position = read_u64(data, position)
+        origins.append((origin, seq))
+    return DropOrigins(horizon, tuple(origins)), position
+
+
 _DECODERS: tuple[Callable[[bytes, int], tuple[Op, int]], ...] = (
     _read_set,
     _read_clear,
@@ -406,4 +432,6 @@ _DECODERS: tuple[Callable[[bytes, int], tuple[Op, int]], ...] = (
     _read_cover,
     _read_floor,
     _read_process,
+    _read_promise,
+    _read_drop_origins,
 )

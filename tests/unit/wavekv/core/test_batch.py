@@ -19,7 +19,7 @@ def alone(**limits: int) -> MemoryMember:
 
 
 def counters(replica: Replica) -> tuple[int, int, int, int]:
-    return replica.waiting, replica._waiting_bytes, replica._staging.keys, replica._staging.size_bytes
+    return replica.waiting, replica._waiting.size_bytes, replica._staging.keys, replica._staging.size_bytes
 
 
 def at_rest(member: MemoryMember) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.pki import Authority
-from wavekv.config import PlaneSettings
+from wavekv.plane_settings import PlaneSettings
 from wavekv.runtime.accepting import Acceptor
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections, Owed, Reason, Slot

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wavekv.config import PlaneSettings
+from wavekv.plane_settings import PlaneSettings
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import LOOPBACK, Connections, Owed, Reason, Slot, address_of
 

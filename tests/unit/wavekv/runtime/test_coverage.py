@@ -10,6 +10,7 @@ from tests.fakes.cluster import CLUSTER, LIMITS, MemoryMember, answer_to, as_cra
 from wavekv.config import GossipSettings, Limits
 from wavekv.core import exchange
 from wavekv.core.membership import Membership
+from wavekv.core.ops import DropOrigins
 from wavekv.core.session import DotRange, dots_of
 from wavekv.core.types import Entry
 from wavekv.errors import CoverageTimeout, DurabilityImpossible, DurabilityTimeout, TooManyWaiting
@@ -63,6 +64,15 @@ async def test_what_is_covered_is_not_waited_for_not_even_for_no_time() -> None:
     _, dots = bench.write()
     await bench.coverage.covered(dots, 0)
     assert bench.sought == []
+
+
+async def test_a_session_of_an_origin_that_all_have_dropped_is_not_waited_for_but_what_lies_above_is() -> None:
+    bench = Bench()
+    bench.members[0].replica.heed(DropOrigins(5, ((77, 3),)))
+    bench.members[0].commit()
+    await bench.coverage.covered((DotRange(77, 1, 3),), 0)
+    with pytest.raises(CoverageTimeout):
+        await bench.coverage.covered((DotRange(77, 1, 4),), 0)
 
 
 async def test_a_reader_is_woken_by_the_group_that_brings_its_last_dot() -> None:

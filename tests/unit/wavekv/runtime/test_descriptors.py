@@ -3,8 +3,9 @@
 import pytest
 
 from wavekv.cli.planes import planes_of
-from wavekv.config import DescriptorSettings, Limits, MemberSettings
+from wavekv.config import Limits, MemberSettings
 from wavekv.errors import UsageError
+from wavekv.plane_settings import DescriptorSettings
 from wavekv.runtime.budget import budgets_of
 from wavekv.runtime.descriptors import Shares, share_out
 

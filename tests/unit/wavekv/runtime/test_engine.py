@@ -153,7 +153,7 @@ async def test_an_abandoned_batch_is_told_to_all_who_wait_and_what_waits_is_noth
     for task in tasks:
         with pytest.raises(DiskFull):
             await task
-    assert (bench.member.replica.waiting, bench.member.replica._waiting_bytes) == (0, 0)
+    assert (bench.member.replica.waiting, bench.member.replica._waiting.size_bytes) == (0, 0)
     (again,) = await started(bench, bench.values.put("a", b"4", ABSENT))
     await bench.release()
     await again
