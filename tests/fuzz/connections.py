@@ -58,6 +58,14 @@ class FakeTransport(asyncio.Transport):
         """Close in the next turn."""
         self.close()
 
+    def write_eof(self) -> None:
+        """The client closes its side as well, in the next turn."""
+        self._loop.call_soon(self._close_too)
+
+    def _close_too(self) -> None:
+        if not self._closing and not self._protocol.eof_received():
+            self.close()
+
     def pause_reading(self) -> None:
         """Parts that come are taken all the same."""
 

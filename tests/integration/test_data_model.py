@@ -1,5 +1,6 @@
 """Expiry, batches, the ephemeral store and explain, on real members that are killed and started again (G1, G3)."""
 
+import http.client
 import json
 import threading
 import time
@@ -225,3 +226,17 @@ def test_explain_shows_the_loser_of_two_writes_made_apart(tmp_path: Path) -> Non
 
         eventually(covered, 10, "each says that the other covers the winner")
         assert sum(member.status()["store"]["lost_writes"] for member in two.members) == len(losses)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_of_50_megabytes_is_refused_and_the_client_that_sends_all_of_it_reads_why(
+    one: MemberProcess, chunked: bool
+) -> None:
+    one.wait_ready()
+    connection = http.client.HTTPConnection("127.0.0.1", one.http, timeout=30)
+    pieces = (bytes(1 << 20) for _ in range(50))
+    headers = {} if chunked else {"Content-Length": str(50 << 20)}
+    connection.request("PUT", "/v1/kv/large", pieces, headers, encode_chunked=chunked)
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (413, "value_too_large")
+    connection.close()

@@ -1,7 +1,7 @@
 """Clients of Redis that are not ours, unmodified, against a real member; each does what an application does.
 
-What a machine lacks is skipped, and with WAVEKV_CLIENTS_REQUIRED=1 failed. Node and Go clients are installed from their
-registries into a folder of the test; without a registry that counts as lacking.
+What a machine lacks is skipped, and with WAVEKV_CLIENTS_REQUIRED=1 failed. Clients of Node, Go and Java are installed
+from their registries into a folder of the test; without a registry that counts as lacking.
 """
 
 import shutil
@@ -47,6 +47,16 @@ def test_go_redis_works_as_with_redis(one: MemberProcess, tmp_path: Path) -> Non
     installed([go, "get", "github.com/redis/go-redis/v9@v9.7.0"], folder)
     ended = run([go, "run", ".", str(one.resp)], folder, seconds=300)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_jedis_and_lettuce_work_as_with_redis(one: MemberProcess, tmp_path: Path) -> None:
+    maven = needed("mvn")
+    one.wait_ready()
+    folder = Path(shutil.copytree(PROGRAMS / "java", tmp_path / "java"))
+    installed([maven, "-q", "-B", "compile"], folder)
+    plugin = "org.codehaus.mojo:exec-maven-plugin:3.5.0:java"
+    ended = run([maven, "-q", "-B", plugin, "-Dexec.mainClass=Clients", f"-Dexec.args={one.resp}"], folder, seconds=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_redis_cli_takes_a_file_of_lines_and_mass_insertion(one: MemberProcess) -> None:

@@ -353,9 +353,9 @@ class Connection(asyncio.Protocol):
         session, name = self._session, words[0].upper()
         command = COMMANDS.get(name)
         if session.transaction is not None and name not in transactions.AT_ONCE_NAMES:
-            return self._queue(session.transaction, command, words)
+            return self._queue(session.transaction, command, words) + (len(words) >> 3)
         if command is None or not command.takes(len(words)):
-            return self._add(self._mistaken(command, words))
+            return self._add(self._mistaken(command, words)) + (len(words) >> 3)
         if command.reads and self._writing:
             self._waiting_read = words
             return 1

@@ -88,7 +88,17 @@ class KeyEvents:
             self.stop()
         elif self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(self._store.token()))
-            self._task.add_done_callback(_log_failure)
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Begin anew after an error nobody expected; what changed until then was missed."""
+        if not task.cancelled() and task.exception() is not None:
+            log.error("Redis clients were not told of changes", exc_info=task.exception())
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self.attend()
+        self._miss()
 
     def stop(self) -> None:
         """Tell nobody any more."""
@@ -146,8 +156,3 @@ class KeyEvents:
         for listener in self._listeners:
             listener.missed(outbox)
         outbox.send()
-
-
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("Redis clients are no longer told of changes", exc_info=task.exception())

@@ -122,7 +122,7 @@ class Session:
 
     def wrote(self, written: Written | None) -> Written | None:
         """Take note of what a command wrote, and return it."""
-        if written is not None and not self.deciding:
+        if written is not None and self.store is self.shared.store:
             origin, seq = written.entry.dot
             span = self.written.get(origin, DotRange(origin, seq, seq))
             if self.tracking is not None:

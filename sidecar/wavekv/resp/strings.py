@@ -93,14 +93,16 @@ def mset(session: Session, words: list[bytes]) -> Reply:
     limits = session.limits
     size = sum(map(len, words[1:]))
     if len(words) // 2 <= limits.batch_operations_max and size <= limits.batch_bytes_max:
-        return _mset(session, words)
+        return _mset(session, _puts(session, words[1:]))
     session.alone = not session.deciding
     return _mset_in_parts(session, words)
 
 
-async def _mset(session: Session, words: list[bytes]) -> bytes:
-    pairs = zip(words[1::2], words[2::2], strict=True)
-    writes = [Put(session.key(key), session.value(value)) for key, value in pairs]
+def _puts(session: Session, words: list[bytes]) -> list[Put]:
+    return [Put(session.key(key), session.value(value)) for key, value in zip(words[::2], words[1::2], strict=True)]
+
+
+async def _mset(session: Session, writes: list[Put]) -> bytes:
     for written in await session.store.batch(writes):
         session.wrote(written)
     return replies.OK
@@ -123,7 +125,7 @@ async def _mset_in_parts(session: Session, words: list[bytes]) -> bytes:
                 break
             end += 2
         async with session.writing_long():
-            await _mset(session, [b"MSET", *words[start:end]])
+            await _mset(session, _puts(session, words[start:end]))
         start = end
     return replies.OK
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from wavekv.core.types import Entry
 from wavekv.errors import BatchTooLarge, PreconditionFailed, WaveKVError
-from wavekv.resp import replies
+from wavekv.resp import replies, told
 from wavekv.resp.overlay import Overlay
 from wavekv.resp.refusals import NOT_QUEUED, Refused
 from wavekv.resp.session import Command, Reply, Session, Transaction
@@ -175,6 +175,9 @@ def _run(session: Session, overlay: Overlay, command: Command, words: list[bytes
     """Run one command against the overlay, where nothing waits."""
     session.store = overlay
     try:
+        refused = told.refusal(session, command, words[0].upper(), words) if session.told else None
+        if refused is not None:
+            return refused
         reply = command.run(session, words)
         if isinstance(reply, bytes):
             return reply

@@ -274,3 +274,29 @@ async def test_a_client_that_leaves_is_told_nothing_and_nobody_watches(resp: Pla
     assert resp.server._shared.events._task is None
     assert resp.server._shared.budget.used == 0
     assert resp.store.watches == set()
+
+
+async def test_keys_read_in_a_transaction_are_told_behind_its_reply(resp: Plane, raw: Raw) -> None:
+    await raw.ask("CLIENT TRACKING ON")
+    await raw.ask("MULTI")
+    await raw.ask("GET a")
+    await raw.ask("SET b 1")
+    assert await raw.ask("EXEC") == [b"*[_ +OK]"]
+    await resp.store.put("a", b"1")
+    assert await raw.value() == b">[invalidate *[a]]"
+
+
+async def test_an_error_nobody_expected_lets_caches_forget_all(
+    resp: Plane, raw: Raw, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wavekv.resp.events._AGAIN_SECONDS", 0.0)
+    await raw.ask("CLIENT TRACKING ON")
+    await raw.ask("GET a")
+    await asyncio.sleep(0)
+    (watch,) = resp.store.watches
+    watch.fail(RuntimeError("a defect"))
+    assert await raw.value() == b">[invalidate _]"
+    assert "were not told of changes" in caplog.text
+    await raw.ask("GET a")
+    await resp.store.put("a", b"1")
+    assert await raw.value() == b">[invalidate *[a]]"
