@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from wavekv.cli.local_plan import MemberPlan
+from wavekv.cli.local_plan import HOST, MemberPlan
 from wavekv.cli.status import convergence, field
 from wavekv.cli.supervisor import Supervised
 
@@ -25,6 +25,7 @@ def greeting(members: Sequence[MemberPlan], data_dir: Path) -> str:
         f"  get: curl {last.url}/v1/kv/greeting",
         f"  put: redis-cli -p {first.resp_port} SET greeting hello",
         f"  get: redis-cli -p {last.resp_port} GET greeting",
+        "  each member: Redis one port above HTTP, peers two above, metrics three above",
         "  stop: Ctrl-C",
     ]
     return "\n".join(lines)
@@ -100,17 +101,13 @@ class Screen:
 
 
 def table(members: Sequence[Supervised]) -> Table:
-    """Return the table of all members."""
-    columns = ("member", "HTTP", "Redis", "peers", "metrics", "state", "entries", "lag", "converged", "restarts")
-    drawn = Table(*columns)
+    """Return the table of all members, no wider than 80 columns; the greeting says where their other ports are."""
+    drawn = Table("member", "HTTP", "state", "entries", "lag", "converged", "restarts")
     for member in members:
         plan = member.plan
         drawn.add_row(
             plan.name,
-            plan.url,
-            str(plan.resp_port),
-            str(plan.peer_port),
-            str(plan.metrics_port),
+            f"{HOST}:{plan.port}",
             state(member),
             entries(member),
             lag(member),
