@@ -21,7 +21,7 @@ from wavekv.config import Limits
 from wavekv.errors import PreconditionFailed, UsageError, ValueTooLarge
 from wavekv.http_api.values import one_line
 
-_SHOWN_BYTES_MAX: Final = 1024
+SHOWN_BYTES_MAX: Final = 1024
 """Bytes of one value that a terminal is shown where it would be flooded; a pipe always gets all."""
 
 
@@ -45,7 +45,7 @@ def get(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: Wait
         if as_json:
             click.echo(json_line(key, found.value, etag=found.etag, **expiry(found.expires_at)))
         elif sys.stdout.isatty() and not _is_text(found.value):
-            click.echo(visible_value(found.value, _SHOWN_BYTES_MAX))
+            click.echo(visible_value(found.value, SHOWN_BYTES_MAX))
             click.echo(
                 f"wavekv: the value has {len(found.value)} bytes that are no text, shown escaped; "
                 "send them to a file or a pipe to have them as they are",
@@ -202,7 +202,7 @@ def list_keys(
 def _row(item: Item) -> str:
     if item.value is None:
         return visible(item.key)
-    return f"{visible(item.key)}\t{visible_value(item.value, _SHOWN_BYTES_MAX if sys.stdout.isatty() else None)}"
+    return f"{visible(item.key)}\t{visible_value(item.value, SHOWN_BYTES_MAX if sys.stdout.isatty() else None)}"
 
 
 def _is_text(value: bytes) -> bool:

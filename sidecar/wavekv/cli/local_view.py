@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from wavekv.cli.local_plan import HOST, MemberPlan
+from wavekv.cli.local_plan import MemberPlan
 from wavekv.cli.status import convergence, field
 from wavekv.cli.supervisor import Supervised
 
@@ -34,7 +35,7 @@ def greeting(members: Sequence[MemberPlan], data_dir: Path) -> str:
 def state(member: Supervised) -> str:
     """Return what the member is doing, in a word."""
     if member.process is None:
-        return "waiting to restart"
+        return "restarting"
     return "starting" if member.status is None else str(field(member.status, "phase") or "up")
 
 
@@ -102,12 +103,12 @@ class Screen:
 
 def table(members: Sequence[Supervised]) -> Table:
     """Return the table of all members, no wider than 80 columns; the greeting says where their other ports are."""
-    drawn = Table("member", "HTTP", "state", "entries", "lag", "converged", "restarts")
+    drawn = Table("member", "HTTP port", "state", "entries", "lag", "converged", "restarts", box=SIMPLE)
     for member in members:
         plan = member.plan
         drawn.add_row(
             plan.name,
-            f"{HOST}:{plan.port}",
+            str(plan.port),
             state(member),
             entries(member),
             lag(member),

@@ -22,7 +22,7 @@ COMMANDS = {
     "delete": ("wavekv.cli.data:delete", "Delete a key."),
     "list": ("wavekv.cli.data:list_keys", "List keys and values in key order."),
     "watch": ("wavekv.cli.watch:watch", "Follow changes as they happen."),
-    "explain": ("wavekv.cli.watch:explain", "Show how a key came to hold what it holds."),
+    "explain": ("wavekv.cli.explain:explain", "Show how a key came to hold what it holds."),
     "status": ("wavekv.cli.status:status", "Show how a member and its peers are."),
     "export": ("wavekv.cli.export:export", "Write all entries as JSON lines."),
     "import": ("wavekv.cli.importing:import_file", "Load a file, quickly and resumably."),
