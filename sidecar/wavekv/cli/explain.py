@@ -63,9 +63,8 @@ def _when_and_who(etag: str, status: Mapping[str, Any]) -> str:
     if len(parts) != 3 or not all(part.isdecimal() for part in parts):
         return f"at an unknown time (tag {visible(etag)})"
     mine = field(status, "process", "origin") == int(parts[1])
-    who = (
-        f"this member, {field(status, 'name')}" if mine else f"another member or an earlier process, origin {parts[1]}"
-    )
+    other = f"another member or an earlier process, origin {parts[1]}"
+    who = f"this member, {field(status, 'name')}" if mine else other
     return f"at {local_time(int(parts[0]) / 1000)} by {who} (tag {etag})"
 
 

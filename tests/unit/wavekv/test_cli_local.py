@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from wavekv.__main__ import run
@@ -132,15 +134,11 @@ def test_the_last_ten_lines_of_a_log_are_shown(tmp_path: Path) -> None:
 def test_the_table_fits_80_columns_and_no_colour_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     members = [Supervised(plan, []) for plan in plan_members(3, 17070, Path("d"))]
-    members[0].status = {
-        "phase": "superseded",
-        "store": {"live": 999_999},
-        "peers": [{"lag": 99_999}],
-        "converged": True,
-    }
+    members[0].status = {"phase": "superseded", "store": {"live": 1_000_000}, "peers": [{"lag": 9_999_999}]}
+    members[1].restarts = 100
     output = io.StringIO()
     Console(file=output, width=200, force_terminal=True).print(table(members))
-    assert max(map(len, output.getvalue().splitlines())) <= 80
+    assert max(cell_len(re.sub("\x1b\\[[0-9;]*m", "", line)) for line in output.getvalue().splitlines()) <= 80
     assert "\x1b[3" not in output.getvalue()
 
 
