@@ -103,7 +103,7 @@ class Screen:
 
 def table(members: Sequence[Supervised]) -> Table:
     """Return the table of all members, no wider than 80 columns; the greeting says where their other ports are."""
-    drawn = Table("member", "HTTP port", "state", "entries", "lag", "converged", "restarts", box=SIMPLE)
+    drawn = Table("member", "HTTP", "state", "entries", "lag", "converged", "restarts", box=SIMPLE)
     for member in members:
         plan = member.plan
         drawn.add_row(
