@@ -400,6 +400,8 @@ class MemberSettings:
     socket: Path | None = None
     """Unix socket of the data plane; None: DATA_DIR/wavekv.sock."""
     socket_mode: int = 0o660
+    allow_hosts: tuple[str, ...] = ()
+    """Names, in lower case, that requests to the HTTP data plane may give as `Host` beside those of this machine."""
     resp_listen: tuple[Address, ...] = (Address("127.0.0.1", 7071), Address("::1", 7071))
     peer_listen: Address = Address("0.0.0.0", 7072)  # noqa: S104 - mutual TLS guards it
     metrics_listen: Address = Address("0.0.0.0", 7073)  # noqa: S104 - no data on it

@@ -12,7 +12,7 @@ a script nor as an image.
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from multidict import CIMultiDictProxy
@@ -26,6 +26,15 @@ SAFE_HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """What every answer of every plane of HTTP carries."""
+
+_READABLE: Final = "ETag, Wavekv-Session, Wavekv-Expires-At, Wavekv-Ttl"
+_GRANTED: Final = {
+    "Access-Control-Allow-Methods": "GET, HEAD, PUT, POST, DELETE",
+    "Access-Control-Allow-Headers": "Accept, Content-Type, If-Match, If-None-Match, Last-Event-ID, Wavekv-Session",
+    "Access-Control-Allow-Private-Network": "true",
+    "Access-Control-Max-Age": "600",
+}
+"""What pages of this machine may send (https://fetch.spec.whatwg.org/#cors-preflight-fetch)."""
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@]*)(?::[0-9]*)?")
 _SHOWN_MAX: Final = 80
@@ -45,23 +54,33 @@ def is_local(authority: str) -> bool:
         return host in {"localhost", "localhost.", ""}
 
 
-def refuse_foreign(headers: Headers, target: str = "") -> None:
+def is_allowed(authority: str, allowed: Collection[str]) -> bool:
+    """Tell whether `authority` is of this machine, or its host one of the `allowed` names, which are in lower case."""
+    if is_local(authority):
+        return True
+    matched = _AUTHORITY.fullmatch(authority.strip())
+    return matched is not None and matched[1].strip("[]").lower() in allowed
+
+
+def refuse_foreign(headers: Headers, target: str = "", allowed: Collection[str] = ()) -> None:
     """Refuse a request to a plane of loopback that a page of another host may have made.
 
     `target` is the request's as it came: one in absolute form names a host as well, and HTTP has it beat `Host`.
+    `allowed` are further names of hosts that the member may be asked by.
 
     Raises:
         ForeignOrigin: names the header.
     """
     for host in [*_all(headers, "Host"), *_named_in(target)]:
-        if not is_local(host):
+        if not is_allowed(host, allowed):
             raise ForeignOrigin(
-                f"the header Host names {_shown(host)}; ask 127.0.0.1, [::1] or localhost, or use the unix socket"
+                f"the header Host names {_shown(host)}; ask 127.0.0.1, [::1] or localhost, use the unix socket, "
+                "or start the member with --allow-host NAME"
             )
-    refuse_foreign_page(headers)
+    refuse_foreign_page(headers, allowed)
 
 
-def refuse_foreign_page(headers: Headers) -> None:
+def refuse_foreign_page(headers: Headers, allowed: Collection[str] = ()) -> None:
     """Refuse what a browser says a page of another host asks, whatever `Host` the request names.
 
     Raises:
@@ -69,14 +88,33 @@ def refuse_foreign_page(headers: Headers) -> None:
     """
     origins = _all(headers, "Origin")
     for origin in origins:
-        scheme, _, authority = origin.partition("://")
-        if not authority or scheme not in {"http", "https"} or not is_local(authority):
+        if not _own_page(origin, allowed):
             raise ForeignOrigin(f"the header Origin names {_shown(origin)}; only pages of this machine are served")
     if origins:
         return  # 127.0.0.1 and localhost are two sites to a browser, and one machine to us
     for site in _all(headers, "Sec-Fetch-Site"):
         if site not in _OWN_SITES:
             raise ForeignOrigin(f"the header Sec-Fetch-Site is {_shown(site)}; only pages of this machine are served")
+
+
+def _own_page(origin: str, allowed: Collection[str]) -> bool:
+    scheme, _, authority = origin.partition("://")
+    return bool(authority) and scheme in {"http", "https"} and is_allowed(authority, allowed)
+
+
+def page_headers(headers: Headers, allowed: Collection[str] = ()) -> dict[str, str]:
+    """Return what lets a page of this machine read the answer to its request; nothing for any other asker."""
+    origins = _all(headers, "Origin")
+    if len(origins) != 1 or not _own_page(origins[0], allowed):
+        return {}
+    return {"Access-Control-Allow-Origin": origins[0], "Access-Control-Expose-Headers": _READABLE, "Vary": "Origin"}
+
+
+def preflight_headers(headers: Headers, allowed: Collection[str] = ()) -> dict[str, str]:
+    """Return what lets a page of this machine send what it asks about, beside `page_headers`; else nothing."""
+    if not page_headers(headers, allowed) or not _all(headers, "Access-Control-Request-Method"):
+        return {}
+    return dict(_GRANTED)
 
 
 def refuse_form(headers: Headers, taken: str) -> None:

@@ -202,3 +202,18 @@ def test_a_status_with_gaps_still_shows(answer: dict[str, object], capfdbinary: 
         member.status = answer
         assert run(["status", "--url", member.url]) == 0
     assert b"member" in capfdbinary.readouterr().out
+
+
+def test_status_and_the_live_table_fit_80_columns(capfdbinary: Captured) -> None:
+    peers = [
+        {"name": f"wavekv-{i}", "url": f"https://wavekv-{i}.wavekv-peers.some-namespace.svc.cluster.local:7072"}
+        | {"reachable": True, "last_heard_seconds": 3661.0, "lag": 1_234_567, "lag_seconds": 86_400.0}
+        | {"behind": 9_999, "propagation_seconds": 1.25, "clock_skew_ms": -12, "last_error": "no answer in time " * 5}
+        for i in range(3)
+    ]
+    with HttpMember() as member:
+        member.status = STATUS | {"peers": peers}
+        assert run(["status", "--url", member.url]) == 0
+    lines = capfdbinary.readouterr().out.decode().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("1,234,567" in line for line in lines)

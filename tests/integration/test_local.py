@@ -129,6 +129,8 @@ def test_a_tethered_process_dies_with_its_parent(tmp_path: Path) -> None:
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-m", "wavekv.cli.tether", str(os.getpid()), "import", "-",
                           "--format", "lines"], stdin=subprocess.PIPE)
+child.stdin.write(b"// begun\\n")
+child.stdin.flush()
 open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
 time.sleep(60)
 """
@@ -136,7 +138,7 @@ time.sleep(60)
         wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         child = int((tmp_path / "pid").read_text())
         wait_until(lambda: b"import" in Path(f"/proc/{child}/cmdline").read_bytes())
-        # The tether is on when the command runs; its reading thread is the sign.
+        # The tether is on when the command runs; its reading thread, which begins with the input, is the sign.
         wait_until(lambda: len(list(Path(f"/proc/{child}/task").iterdir())) > 1)
         parent.kill()
     wait_until(lambda: not alive(child))

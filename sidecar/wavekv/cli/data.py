@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -20,6 +20,9 @@ from wavekv.cli.waiting import Waits, of_read, of_write
 from wavekv.config import Limits
 from wavekv.errors import PreconditionFailed, UsageError, ValueTooLarge
 from wavekv.http_api.values import one_line
+
+SHOWN_BYTES_MAX: Final = 1024
+"""Bytes of one value that a terminal is shown where it would be flooded; a pipe always gets all."""
 
 
 def as_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,6 +44,13 @@ def get(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: Wait
             found = await client.get(key)
         if as_json:
             click.echo(json_line(key, found.value, etag=found.etag, **expiry(found.expires_at)))
+        elif sys.stdout.isatty() and not _is_text(found.value):
+            click.echo(visible_value(found.value, SHOWN_BYTES_MAX))
+            click.echo(
+                f"wavekv: the value has {len(found.value)} bytes that are no text, shown escaped; "
+                "send them to a file or a pipe to have them as they are",
+                err=True,
+            )
         else:
             click.echo(found.value, nl=False)
 
@@ -192,11 +202,21 @@ def list_keys(
 def _row(item: Item) -> str:
     if item.value is None:
         return visible(item.key)
-    return f"{visible(item.key)}\t{visible_value(item.value)}"
+    return f"{visible(item.key)}\t{visible_value(item.value, SHOWN_BYTES_MAX if sys.stdout.isatty() else None)}"
 
 
-def visible_value(value: bytes) -> str:
-    """Return `value` on one line; bytes that are not text are escaped too."""
+def _is_text(value: bytes) -> bool:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter in "\n\t\r" for letter in text)
+
+
+def visible_value(value: bytes, shown_max: int | None = None) -> str:
+    """Return `value` on one line, of `shown_max` bytes at most; bytes that are not text are escaped too."""
+    if shown_max is not None and len(value) > shown_max:
+        return f"{visible_value(value[:shown_max])}... ({len(value)} bytes)"
     return visible(value.decode(errors="backslashreplace"))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import click
 
+from wavekv.cli.errors import OutputFailed
 from wavekv.cli.root import cli
 from wavekv.cli.streams import prepare_streams, say, silence
 from wavekv.errors import WaveKVError
@@ -30,7 +31,8 @@ def run_command(arguments: list[str]) -> int:
         silence(1)
         if error.filename is not None:
             return _failed(arguments, "storage", f"{error.filename}: {error.strerror}", 1)
-        return _failed(arguments, "output", f"the output cannot be written: {error.strerror}; what was done stays", 1)
+        failed = OutputFailed(f"the output cannot be written: {error.strerror}; what was done stays")
+        return _failed(arguments, failed.named, failed.detail, failed.exit_code)
 
 
 def _run(arguments: list[str]) -> int:

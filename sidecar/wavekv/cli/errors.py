@@ -35,3 +35,9 @@ class MemberFailed(WaveKVError):
     """A member that the command line started could not start; the detail ends with the last lines of its log."""
 
     code = "member_failed"
+
+
+class OutputFailed(WaveKVError):
+    """What a command prints cannot be written: the disk is full, or the stream closed. What it did before stays."""
+
+    code = "output"

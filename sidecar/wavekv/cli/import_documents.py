@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
-from wavekv.cli.import_reader import BOM, Reading, Skipped, Style, Unit, checked
+from wavekv.cli.import_reader import BINARY, BOM, Reading, Skipped, Style, Unit, checked
+from wavekv.cli.import_redis import aof_units, rdb_units
 from wavekv.cli.records import Parsed, from_base64, parse_json, parse_record, shown
 from wavekv.errors import InvalidParameter, UsageError
 
@@ -35,12 +36,15 @@ def document_units(source: BinaryIO, reading: Reading) -> Iterator[Unit]:
     Raises:
         UsageError: it is too long, or has not the shape of its format.
     """
-    text = source.read(DOCUMENT_BYTES_MAX + 1).removeprefix(BOM)
+    text = source.read(DOCUMENT_BYTES_MAX + 1)
     if len(text) > DOCUMENT_BYTES_MAX:
         raise UsageError(
             f"the document has more than {DOCUMENT_BYTES_MAX} bytes; turn it into JSON lines "
             "(jq -c '.[]' FILE) and give --format jsonl"
         )
+    if reading.style in BINARY:
+        return iter(list((rdb_units if reading.style == "rdb" else aof_units)(text, reading)))
+    text = text.removeprefix(BOM)
     if b"\0" in text:
         raise UsageError(f"the document holds a NUL byte at {text.index(0)}; text has none: it is damaged, or binary")
     try:

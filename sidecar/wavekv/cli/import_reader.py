@@ -20,7 +20,10 @@ from wavekv.errors import InvalidKey, InvalidParameter, UsageError, ValueTooLarg
 LINE_BYTES_MAX = 8 << 20
 """Longest line: holds the longest value with every byte escaped in JSON (6 for 1). A longer one is refused unread."""
 
-Style = Literal["jsonl", "csv", "lines", "json", "consul", "etcd", "env", "yaml"]
+Style = Literal["jsonl", "csv", "lines", "json", "consul", "etcd", "env", "yaml", "rdb", "aof"]
+
+BINARY: Final = frozenset({"rdb", "aof"})
+"""The formats that are not text."""
 
 BY_LINE: Final = frozenset({"jsonl", "csv", "lines", "env", "yaml"})
 """The formats whose records are named by their lines; those of others are counted."""
@@ -36,6 +39,8 @@ SUFFIXES: Final[Mapping[str, Style]] = {
     ".env": "env",
     ".yaml": "yaml",
     ".yml": "yaml",
+    ".rdb": "rdb",
+    ".aof": "aof",
 }
 """The format a file's name stands for."""
 

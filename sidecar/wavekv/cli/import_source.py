@@ -179,13 +179,9 @@ def _encoding_of(head: bytes, name: str, given: str | None) -> str:
 
 def _refuse_redis(head: bytes, name: str) -> None:
     if re.match(rb"REDIS[0-9]{4}", head):
-        raise UsageError(
-            f"{name} looks like a dump of Redis, which is not read; ask a server that loaded it for JSON lines"
-        )
+        raise UsageError(f"{name} looks like a dump of Redis; give --format rdb")
     if re.match(rb"\*[0-9]+\r\n\$[0-9]+\r\n", head):
-        raise UsageError(
-            f"{name} looks like a log of Redis, which is not read; ask a server that loaded it for JSON lines"
-        )
+        raise UsageError(f"{name} looks like an append-only file of Redis; give --format aof")
 
 
 def _nul_advice(head: bytes) -> str:

@@ -30,13 +30,15 @@ def units(source: BinaryIO, reading: Reading, *, named: bool = True) -> Iterator
     if reading.style not in {"jsonl", "lines"}:
         return document_units(source, reading)
     lines = numbered_lines(source)
+    if reading.style == "lines" and named:
+        return by_line(lines, reading, line_record)
     ahead: list[bytes | None] = []
     for line in lines:
         ahead.append(line)
         text = line.strip() if line is not None else b""
         comment = reading.style == "lines" and text.startswith(reading.comment_prefix.encode() or b"\n")
         if (text and not comment) or len(ahead) == _LOOKED_AT_MAX:
-            _refuse_other_shape(text, reading, named=named)
+            _refuse_other_shape(text, reading)
             break
     all_lines = chain(ahead, lines)
     if reading.style == "jsonl":
@@ -44,13 +46,13 @@ def units(source: BinaryIO, reading: Reading, *, named: bool = True) -> Iterator
     return by_line(all_lines, reading, line_record)
 
 
-def _refuse_other_shape(line: bytes, reading: Reading, *, named: bool) -> None:
+def _refuse_other_shape(line: bytes, reading: Reading) -> None:
     """Refuse an input whose first line shows that it is of another format than the one it is read as."""
     if reading.style == "jsonl":
         _refuse_document(line)
-    elif not named and line.startswith((b"{", b"[")) and _loaded(line) is not None:
+    elif line.startswith((b"{", b"[")) and _loaded(line) is not None:
         raise UsageError("the first line is JSON; give --format jsonl or json, or --format lines to store such lines")
-    elif not named and {b"key", b"value"} <= {field.strip(b' "') for field in line.replace(b";", b",").split(b",")}:
+    elif {b"key", b"value"} <= {field.strip(b' "') for field in line.replace(b";", b",").split(b",")}:
         raise UsageError("the first line is a header of CSV; give --format csv, or --format lines to store such lines")
 
 

@@ -20,7 +20,7 @@ import uvloop
 from wavekv.cli.import_csv import SEPARATORS
 from wavekv.cli.import_display import show_progress, show_refusal, summary, summary_text
 from wavekv.cli.import_ledger import Ledger, Rejects
-from wavekv.cli.import_reader import BY_LINE, Reading, Style, style_of
+from wavekv.cli.import_reader import BINARY, BY_LINE, Reading, Style, style_of
 from wavekv.cli.import_run import Import, Pace, last_of_keys
 from wavekv.cli.import_source import ENCODINGS, Source, opened
 from wavekv.cli.import_state import SUFFIX, Progress, StateFile, identify
@@ -74,6 +74,8 @@ def import_file(*, target: Target, file: str, style: Style | None, as_json: bool
     yaml    one mapping of names to values, flat (needs PyYAML)
     consul  what `consul kv export` writes
     etcd    what `etcdctl get --prefix KEY -w json` writes
+    rdb     a dump of Redis that holds strings alone (needs rdb-py)
+    aof     an append-only file of Redis, of strings alone
 
     What has expired is left out and counted. A field or a column of another name is refused; --drop leaves it out.
     An interrupted import goes on where it was when the same command is run again; of stdin it does not. Exit code 1
@@ -112,7 +114,7 @@ def run_import(target: Target, options: Options) -> tuple[dict[str, Any], WaveKV
     reading = options.reading
     if options.file == "-" and (options.state is not None or options.restart):
         raise UsageError("stdin cannot be read again, so --state and --restart mean nothing for it")
-    with opened(options.file, options.encoding, binary=False) as source:
+    with opened(options.file, options.encoding, binary=reading.style in BINARY) as source:
         state = _state(source, target, options)
         cut_short = state is not None and state.exists()
         progress = state.load() if state is not None else Progress()

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from uuid import UUID, uuid4
 
 from wavekv.cli.certs import DAYS_MAX, files_of, make, usable
@@ -21,6 +22,10 @@ from wavekv.volume import parse_json, read_file
 
 HOST = "127.0.0.1"
 PORTS_APART = 10
+_OTHER_PORTS: Final = (
+    "stop what listens there, or choose others above 1023: wavekv local --base-port 17070, "
+    'or make local ARGS="--base-port 17070"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def plan_members(count: int, base_port: int, data_dir: Path) -> tuple[MemberPlan
         UsageError: the ports would not fit below 65536.
     """
     if base_port < 1 or base_port + PORTS_APART * (count - 1) + 3 > 65535:
-        raise UsageError(f"--base-port {base_port} leaves no room for {count} members below port 65536")
+        raise UsageError(f"--base-port {base_port} leaves no room for {count} members below port 65536; {_OTHER_PORTS}")
     return tuple(
         MemberPlan(f"m{i}", base_port + PORTS_APART * i, data_dir / f"m{i}", data_dir / "logs" / f"m{i}.log")
         for i in range(count)
@@ -104,8 +109,7 @@ def check_ports(members: Sequence[MemberPlan]) -> None:
                     probe.bind((HOST, port))
                 except OSError as error:
                     raise PortTaken(
-                        f"port {port} (member {member.name}) cannot be used: {error.strerror}; stop what listens "
-                        "there, or give another --base-port"
+                        f"port {port} (member {member.name}) cannot be used: {error.strerror}; {_OTHER_PORTS}"
                     ) from error
 
 
@@ -125,6 +129,13 @@ def certificates_of(data_dir: Path, cluster_id: str, members: Sequence[MemberPla
     return folder
 
 
+def _ignore(data_dir: Path) -> None:
+    """Keep what a cluster leaves, keys among it, out of a repository that the folder lies in."""
+    note = data_dir / ".gitignore"
+    if not note.exists():
+        note.write_text("*\n")
+
+
 def cluster_id_of(data_dir: Path) -> str:
     """Return the cluster id kept in `data_dir`; a new one is made for a new folder.
 
@@ -134,6 +145,7 @@ def cluster_id_of(data_dir: Path) -> str:
     path = data_dir / "cluster.json"
     try:
         (data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        _ignore(data_dir)
         return str(UUID(parse_json(read_file(path, VOLUME_LIMITS.document_bytes_max, named=True))["cluster_id"]))
     except FileNotFoundError:
         cluster_id = str(uuid4())

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -25,6 +26,7 @@ def greeting(members: Sequence[MemberPlan], data_dir: Path) -> str:
         f"  get: curl {last.url}/v1/kv/greeting",
         f"  put: redis-cli -p {first.resp_port} SET greeting hello",
         f"  get: redis-cli -p {last.resp_port} GET greeting",
+        "  each member: Redis one port above HTTP, peers two above, metrics three above",
         "  stop: Ctrl-C",
     ]
     return "\n".join(lines)
@@ -33,7 +35,7 @@ def greeting(members: Sequence[MemberPlan], data_dir: Path) -> str:
 def state(member: Supervised) -> str:
     """Return what the member is doing, in a word."""
     if member.process is None:
-        return "waiting to restart"
+        return "restarting"
     return "starting" if member.status is None else str(field(member.status, "phase") or "up")
 
 
@@ -100,17 +102,13 @@ class Screen:
 
 
 def table(members: Sequence[Supervised]) -> Table:
-    """Return the table of all members."""
-    columns = ("member", "HTTP", "Redis", "peers", "metrics", "state", "entries", "lag", "converged", "restarts")
-    drawn = Table(*columns)
+    """Return the table of all members, no wider than 80 columns; the greeting says where their other ports are."""
+    drawn = Table("member", "HTTP", "state", "entries", "lag", "converged", "restarts", box=SIMPLE)
     for member in members:
         plan = member.plan
         drawn.add_row(
             plan.name,
-            plan.url,
-            str(plan.resp_port),
-            str(plan.peer_port),
-            str(plan.metrics_port),
+            str(plan.port),
             state(member),
             entries(member),
             lag(member),

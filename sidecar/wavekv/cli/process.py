@@ -399,6 +399,7 @@ class _Process:
             connections=self._planes.http,
             watch_budget=self._budgets.watch,
             watchdog=self._watchdog,
+            allow_hosts=settings.allow_hosts,
         )
         path = settings.socket or directory.path / "wavekv.sock"
         await http.start([*open_loopback(settings.listen, "--listen"), open_unix(path, settings.socket_mode)])

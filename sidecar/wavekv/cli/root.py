@@ -4,7 +4,9 @@ A member's start-up and a shell loop around `wavekv get` both pay for imports, s
 name alone. Click's decorators on one group were turned down: they import every command for any of them.
 """
 
+from difflib import get_close_matches
 from importlib import import_module
+from typing import Final
 
 import click
 
@@ -20,7 +22,7 @@ COMMANDS = {
     "delete": ("wavekv.cli.data:delete", "Delete a key."),
     "list": ("wavekv.cli.data:list_keys", "List keys and values in key order."),
     "watch": ("wavekv.cli.watch:watch", "Follow changes as they happen."),
-    "explain": ("wavekv.cli.watch:explain", "Show how a key came to hold what it holds."),
+    "explain": ("wavekv.cli.explain:explain", "Show how a key came to hold what it holds."),
     "status": ("wavekv.cli.status:status", "Show how a member and its peers are."),
     "export": ("wavekv.cli.export:export", "Write all entries as JSON lines."),
     "import": ("wavekv.cli.importing:import_file", "Load a file, quickly and resumably."),
@@ -29,6 +31,25 @@ COMMANDS = {
     "snapshot": ("wavekv.cli.snapshot:snapshot", "Read snapshots offline."),
 }
 """Command name to `module:attribute` and summary, in the order the help shows."""
+
+
+_ELSEWHERE: Final = {
+    "set": "put",
+    "del": "delete",
+    "rm": "delete",
+    "ls": "list",
+    "keys": "list",
+    "scan": "list",
+    "info": "status",
+    "load": "import",
+    "restore": "import",
+    "dump": "export",
+    "backup": "export",
+    "start": "serve",
+    "run": "serve",
+    "subscribe": "watch",
+}
+"""What other systems call our commands."""
 
 
 class LazyCommands(click.Group):
@@ -46,6 +67,17 @@ class LazyCommands(click.Group):
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command), f"{module} holds no command {attribute}"
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that `args` name; of a mistyped one, say which may be meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = get_close_matches(name, [*COMMANDS, *_ELSEWHERE], n=1)
+            meant = _ELSEWHERE.get(near[0], near[0]) if near else None
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {meant!r}?" if meant else " See wavekv --help."))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands."""

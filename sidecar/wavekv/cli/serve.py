@@ -66,6 +66,14 @@ def _without_system_authorities() -> Iterator[None]:
 )
 @click.option("--socket", envvar="WAVEKV_SOCKET", type=_PATH, help="Unix socket.  [default: DATA_DIR/wavekv.sock]")
 @click.option(
+    "--allow-host",
+    envvar="WAVEKV_ALLOW_HOST",
+    metavar="NAME",
+    multiple=True,
+    type=_Words(),
+    help="Serve requests whose Host is this name too, as of a service of compose. Repeatable.",
+)
+@click.option(
     "--resp-listen",
     envvar="WAVEKV_RESP_LISTEN",
     metavar="HOST:PORT|none",

@@ -50,6 +50,7 @@ class ServeFlags(EngineFlags):
     cluster_id: str | None = None
     listen: tuple[str, ...] = ()
     socket: Path | None = None
+    allow_host: tuple[str, ...] = ()
     resp_listen: tuple[str, ...] = ()
     peer_listen: str | None = None
     metrics_listen: str | None = None
@@ -87,6 +88,7 @@ def settings_from(flags: ServeFlags) -> MemberSettings:
         cluster_id=cluster_id_from(flags.cluster_id),
         listen=_loopback("--listen", flags.listen) or default.listen,
         socket=_socket(flags),
+        allow_hosts=_allow_hosts(flags),
         resp_listen=_resp(flags.resp_listen, default.resp_listen),
         peer_listen=_peer_listen(flags, secure, default.peer_listen),
         metrics_listen=parse_address(flags.metrics_listen) if flags.metrics_listen else default.metrics_listen,
@@ -202,6 +204,13 @@ def _socket(flags: ServeFlags) -> Path | None:
             "give a shorter one with --socket"
         )
     return flags.socket
+
+
+def _allow_hosts(flags: ServeFlags) -> tuple[str, ...]:
+    for name in flags.allow_host:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"--allow-host {name!r} is not the name of a host; give it without a scheme and a port")
+    return tuple(name.lower() for name in flags.allow_host)
 
 
 def _peer_listen(flags: ServeFlags, secure: bool, default: Address) -> Address:

@@ -32,7 +32,7 @@ def status(target: Target, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
-        Console(soft_wrap=True, highlight=False, markup=False).print(Group(_facts(answer), *_peer_table(answer)))
+        Console(highlight=False, markup=False).print(Group(_facts(answer), *_peer_tables(answer)))
 
 
 def field(answer: Mapping[str, Any], *path: str) -> Any:
@@ -73,6 +73,14 @@ def duration(seconds: Any) -> str:
     units = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
     first = next(index for index, (amount, _) in enumerate(units) if amount)
     return " ".join(f"{amount} {unit}" for amount, unit in units[first : first + 2])
+
+
+def local_time(seconds: float) -> str:
+    """Return a time (seconds since 1970) as the clocks of this machine show it, with its distance from UTC."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} s after 1970"
 
 
 def _text(value: Any) -> str:
@@ -148,7 +156,7 @@ def _counts(refused: Any) -> list[str]:
 def _since(answer: Mapping[str, Any]) -> list[str]:
     since = field(answer, "converged_since")
     if isinstance(since, int | float):
-        since = datetime.fromtimestamp(since, UTC).isoformat(sep=" ", timespec="seconds")
+        since = local_time(since)
     return [f"since {since}"] if since is not None else []
 
 
@@ -167,24 +175,23 @@ def _last_refused(answer: Mapping[str, Any]) -> list[str]:
     return [f"the last of {_text(field(last, 'sender') or None)}, key {visible(str(field(last, 'key')))}"]
 
 
-def _peer_table(answer: Mapping[str, Any]) -> list[Table]:
+def _peer_tables(answer: Mapping[str, Any]) -> list[Table]:
     peers = field(answer, "peers")
     if not isinstance(peers, list) or not peers:
         return []
-    table = Table("peer", "url", "reachable", "heard", "lag", "behind", "last error", title="Peers")
+    table = Table("peer", "reachable", "heard", "lag", "behind", "arrives", "clock", title="Peers")
+    more = Table.grid(padding=(0, 2))
     for peer in peers:
         reachable, heard = field(peer, "reachable"), field(peer, "last_heard_seconds")
+        name, error = _text(field(peer, "name")), field(peer, "last_error")
         table.add_row(
-            _text(field(peer, "name")),
-            _text(field(peer, "url")),
+            name,
             "-" if reachable is None else "yes" if reachable else "no",
             "never" if heard is None else f"{duration(heard)} ago",
             f"{_text(field(peer, 'lag'))} ({duration(field(peer, 'lag_seconds'))})",
             _text(field(peer, "behind")),
-            _text(field(peer, "last_error")),
+            _milliseconds(field(peer, "propagation_seconds"), 1000, ""),
+            _milliseconds(field(peer, "clock_skew_ms"), 1, "+"),
         )
-    times = Table("peer", "a write arrives within", "its clock", title="Times")
-    for peer in peers:
-        arrives, skew = field(peer, "propagation_seconds"), field(peer, "clock_skew_ms")
-        times.add_row(_text(field(peer, "name")), _milliseconds(arrives, 1000, ""), _milliseconds(skew, 1, "+"))
-    return [table, times]
+        more.add_row(name, _text(field(peer, "url")) + (f": {visible(str(error))}" if error else ""))
+    return [table, more]

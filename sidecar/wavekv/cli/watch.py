@@ -1,4 +1,4 @@
-"""The commands `watch` and `explain`: what happens to keys, and what happened to one.
+"""The command `watch`: what happens to keys, as it happens.
 
 A watch goes on over interruptions: it resumes behind the last token, and says on stderr when it cannot and has to tell
 everything anew. Only the first connection may fail the command; later ones are tried until the member is back.
@@ -7,7 +7,7 @@ everything anew. Only the first connection may fail the command; later ones are 
 import asyncio
 import base64
 import binascii
-import json
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Final, cast
 import click
 
 from wavekv.cli.client import Client
-from wavekv.cli.data import as_json_option, visible, visible_value
+from wavekv.cli.data import SHOWN_BYTES_MAX, as_json_option, visible, visible_value
 from wavekv.cli.errors import MemberUnreachable, RefusedByMember
 from wavekv.cli.events import Event
 from wavekv.cli.interruptible import run_until_interrupted
@@ -141,32 +141,16 @@ def show_event(as_json: bool, event: Event, resumed: bool) -> None:
 
 def _value(event: Event) -> str | None:
     """Return the event's value as `list` shows one, None where it has none."""
+    shown_max = SHOWN_BYTES_MAX if sys.stdout.isatty() else None
     encoded = event.data.get("value_base64")
     if isinstance(encoded, str):
         try:
-            return visible_value(base64.b64decode(encoded, validate=True))
+            return visible_value(base64.b64decode(encoded, validate=True), shown_max)
         except (binascii.Error, ValueError) as error:
             raise MemberUnreachable("what answers is not a WaveKV member: a value of it is not base64") from error
     value = event.data.get("value")
-    return None if value is None else visible(str(value))
+    return None if value is None else visible_value(str(value).encode(), shown_max)
 
 
 def _remark(text: str) -> None:
     click.echo(f"wavekv: {text}", err=True)
-
-
-@click.command()
-@click.argument("key")
-@of_read
-@as_json_option
-@of_store
-@targeted
-def explain(*, target: Target, key: str, as_json: bool, ephemeral: bool, waits: Waits) -> None:
-    """Show how KEY came to hold what it holds: the winner, known losers, and who covers it."""
-
-    async def ask() -> None:
-        async with Client(target, ephemeral=ephemeral, waits=waits) as client:
-            found = await client.explain(key)
-        click.echo(json.dumps(found, ensure_ascii=False, indent=None if as_json else 2))
-
-    run_until_interrupted(ask())

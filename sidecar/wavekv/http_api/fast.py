@@ -13,6 +13,7 @@ import asyncio
 import logging
 import re
 import socket
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from wavekv.config import Limits
@@ -23,7 +24,7 @@ from wavekv.http_api.expiry import expiry_headers
 from wavekv.http_api.target import key_from
 from wavekv.ports import Clock, KeyValues, Observer
 from wavekv.web_connections import BoundedHandler, refused_bytes, response_bytes
-from wavekv.web_guard import is_local
+from wavekv.web_guard import is_allowed
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +59,24 @@ class FastPath:
     Clients repeat their headers to the letter, so most blocks are looked up and not parsed.
     """
 
+    _allow_hosts: Collection[str] = ()
+
     def __init__(
-        self, store: KeyValues, ephemeral: KeyValues | None, limits: Limits, observer: Observer, clock: Clock
+        self,
+        store: KeyValues,
+        ephemeral: KeyValues | None,
+        limits: Limits,
+        observer: Observer,
+        clock: Clock,
+        *,
+        allow_hosts: Collection[str] = (),
     ) -> None:
         self.store = store
         self.ephemeral = ephemeral
         self.limits = limits
         self.observer = observer
         self.clock = clock
+        self._allow_hosts = allow_hosts
         self._memo: dict[bytes, Framing | None] = {}
 
     def framing(self, block: bytes) -> Framing | None:
@@ -73,7 +84,7 @@ class FastPath:
         try:
             return self._memo[block]
         except KeyError:
-            found = _parse(block)
+            found = _parse(block, self._allow_hosts)
         if len(self._memo) >= _MEMO_MAX:
             self._memo.clear()
         if len(block) <= _MEMO_BYTES_MAX:
@@ -81,7 +92,7 @@ class FastPath:
         return found
 
 
-def _parse(block: bytes) -> Framing | None:
+def _parse(block: bytes, allow_hosts: Collection[str]) -> Framing | None:
     length: int | None = None
     plain = True
     host: str | None = None
@@ -105,7 +116,7 @@ def _parse(block: bytes) -> Framing | None:
         elif name not in _PLAIN:
             plain = False
     # HTTP/1.1 without a Host is for the parser to refuse.
-    return Framing(length or 0, plain and host is not None, is_local(host or ""))
+    return Framing(length or 0, plain and host is not None, is_allowed(host or "", allow_hosts))
 
 
 class FastConnection(BoundedHandler):

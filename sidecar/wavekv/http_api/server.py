@@ -9,12 +9,12 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from wavekv.config import Limits
 from wavekv.errors import (
@@ -42,7 +42,7 @@ from wavekv.runtime.connections import Connections
 from wavekv.runtime.listening import remove_unix
 from wavekv.runtime.watchdog import Watchdog
 from wavekv.web_connections import BoundedServer, refusal
-from wavekv.web_guard import refuse_foreign
+from wavekv.web_guard import page_headers, preflight_headers, refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +69,12 @@ class HttpApi:
         connections: Connections | None = None,
         watch_budget: ByteBudget | None = None,
         watchdog: Watchdog | None = None,
+        allow_hosts: Collection[str] = (),
     ) -> None:
         """Serve `store`; `connections` is the book of this plane, `watch_budget` is shared with the stores' watches."""
         self._stores = {routes.STORE: store, routes.EPHEMERAL: ephemeral}
         self._fast = fast
+        self._allow_hosts = frozenset(allow_hosts)
         self._limits = limits
         self._observer = observer
         self._clock = clock
@@ -102,7 +104,8 @@ class HttpApi:
         """Serve on `sockets`, TCP or unix; the server owns them from now on."""
         store, ephemeral = self._stores.values()
         assert store is not None, "the first store is always there"
-        fast = FastPath(store, ephemeral, self._limits, self._observer, self._clock) if self._fast else None
+        given = (store, ephemeral, self._limits, self._observer, self._clock)
+        fast = FastPath(*given, allow_hosts=self._allow_hosts) if self._fast else None
         self._server = BoundedServer(
             self._handle,
             self._connections,
@@ -132,12 +135,23 @@ class HttpApi:
     # ---- one request -----------------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = await self._answer(request)
+        if hdrs.ORIGIN in request.headers:
+            answer.headers.extend(page_headers(request.headers, self._allow_hosts))
+        return await self._stream(answer, request) if isinstance(answer, EventStream) else answer
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response | EventStream:
         started = self._clock.monotonic()
         kind, result = "other", "internal"
         answer: web.Response | EventStream
         try:
             if cast("_Connection", request.protocol).guarded:
-                refuse_foreign(request.headers, request.raw_path)
+                refuse_foreign(request.headers, request.raw_path, self._allow_hosts)
+                if request.method == hdrs.METH_OPTIONS and (
+                    granted := preflight_headers(request.headers, self._allow_hosts)
+                ):
+                    result = "ok"
+                    return web.Response(status=204, headers=granted)  # `_handle` adds what every answer to it has
             wanted = target.split_target(request.raw_path)
             found = self._route(wanted.path)
             operation = found.methods.get(request.method)
@@ -162,7 +176,7 @@ class HttpApi:
                 answer.force_close()  # what follows on this connection may be the body or not
         finally:
             self._observer.operation("http", kind, result, self._clock.monotonic() - started)
-        return await self._stream(answer, request) if isinstance(answer, EventStream) else answer
+        return answer
 
     def _route(self, path: str) -> routes.Found:
         """Return what serves `path`."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import HttpVersion11, web
+from multidict import CIMultiDict
 
 from wavekv.core.types import entry_bytes
 from wavekv.errors import Stopping, WaveKVError
@@ -139,6 +140,11 @@ class EventStream:
         self._piece_bytes = 0
         self._behind: deque[Change] = deque()
         """What is told once the client takes more; a cut drops it at once."""
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """The headers of the answer, which may be added to until it runs."""
+        return self._response.headers
 
     def pause(self) -> None:
         """The client takes nothing: count what is written and what stands behind it."""

@@ -1,21 +1,26 @@
 """The plan and the words of `wavekv local`: ports, cluster id, table and lines."""
 
+import io
 import json
+import re
+import socket
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from wavekv.__main__ import run
 from wavekv.cli.engine_settings import EngineFlags
-from wavekv.cli.local_plan import cluster_id_of, plan_members, serve_arguments
+from wavekv.cli.local_plan import check_ports, cluster_id_of, plan_members, serve_arguments
 from wavekv.cli.local_view import Lines, greeting, table
 from wavekv.cli.serve import serve
 from wavekv.cli.serve_settings import ServeFlags, settings_from
 from wavekv.cli.supervisor import Supervised, last_lines
 from wavekv.config import Address, CompactionSettings, Limits, MemberSettings, PeerAddress, TlsFiles
-from wavekv.errors import DirectoryUnusable, UsageError
+from wavekv.errors import DirectoryUnusable, PortTaken, UsageError
 
 
 def settings_of(arguments: list[str]) -> MemberSettings:
@@ -124,3 +129,27 @@ def test_the_last_ten_lines_of_a_log_are_shown(tmp_path: Path) -> None:
     log.write_text("")
     assert last_lines(log) == "  (empty)"
     assert "No such file" in last_lines(tmp_path / "none")
+
+
+def test_the_table_fits_80_columns_and_no_colour_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    members = [Supervised(plan, []) for plan in plan_members(3, 17070, Path("d"))]
+    members[0].status = {"phase": "superseded", "store": {"live": 1_000_000}, "peers": [{"lag": 9_999_999}]}
+    members[1].restarts = 100
+    output = io.StringIO()
+    Console(file=output, width=200, force_terminal=True).print(table(members))
+    assert max(cell_len(re.sub("\x1b\\[[0-9;]*m", "", line)) for line in output.getvalue().splitlines()) <= 80
+    assert "\x1b[3" not in output.getvalue()
+
+
+def test_a_port_that_cannot_be_had_says_how_to_choose_others(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(PortTaken, match='wavekv local --base-port 17070, or make local ARGS="--base-port 17070"'):
+            check_ports(plan_members(1, taken.getsockname()[1], tmp_path))
+
+
+def test_what_a_cluster_leaves_is_ignored_by_git(tmp_path: Path) -> None:
+    cluster_id_of(tmp_path / "d")
+    assert (tmp_path / "d" / ".gitignore").read_text() == "*\n"

@@ -121,3 +121,13 @@ def test_a_traceback_holds_no_line_that_could_pass_for_another_event() -> None:
     traceback = logged("text", "info", "hi", ValueError("bad\n2026-01-01T00:00:00.000Z INFO forged")).splitlines()[2:]
     assert any("forged" in line for line in traceback)
     assert all(line.startswith("    ") for line in traceback)
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"), [("statsu", "status"), ("set", "put"), ("ls", "list"), ("exprot", "export")]
+)
+def test_a_mistyped_command_gets_a_suggestion(mistyped: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([mistyped]) == 2
+    assert f"Did you mean '{meant}'?" in capsys.readouterr().err
+    assert run(["xyzzy"]) == 2
+    assert "See wavekv --help" in capsys.readouterr().err

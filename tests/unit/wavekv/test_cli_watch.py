@@ -208,5 +208,7 @@ async def test_an_explanation_is_shown_as_the_member_gives_it(http: Plane, capsy
     await http.store.put("a/ü", b"1")
     assert await ran(http, "explain", "a/ü", "--json") == 0
     assert json.loads(capsys.readouterr().out) == http.store.explain("a/ü")
-    assert await ran(http, "explain", "a/ü", "--ephemeral") == 0
+    assert await ran(http, "explain", "a/ü") == 0
+    assert capsys.readouterr().out.startswith("a/ü: ")
+    assert await ran(http, "explain", "a/ü", "--ephemeral", "--json") == 0
     assert json.loads(capsys.readouterr().out)["winner"] is None

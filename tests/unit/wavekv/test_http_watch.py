@@ -171,6 +171,7 @@ async def test_a_cache_kept_with_httpx_sse_is_right_and_forgets_what_a_lost_toke
             url = f"{http.url}/v1/watch?reset=1"
             async with httpx_sse.aconnect_sse(client, "GET", url, headers=headers) as source:
                 await recipe(source.aiter_sse(), cache, {"a": "1\u2028\u2029\x85\x0b\x0c2", "b": "2"})
+            assert "gone" not in cache
             cache["gone"] = "meanwhile"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -141,8 +142,50 @@ async def test_no_form_of_a_page_changes_anything_even_without_an_origin(http: P
     assert not http.ephemeral.entries
 
 
-async def test_a_preflight_gets_no_permission(http: Plane) -> None:
-    for headers in ("", "Origin: http://evil.example\r\n", "Origin: http://localhost:3000\r\n"):
+async def test_a_page_of_this_machine_is_let_ask_and_read(http: Plane) -> None:
+    origin = "http://localhost:3000"
+    lines = ["OPTIONS /v1/kv/k HTTP/1.1", "Host: localhost", f"Origin: {origin}", "Access-Control-Request-Method: PUT"]
+    ask = "\r\n".join([*lines, "", ""])
+    async with RawHttp(http.port) as raw:
+        answer = await raw.ask(ask.encode())
+    assert answer.status == 204
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert "PUT" in answer.headers["access-control-allow-methods"]
+    assert "If-Match" in answer.headers["access-control-allow-headers"]
+    async with aiohttp.ClientSession(http.url, headers={"Origin": origin}) as page:
+        async with page.put("/v1/kv/k", data=b"v") as put_answer:
+            assert put_answer.headers["Access-Control-Allow-Origin"] == origin
+            assert "ETag" in put_answer.headers["Access-Control-Expose-Headers"]
+        async with page.get("/v1/kv/none") as refused:
+            assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (404, origin)
+        async with page.get("/v1/kv") as listed:
+            assert listed.headers.getall("Vary") == ["Accept", "Origin"]
+        async with page.get("/v1/watch") as events:
+            assert events.headers["Access-Control-Allow-Origin"] == origin
+
+
+@pytest.mark.parametrize("kind", [True, False])
+async def test_a_name_that_the_user_allows_is_served_and_no_other(kind: bool) -> None:
+    def allowing(store: Any, ephemeral: Any, limits: Any, observer: Any, clock: Any) -> HttpApi:
+        return HttpApi(store, ephemeral, limits, observer, clock, fast=kind, allow_hosts=("kv.example",))
+
+    async with plane(allowing) as http:
+        for host, status in (
+            ("KV.example:7070", 201),
+            ("kv.example", 200),
+            ("x.kv.example", 403),
+            ("evil.example", 403),
+        ):
+            async with RawHttp(http.port) as raw:
+                assert (await raw.ask(put(f"Host: {host}"))).status == status
+        async with RawHttp(http.port) as raw:
+            assert (await raw.ask(put("Host: kv.example", "Origin: http://kv.example:7070"))).status == 200
+        async with RawHttp(http.port) as raw:
+            assert (await raw.ask(put("Host: kv.example", "Origin: http://evil.example"))).status == 403
+
+
+async def test_a_preflight_of_another_host_gets_no_permission(http: Plane) -> None:
+    for headers in ("", "Origin: http://evil.example\r\n", "Origin: null\r\n"):
         ask = f"OPTIONS /v1/kv/k HTTP/1.1\r\nHost: localhost\r\n{headers}Access-Control-Request-Method: PUT\r\n\r\n"
         async with RawHttp(http.port) as raw:
             answer = await raw.ask(ask.encode())
