@@ -1,6 +1,6 @@
 """Clients of Redis that are not ours, unmodified, against a real member; each does what an application does.
 
-What a machine lacks is skipped, and with WAVEKV_CLIENTS_REQUIRED=1 failed. Clients of Node, Go and Java are installed
+What a machine lacks is skipped, or failed where WAVEKV_CLIENTS_REQUIRED names it. Clients of Node, Go and Java are installed
 from their registries into a folder of the test; without a registry that counts as lacking.
 """
 
@@ -27,7 +27,7 @@ def installed(arguments: list[str], folder: Path) -> None:
     """Install what a client needs."""
     ended = run(arguments, folder, seconds=300)
     if ended.returncode:
-        missing(f"{' '.join(arguments)} failed: {ended.stderr[-500:]}")
+        missing(Path(arguments[0]).name, f"could not install: {' '.join(arguments)}: {ended.stderr[-500:]}")
 
 
 def test_ioredis_and_node_redis_work_as_with_redis(one: MemberProcess, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A member answers as redis-server does, but for a documented list of differences.
 
-Needs redis-server; without it skipped, and with WAVEKV_CLIENTS_REQUIRED=1 failed.
+Needs redis-server; without it skipped, or failed where WAVEKV_CLIENTS_REQUIRED names it.
 """
 
 import subprocess
