@@ -1,7 +1,7 @@
 """Clients of Redis that are not ours, unmodified, against a real member; each does what an application does.
 
-What a machine lacks is skipped, or failed where WAVEKV_CLIENTS_REQUIRED names it. Clients of Node, Go and Java are installed
-from their registries into a folder of the test; without a registry that counts as lacking.
+What a machine lacks is skipped, or failed where WAVEKV_CLIENTS_REQUIRED names it. Clients of Node, Go and Java are
+installed from their registries into a folder of the test; without a registry that counts as lacking.
 """
 
 import shutil
