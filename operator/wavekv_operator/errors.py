@@ -1,7 +1,7 @@
 """Every error of the operator: one tree, each class with a stable code that events, metrics and logs use.
 
-Foreign exceptions (Kubernetes client, aiohttp, ssl) are caught where they enter and chained to one of these. `retry`
-tells the loop whether trying again without a change can help.
+Foreign exceptions (Kubernetes client, aiohttp, ssl) are caught where they enter and chained to one of these. A pass
+that ends with one is done again after a growing pause (`keepers`), whichever it is.
 """
 
 
@@ -9,7 +9,6 @@ class OperatorError(Exception):
     """Base of all. `code` is stable; the message says what happened and what to do."""
 
     code = "error"
-    retry = True
 
     @property
     def detail(self) -> str:
@@ -21,7 +20,6 @@ class UsageError(OperatorError):
     """The operator was started with settings that cannot work."""
 
     code = "usage"
-    retry = False
 
 
 class Refused(OperatorError):
@@ -35,7 +33,6 @@ class InvalidSpec(Refused):
     """A custom resource says something that cannot be built. `path` names the field."""
 
     code = "invalid_spec"
-    retry = False
 
     def __init__(self, path: str, message: str, reason: str = "InvalidSpec") -> None:
         super().__init__(f"{path}: {message}")

@@ -69,7 +69,9 @@ class Limits(RedisLimits):
     """The same while pages of an exchange come in, of whose entries each may be a range until the last page closes
     them: as many as entries. Over it they are refused."""
     told_dots_max: int = 4096
-    """Ranges of single dots that a healing member tells; with more it tells only who heals as well what it covers."""
+    """Ranges of dots up to which a healing member sends its context in every message. With more of them only its
+    requests carry it, and its answers to members that heal as well and to crate nodes: reading it would take the others
+    longer than all the rest of a message."""
     page_entries_max: int = 4096
     """Entries in one page of an exchange (the crate's page)."""
     page_bytes_max: int = 4 << 20

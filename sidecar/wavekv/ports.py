@@ -1,6 +1,7 @@
 """What the engine needs from outside, and what the edges need from the engine, as protocols.
 
-Each has a real implementation and a fake one in tests/; both pass the same suite.
+Each has a real implementation in a layer above, and fakes in `tests/fakes`, so that every layer is tested without the
+ones below it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -54,10 +54,12 @@ class Entry(NamedTuple):
 
 
 def beats(challenger: Entry, held: Entry) -> bool:
-    """Tell whether `challenger` replaces `held` under the same key: the only last-writer-wins comparison there is.
+    """Tell whether `challenger` replaces `held` under the same key, by last-writer-wins.
 
-    The greater stamp wins. Members never make two contents for one stamp, crate nodes can; such a pair converges by
-    content (a smaller expiry wins, any expiry beats none, then the greater value bytes, a value beats a tombstone).
+    The greater stamp wins. This is the only place that decides between two entries; a repair, whose lists hold no
+    values, compares stamps alone to see what is newer. Honest members never make two contents for one stamp, crate
+    nodes can. Such a pair converges by content: a smaller expiry wins, any expiry beats none, then the greater value
+    bytes win, and a value beats a tombstone.
     """
     ours, theirs = challenger.stamp, held.stamp
     if ours != theirs:

@@ -2,9 +2,9 @@
 
 A report proves it if it was heard after the last local write became durable, comes from the newest process of its name
 (`core.reports` forgets older ones) and covers the *basis*: this member's whole context at a moment after that write.
-Its own sequences would not do: it may hold the last copy of another's write. The basis is renewed every
-BASIS_SECONDS_MAX, because what others write goes on arriving here: judged by the context of the very moment a drain
-would never end under load, and judged by the first one it would miss what arrived while it waited for a dead member.
+Its own sequences would not do: it may hold the last copy of another's write. What others write goes on arriving here
+meanwhile. Judged by the newest context, a drain would never end under load. Judged by the first one for ever, it would
+miss what arrived while it waited for a dead member. So the basis is renewed every BASIS_SECONDS_MAX.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,9 @@
 """The fast reading of the records a log is full of: group starts and plain Set records.
 
-Plain is: canonical, the next sequence, a key up to 250 bytes, a value up to 64 KiB, a drawn origin, a time of our
-days, a checksum above 2^16. Whatever is not is left where it stands to `segment`, which reads anything and names what
-it cannot; so nothing is accepted here that the codec would refuse (tests compare the two under every flipped bit).
+A record is *plain* if it is in canonical form and has the next sequence, a key of up to 250 bytes, a value of up to 64
+KiB, an origin and a checksum above 2^16, and a timestamp above 2^31 ms, as nearly all have. Any other record is left to
+`segment`, which reads whatever there is and names what it cannot read. So nothing is accepted here that the codec would
+refuse; tests compare the two under every flipped bit.
 
 Records of one size that follow each other are read by `runs` instead, which is faster by far.
 

@@ -4,11 +4,12 @@ The newest snapshot that is whole is loaded; one that is broken is put aside, an
 before it are still there, nothing is lost. Then the log is replayed, and what `reading` found is mended, in this order:
 - Corruption: the log ends before it, the rest goes to quarantine.
 - A torn tail: cut, its bytes kept in a file beside. So is a last segment without a whole header.
-- What was replayed is synced before `recover` returns. A failed sync of the process before may have left the last
-  group in memory only, marked clean; so that group is written again first, which makes the sync mean it.
+- What was replayed is synced before `recover` returns. The last group is written again first: after a failed sync of
+  the process before, the kernel may hold that group in memory alone and take it for written, and a sync would do
+  nothing.
 
-Turned down: writing that group to a new segment. Its bytes are the same, so in its place a crash half-way harms
-nothing, and the device remaps a bad sector when it is written.
+Turned down: writing that group to a new segment. In its own place the bytes are the same as before, so a crash half-way
+harms nothing, and the device remaps a bad sector when it is written.
 """
 
 import os
