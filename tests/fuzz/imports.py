@@ -12,6 +12,7 @@ import base64
 import gzip
 import json
 import random
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -77,6 +78,11 @@ ENCODINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (
     gzip.compress,
 )
 """How a file may be packed; mutated before or after."""
+
+
+_NUMBERED: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4}))")
+_ESCAPE: Final = re.compile(r"\\[0abefnrtvNLP_]")
+"""Escapes of what is no printable letter, in JSON and YAML."""
 
 
 class Outcome(NamedTuple):
@@ -167,9 +173,8 @@ def _part_stands(part: bytes, text: bytes, style: Style) -> bool:
 
 def _bare(text: bytes) -> bytes:
     """Return `text` as escapes of JSON, YAML and shells leave it, without white space and marks of quoting."""
-    undone = text.decode("utf-8", "backslashreplace")
-    for escape, letter in (("\\n", ""), ("\\t", ""), ("\\r", ""), ('\\"', ""), ("\\\\", "")):
-        undone = undone.replace(escape, letter)
+    undone = _NUMBERED.sub(lambda found: chr(int(found[1] or found[2], 16)), text.decode("utf-8", "backslashreplace"))
+    undone = _ESCAPE.sub("", undone)
     return "".join(letter for letter in undone if letter.isprintable() and letter not in " \"'\\").encode()
 
 

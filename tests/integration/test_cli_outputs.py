@@ -1,5 +1,6 @@
 """What a command does with outputs that cannot be written, inputs that are closed, and words that are not UTF-8."""
 
+import contextlib
 import json
 import os
 import stat
@@ -197,3 +198,31 @@ def test_what_a_form_has_no_place_for_is_refused_unless_it_is_dropped(tmp_path: 
         assert not path.exists()
         assert run([*consul, "--drop", "expires_at"]) == 0
         assert json.loads(path.read_text()) == [{"key": "a", "flags": 0, "value": "MQ=="}]
+
+
+def on_a_terminal(*arguments: str) -> tuple[str, int]:
+    """Run a command whose stdout and stderr are a terminal; return what it showed, and its exit code."""
+    outer, inner = os.openpty()
+    with subprocess.Popen(command(*arguments), env=environment(TERM="dumb"), stdout=inner, stderr=inner) as child:
+        os.close(inner)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux says EIO once the other side is closed
+            while piece := os.read(outer, 65536):
+                shown += piece
+        code = child.wait(30)
+    os.close(outer)
+    return shown.decode(), code
+
+
+def test_a_value_that_is_no_text_does_not_flood_a_terminal() -> None:
+    with HttpMember() as member:
+        member.entries = {"bin": b"\x1b[2J\xff" * 100_000, "text": b"two\nlines", "long": b"x" * 100_000}
+        shown, code = on_a_terminal("get", "bin", "--url", member.url)
+        assert code == 0
+        assert "\x1b" not in shown
+        assert "500000 bytes that are no text" in shown
+        assert len(shown) < 8192
+        assert on_a_terminal("get", "text", "--url", member.url) == ("two\r\nlines", 0)
+        listed, _ = on_a_terminal("list", "--url", member.url)
+        assert "... (100000 bytes)" in listed
+        assert len(listed) < 16384
