@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.fuzz import connections, files, templates
-from wavekv.cli.import_reader import Reading, units
+from wavekv.cli.import_reader import Reading, Style
+from wavekv.cli.import_units import units
 from wavekv.config import Limits
 from wavekv.core.codec.crate_snapshot import decode_crate_snapshot
 from wavekv.core.codec.envelope import decode_envelope, encode_envelope, unpack
@@ -120,11 +121,15 @@ def session_token(data: bytes) -> None:
         return
 
 
+IMPORT_STYLES: Final[tuple[Style, ...]] = ("jsonl", "csv", "lines", "json", "consul", "etcd", "env", "yaml")
+"""The first three in this order: seeds of the corpus begin with their numbers."""
+
+
 def import_file(data: bytes) -> None:
     """Read an import in each format; each unit has its number, and no record is over a bound."""
-    style = {0: "jsonl", 1: "csv"}.get(data[0] % 3 if data else 0, "lines")
+    style = IMPORT_STYLES[data[0] % len(IMPORT_STYLES) if data else 0]
     try:
-        for unit in units(io.BytesIO(data[1:]), Reading(style)):  # type: ignore[arg-type]
+        for unit in units(io.BytesIO(data[1:]), Reading(style)):
             assert unit.line >= 1
     except UsageError:
         return
