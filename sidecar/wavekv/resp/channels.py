@@ -5,7 +5,6 @@ member, and `expire` behind it if that will expire; `del`; `expired`. Of several
 one may be told alone. Other channels would never say anything, so they are refused; there is no PUBLISH.
 """
 
-import asyncio
 from typing import Final
 
 from wavekv.ports import Change
@@ -13,6 +12,7 @@ from wavekv.resp import replies
 from wavekv.resp.events import STEPS_PER_TURN, Outbox, Receiver
 from wavekv.resp.globs import Matcher, literal, matcher
 from wavekv.resp.refusals import Refused
+from wavekv.runtime.gate import next_slice
 
 KEYSPACE: Final = b"__keyspace@0__:"
 KEYEVENT: Final = b"__keyevent@0__:"
@@ -109,7 +109,7 @@ class Channels:
                 for receiver, proto in receivers.items():
                     outbox.add(receiver, replies.push([b"pmessage", pattern, channel, text], proto))
             if steps >= STEPS_PER_TURN:
-                await asyncio.sleep(0)
+                await next_slice()
                 steps = 0
         return steps
 

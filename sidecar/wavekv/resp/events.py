@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from wavekv.errors import SlowReader, Stopping, Superseded, TooManyBytes, TooManyWatchers, WatchExpired
 from wavekv.ports import Change, KeyValues
+from wavekv.runtime.gate import next_slice
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class KeyEvents:
             except WatchExpired:
                 since = self._store.token()
                 self._miss()
-                await asyncio.sleep(0)
+                await next_slice()
             except (TooManyWatchers, TooManyBytes) as error:
                 log.warning("Redis clients are not told of changes: %s", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
@@ -146,7 +147,7 @@ class KeyEvents:
                     steps += await listener.tell(change, outbox)
             if steps >= STEPS_PER_TURN:
                 steps = 0
-                await asyncio.sleep(0)
+                await next_slice()
         for listener in self._listeners:
             listener.flush(outbox)
         outbox.send()

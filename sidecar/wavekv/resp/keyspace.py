@@ -1,6 +1,5 @@
 """The commands on keys whose number is open: EXISTS, DEL, FLUSHDB; and on one: TYPE, OBJECT, MEMORY USAGE."""
 
-import asyncio
 from typing import Final
 
 from wavekv.core.writes import Delete
@@ -9,6 +8,7 @@ from wavekv.resp import replies
 from wavekv.resp.refusals import SYNTAX, Refused
 from wavekv.resp.session import Reply, Session, Sliced, bulk_or_null, shown
 from wavekv.resp.turns import KEYS_PER_SLICE, SLICE_STEPS
+from wavekv.runtime.gate import next_slice
 
 DELETES_PER_SLICE: Final = 128
 """Keys deleted in one slice, about three milliseconds until the disk has them and after."""
@@ -85,8 +85,8 @@ async def _flush(session: Session) -> bytes:
     after: str | None = None
     while left > 0:
         page = session.store.list("", after, DELETES_PER_SLICE, keys_only=True)
-        while page.step():  # noqa: ASYNC110 - others have their turn between two slices
-            await asyncio.sleep(0)
+        while page.step():
+            await next_slice()
         if not page.entries:
             break
         left -= len(page.entries)

@@ -1,6 +1,5 @@
 """The commands on values: GET, SET and their kin."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +11,7 @@ from wavekv.resp.expiring import UNITS, expiry_at
 from wavekv.resp.refusals import SYNTAX, Refused
 from wavekv.resp.session import Reply, Session, Sliced, bulk_or_null, whole
 from wavekv.resp.turns import KEYS_PER_SLICE, SLICE_STEPS
+from wavekv.runtime.gate import next_slice
 
 _CONDITIONS: Final = {b"NX": ABSENT, b"XX": PRESENT}
 
@@ -114,7 +114,7 @@ async def _mset_in_parts(session: Session, words: list[bytes]) -> bytes:
             session.key(words[place])
             session.value(words[place + 1])
         if not session.deciding:
-            await asyncio.sleep(0)
+            await next_slice()
     most = session.limits.batch_bytes_max
     start = 1
     while start < len(words):

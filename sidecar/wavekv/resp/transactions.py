@@ -8,7 +8,6 @@ A long transaction is decided over several turns of the loop, and then stored on
 if that happens too often, it is decided in one turn.
 """
 
-import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from wavekv.resp import replies, told
 from wavekv.resp.overlay import Overlay
 from wavekv.resp.refusals import NOT_QUEUED, Refused
 from wavekv.resp.session import Command, Reply, Session, Transaction
+from wavekv.runtime.gate import next_slice
 
 AT_ONCE: Final = 128
 """Commands decided in one turn of the loop, two milliseconds or so."""
@@ -159,7 +159,7 @@ async def _decide(
     size = 0
     for place, (command, words) in enumerate(commands):
         if sliced and place and not place % AT_ONCE:
-            await asyncio.sleep(0)
+            await next_slice()
         result = _run(session, overlay, command, words)
         size += len(result)
         if size > session.limits.resp_replies_bytes_max:
