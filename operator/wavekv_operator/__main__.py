@@ -48,9 +48,8 @@ def crd() -> None:
     "--listen",
     envvar="WAVEKV_OPERATOR_LISTEN",
     metavar="HOST:PORT",
-    default="0.0.0.0:8080",
-    show_default=True,
-    help="Probes and metrics.",
+    default=":8080",
+    help="Probes and metrics.  [default: all addresses, port 8080]",
 )
 @click.option(
     "--resync-seconds",
@@ -110,7 +109,7 @@ def settings_from(
     """
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UsageError(f"--listen {listen!r} is not HOST:PORT; for example 0.0.0.0:8080")
+        raise UsageError(f"--listen {listen!r} is not HOST:PORT; for example [::1]:8080, or :8080 for all addresses")
     if not member_image.strip():
         raise UsageError("--member-image is empty; give the image that `make images` built")
     listed = tuple(name for text in namespaces for name in text.replace(",", " ").split())
@@ -119,7 +118,7 @@ def settings_from(
         member_image_pull_policy=member_image_pull_policy,
         namespaces=listed,
         cluster_domain=cluster_domain.strip("."),
-        listen_host=host.strip("[]") or "0.0.0.0",  # noqa: S104 - as above
+        listen_host=host.strip("[]") or None,
         listen_port=int(port),
         resync_seconds=resync_seconds,
         certificate_life=timedelta(hours=certificate_hours),

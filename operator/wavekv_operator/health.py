@@ -24,14 +24,14 @@ class HealthServer:
         app.router.add_get("/metrics", self._scrape)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, host: str | None, port: int) -> None:
         """Listen. Raises UsageError where that is not possible."""
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             await self.stop()
-            raise UsageError(f"cannot listen on {host}:{port}: {error}; give another --listen") from error
+            raise UsageError(f"cannot listen on {host or ''}:{port}: {error}; give another --listen") from error
 
     async def stop(self) -> None:
         """Close."""

@@ -14,7 +14,8 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     """Namespaces served; none given: all."""
     cluster_domain: str = "cluster.local"
-    listen_host: str = "0.0.0.0"  # noqa: S104 - probes and metrics, no data
+    listen_host: str | None = None
+    """Of probes and metrics; None: all addresses, IPv4 and IPv6."""
     listen_port: int = 8080
     resync_seconds: float = 30.0
     """A cluster at which nothing happened is looked at this often: members are asked, certificates checked."""

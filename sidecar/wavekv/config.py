@@ -340,7 +340,7 @@ class DiscoverySettings:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A TCP endpoint to listen on."""
+    """A TCP endpoint to listen on; an empty host stands for all addresses, IPv4 and IPv6."""
 
     host: str
     port: int
@@ -405,8 +405,8 @@ class MemberSettings:
     allow_hosts: tuple[str, ...] = ()
     """Names, in lower case, that requests to the HTTP data plane may give as `Host` beside those of this machine."""
     resp_listen: tuple[Address, ...] = (Address("127.0.0.1", 7071), Address("::1", 7071))
-    peer_listen: Address = Address("0.0.0.0", 7072)  # noqa: S104 - mutual TLS guards it
-    metrics_listen: Address = Address("0.0.0.0", 7073)  # noqa: S104 - no data on it
+    peer_listen: Address = Address("", 7072)
+    metrics_listen: Address = Address("", 7073)
     peers: tuple[PeerAddress, ...] = ()
     membership: Path | None = None
     bootstrap: bool = False
@@ -433,7 +433,7 @@ class MemberSettings:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address in `text`: `HOST:PORT`, `[V6]:PORT` or `:PORT` (all addresses).
+    """Return the address in `text`: `HOST:PORT`, `[V6]:PORT` or `:PORT` (all addresses, IPv4 and IPv6).
 
     Raises:
         UsageError: no port, or one outside 0…65535.
@@ -445,4 +445,4 @@ def parse_address(text: str) -> Address:
         host = host[1:-1]
     elif ":" in host:
         raise UsageError(f"{text!r}: write an IPv6 address in brackets, for example [::1]:7070")
-    return Address(host or "0.0.0.0", int(port))  # noqa: S104 - the planes of data check for loopback
+    return Address(host, int(port))

@@ -86,7 +86,7 @@ def _listening(at: Place) -> str:
     """Return the flags that a member needs to listen elsewhere than where all do by default."""
     if at.port == FIRST_PORT:
         return ""
-    planes = (("listen", HERE[0]), ("resp-listen", HERE[0]), ("peer-listen", "0.0.0.0"), ("metrics-listen", "0.0.0.0"))  # noqa: S104 - printed, as the defaults are
+    planes = (("listen", HERE[0]), ("resp-listen", HERE[0]), ("peer-listen", ""), ("metrics-listen", ""))
     return "".join(f" --{flag} {host}:{at.port + offset}" for offset, (flag, host) in enumerate(planes))
 
 

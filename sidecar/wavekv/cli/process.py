@@ -49,7 +49,7 @@ from wavekv.runtime.descriptors import raise_limit
 from wavekv.runtime.discovery import Discovery
 from wavekv.runtime.engine import StoreName
 from wavekv.runtime.epoch_file import EpochDocument, EpochFile, read_document
-from wavekv.runtime.listening import open_loopback, open_tcp, open_unix
+from wavekv.runtime.listening import open_loopback, open_public, open_unix
 from wavekv.runtime.member import Member, Parts
 from wavekv.runtime.mounted_epoch import MountedEpoch
 from wavekv.runtime.starting import RecoveryProgress, unpaused_by_collections
@@ -144,7 +144,7 @@ class _Process:
         document = read_document(settings.membership) if settings.membership else None
         given = Certificates(settings.tls) if settings.tls else None
         health = HealthServer(self._current_phase, self._metrics, self._planes.metrics)
-        await health.start(open_tcp(settings.metrics_listen, "--metrics-listen"))
+        await health.start(open_public(settings.metrics_listen, "--metrics-listen"))
         stack.push_async_callback(health.stop)
 
         directory = await asyncio.to_thread(  # what is taken over from the original system may be long
@@ -380,7 +380,7 @@ class _Process:
             )
             if security is not None and security.enrolment is not None:
                 security.enrolment.on_taken = security.taken(member, asyncio.get_running_loop())
-            await service.start(open_tcp(settings.peer_listen, "--peer-listen"))
+            await service.start(open_public(settings.peer_listen, "--peer-listen"))
             stack.push_async_callback(service.stop)
         if settings.insecure_peers:
             log.warning(

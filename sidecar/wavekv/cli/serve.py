@@ -86,13 +86,13 @@ def _without_system_authorities() -> Iterator[None]:
     envvar="WAVEKV_PEER_LISTEN",
     metavar="HOST:PORT",
     help="Peer and admin plane. Without --tls-* and --insecure-peers it does not listen at all.  "
-    "[default: 0.0.0.0:7072, with --insecure-peers 127.0.0.1:7072]",
+    "[default: all addresses, port 7072; with --insecure-peers 127.0.0.1:7072]",
 )
 @click.option(
     "--metrics-listen",
     envvar="WAVEKV_METRICS_LISTEN",
     metavar="HOST:PORT",
-    help="Probes and metrics; holds no data.  [default: 0.0.0.0:7073]",
+    help="Probes and metrics; holds no data.  [default: all addresses, port 7073]",
 )
 @click.option(
     "--peer",

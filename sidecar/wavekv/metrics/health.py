@@ -8,7 +8,7 @@ round to answer, because restarting a member heals neither a full disk nor a los
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -45,9 +45,9 @@ class HealthServer:
         connections = connections or Connections("metrics", METRICS_PLANE, scrapes_budget(), time.monotonic)
         self._server = BoundedServer(self._handle, connections, max_line_size=_HEAD_BYTES, max_field_size=_HEAD_BYTES)
 
-    async def start(self, listening: socket.socket) -> None:
-        """Serve on a bound, listening socket, which the server closes when it stops."""
-        self._server.start([listening])
+    async def start(self, listening: Sequence[socket.socket]) -> None:
+        """Serve on bound, listening sockets, which the server closes when it stops."""
+        self._server.start(listening)
 
     async def stop(self) -> None:
         """Stop accepting, let running scrapes end, close. Safe to call twice, or without a start."""

@@ -15,7 +15,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import aiohttp
@@ -118,9 +118,9 @@ class PeerService:
         self._refusals = SpacedLog(log, time.monotonic)
         self._server = BoundedServer(self._handle, connections)
 
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on a bound, listening socket."""
-        self._server.start([listener], self._tls)
+    async def start(self, listening: Sequence[socket.socket]) -> None:
+        """Serve on bound, listening sockets."""
+        self._server.start(listening, self._tls)
 
     async def stop(self) -> None:
         """Close the listener and end open requests."""

@@ -25,6 +25,7 @@ BACKLOG = 1024
 """Connections the kernel holds before they are accepted; it takes the smaller of this and net.core.somaxconn."""
 
 _CONNECT_SECONDS = 1.0
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - for planes that mutual TLS guards, or that hold no data
 
 
 def check_loopback(addresses: Sequence[Address]) -> None:
@@ -75,6 +76,35 @@ def open_loopback(addresses: Sequence[Address], flag: str = "") -> list[socket.s
         for listener in opened:
             listener.close()
         raise
+    return opened
+
+
+def open_public(address: Address, flag: str = "") -> list[socket.socket]:
+    """Return listening sockets for an address that others may reach; for all addresses one of IPv4 and one of IPv6.
+
+    A family that this machine lacks is skipped. Where port 0 lets the kernel choose, both get the same.
+
+    Raises:
+        UsageError: as `open_tcp`, or the machine has neither family; no socket stays open.
+    """
+    if address.host:
+        return [open_tcp(address, flag)]
+    opened: list[socket.socket] = []
+    port = address.port
+    missing: AddressUnavailable | None = None
+    for host in _ANY:
+        try:
+            opened.append(open_tcp(Address(host, port), flag))
+            port = port or opened[0].getsockname()[1]
+        except AddressUnavailable as error:
+            missing = error
+            log.info("not listening on %s: this machine does not have that family", Address(host, port))
+        except UsageError:
+            for listener in opened:
+                listener.close()
+            raise
+    if missing is not None and not opened:
+        raise missing
     return opened
 
 

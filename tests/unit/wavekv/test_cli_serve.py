@@ -36,7 +36,7 @@ def test_without_flags_all_is_as_documented() -> None:
 def test_a_given_address_replaces_the_defaults() -> None:
     assert settings(listen=("127.0.0.1:1",)).listen == (Address("127.0.0.1", 1),)
     assert settings(resp_listen=("[::1]:2", "localhost:3")).resp_listen == (Address("::1", 2), Address("localhost", 3))
-    assert settings(metrics_listen=":4").metrics_listen == Address("0.0.0.0", 4)
+    assert settings(metrics_listen=":4").metrics_listen == Address("", 4)
 
 
 def trusted_by_default() -> int:
@@ -80,7 +80,7 @@ def test_insecure_peers_move_the_peer_plane_to_loopback() -> None:
 def test_tls_lets_the_peer_plane_listen_everywhere() -> None:
     secure = settings(**TLS, peer_listen="0.0.0.0:9")
     assert (secure.peer_listen, secure.tls) == (Address("0.0.0.0", 9), TlsFiles(Path("c"), Path("k"), Path("a")))
-    assert settings(**TLS).peer_listen == Address("0.0.0.0", 7072)
+    assert settings(**TLS).peer_listen == Address("", 7072)
 
 
 @pytest.mark.parametrize("missing", TLS)

@@ -10,7 +10,14 @@ import pytest
 from wavekv.config import Address
 from wavekv.errors import AddressUnavailable, PortTaken, UsageError
 from wavekv.runtime import listening
-from wavekv.runtime.listening import UNIX_PATH_BYTES_MAX, check_loopback, open_loopback, open_tcp, open_unix
+from wavekv.runtime.listening import (
+    UNIX_PATH_BYTES_MAX,
+    check_loopback,
+    open_loopback,
+    open_public,
+    open_tcp,
+    open_unix,
+)
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -42,6 +49,43 @@ def test_a_taken_port_is_refused_by_address_and_nothing_stays_open() -> None:
         with pytest.raises(PortTaken, match=str(wanted)):
             open_loopback([Address("127.0.0.1", free), wanted])
         open_tcp(Address("127.0.0.1", free)).close()
+
+
+def test_all_addresses_are_those_of_both_families() -> None:
+    opened = open_public(Address("", 0))
+    try:
+        ports = {listener.getsockname()[1] for listener in opened}
+        assert len(ports) == 1
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, *ports)).close()
+    finally:
+        for listener in opened:
+            listener.close()
+
+
+@pytest.mark.parametrize("lacking", [{"::"}, {"0.0.0.0"}])
+def test_a_family_that_the_machine_lacks_is_passed_over(lacking: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    really = listening.open_tcp
+
+    def opens(address: Address, flag: str = "") -> socket.socket:
+        if address.host in lacking:
+            raise AddressUnavailable(f"cannot listen on {address}")
+        return really(address, flag)
+
+    monkeypatch.setattr(listening, "open_tcp", opens)
+    (only,) = open_public(Address("", 0))
+    only.close()
+    lacking |= {"::", "0.0.0.0"}
+    with pytest.raises(AddressUnavailable):
+        open_public(Address("", 0))
+
+
+def test_a_port_that_is_taken_in_one_family_is_refused_and_nothing_stays_open() -> None:
+    with open_tcp(Address("::1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"^--peer-listen .*:{port} is taken"):
+            open_public(Address("", port), "--peer-listen")
+        open_tcp(Address("127.0.0.1", port)).close()
 
 
 def test_an_address_that_no_interface_has_is_refused() -> None:

@@ -35,7 +35,7 @@ async def plane() -> AsyncIterator[Plane]:
     async with aiohttp.ClientSession() as session:
         served = Plane(session, base)
         server = HealthServer(lambda: served.phase, Metrics())
-        await server.start(listening)
+        await server.start([listening])
         yield served
         await server.stop()
 
@@ -84,7 +84,7 @@ async def test_the_plane_has_no_other_route(plane: Plane, path: str) -> None:
 async def test_a_stopped_server_has_closed_its_socket_and_stops_again() -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     server = HealthServer(lambda: READY, Metrics())
-    await server.start(listening)
+    await server.start([listening])
     await server.stop()
     await server.stop()
     assert listening.fileno() == -1

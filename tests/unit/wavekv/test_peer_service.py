@@ -95,7 +95,7 @@ async def world(bytes_max: int) -> AsyncIterator[World]:
         made = World(bytes_max, session)
         listener = open_loopback([Address("127.0.0.1", 0)])[0]
         made.port = listener.getsockname()[1]
-        await made.service.start(listener)
+        await made.service.start([listener])
         try:
             yield made
         finally:
