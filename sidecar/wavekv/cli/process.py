@@ -230,6 +230,11 @@ class _Process:
         )
         if recovery.damage == "torn_tail":
             log.warning("the log ended in an unfinished write (%s); %d bytes cut", recovery.cause, recovery.cut_bytes)
+        elif recovery.damage == "blank_segment":
+            log.error(
+                "the log's last segment is blank (%s): what it held is lost here, and is taken from other members",
+                recovery.cause,
+            )
         elif recovery.damage == "snapshot":
             log.error("a snapshot is damaged and set aside; older state and the log stood in: %s", recovery.cause)
         elif recovery.damage is not None:

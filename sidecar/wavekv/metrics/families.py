@@ -55,7 +55,7 @@ DAMAGED = Family(
     "wavekv_recovery_damage",
     "gauge",
     ("kind",),
-    "1 for the damage that this process met when it started: torn_tail, snapshot or corruption.",
+    "1 for the damage that this process met when it started: torn_tail, blank_segment, snapshot or corruption.",
 )
 EPHEMERAL_ENTRIES = Family("wavekv_ephemeral_entries", "gauge", (), "Entries in the ephemeral store, with tombstones.")
 WATCHES = Family("wavekv_watches", "gauge", (), "Watches open.")

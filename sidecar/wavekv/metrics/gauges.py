@@ -11,6 +11,7 @@ from wavekv.metrics import families
 from wavekv.metrics.families import Family
 from wavekv.runtime.budget import ByteBudget
 from wavekv.runtime.connections import Connections
+from wavekv.wal.recovery import DAMAGES
 
 
 class Reading(NamedTuple):
@@ -40,7 +41,7 @@ def read_gauges(status: Mapping[str, Any]) -> Iterator[Reading]:
         (families.COMPACTING, (), status["compaction"]["running"]),
         (families.SUPERSEDED, (), status["process"]["superseded_by"] is not None),
         (families.DISK_FULL, (), status["disk_full"]),
-        *((families.DAMAGED, (kind,), recovery["damage"] == kind) for kind in ("torn_tail", "snapshot", "corruption")),
+        *((families.DAMAGED, (kind,), recovery["damage"] == kind) for kind in DAMAGES),
         (families.EPHEMERAL_ENTRIES, (), status["ephemeral"]["entries"]),
         (families.WATCHES, (), status["watches"]["open"]),
         (families.WATCHES_CUT, (), status["watches"]["cut"]),

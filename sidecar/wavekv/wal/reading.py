@@ -96,6 +96,8 @@ class Replayed:
             return self.corrupt.cause
         if self.torn is not None and self.tail is not None:
             return f"{self.torn.cause} in {segment_name(self.tail.number)} at {self.torn.offset}"
+        if self.unused is not None:
+            return f"{self.unused.name} has no header"
         return None
 
 

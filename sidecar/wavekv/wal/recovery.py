@@ -3,7 +3,9 @@
 The newest snapshot that is whole is loaded; one that is broken is put aside, and since the segments behind the one
 before it are still there, nothing is lost. Then the log is replayed, and what `reading` found is mended, in this order:
 - Corruption: the log ends before it, the rest goes to quarantine.
-- A torn tail: cut, its bytes kept in a file beside. So is a last segment without a whole header.
+- A torn tail: cut, its bytes kept in a file beside.
+- A last segment without a whole header, such as zeros: the same. It had one before it was used, so what it held is
+  gone, and that is told, also where nothing is left to be kept.
 - What was replayed is synced before `recover` returns. The last group is written again first: after a failed sync of
   the process before, the kernel may hold that group in memory alone and take it for written, and a sync would do
   nothing.
@@ -16,7 +18,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar, get_args
 
 from wavekv.config import VOLUME_LIMITS
 from wavekv.core.image import Image
@@ -36,6 +38,10 @@ TORN_FILES_KEPT_MAX: Final = 8
 """Files of cut bytes that are kept; the oldest goes first (G9)."""
 
 
+Damage = Literal["torn_tail", "blank_segment", "snapshot", "corruption"]
+"""From the least grave to the gravest."""
+DAMAGES: Final[tuple[Damage, ...]] = get_args(Damage)
+
 _Loader = TypeVar("_Loader", bound=Loader)
 Progress = Callable[[int, int], None]
 """Told bytes done and bytes in all."""
@@ -52,7 +58,7 @@ class Recovery:
     records: int = 0
     groups: int = 0
     next_sequence: int = 1
-    damage: Literal["torn_tail", "snapshot", "corruption"] | None = None
+    damage: Damage | None = None
     cause: str | None = None
     """Where the damage began and what it was, for people."""
     cut_bytes: int = 0
@@ -181,7 +187,7 @@ class _Recovery(Generic[_Loader]):
             records=log.records,
             groups=log.groups,
             next_sequence=following(sequences.last),
-            damage="corruption" if corrupt else "snapshot" if self._broken else "torn_tail" if cut_bytes else None,
+            damage=self._damage(log, corrupt=corrupt, cut_bytes=cut_bytes),
             cause=self._cause(log, resumed),
             cut_bytes=cut_bytes,
             quarantined=quarantined,
@@ -195,6 +201,16 @@ class _Recovery(Generic[_Loader]):
             duplicates=sequences.duplicates,
             disorder=sequences.disorder,
         )
+
+    def _damage(self, log: Replayed, *, corrupt: bool, cut_bytes: int) -> Damage | None:
+        """Return the gravest kind of damage."""
+        if corrupt:
+            return "corruption"
+        if self._broken:
+            return "snapshot"
+        if log.unused is not None:
+            return "blank_segment"
+        return "torn_tail" if cut_bytes else None
 
     def _cause(self, log: Replayed, resumed: Quarantined | None) -> str | None:
         """Return the cause of the gravest damage."""

@@ -123,7 +123,7 @@ class Located(NamedTuple):
 
 
 def read_header(data: bytes, name: str, mend: str = MEND) -> Header | None:
-    """Return the header of segment `name`; None if the file ends before its header does, so was never used.
+    """Return the header of segment `name`; None if the file ends before its header does, or is zeros.
 
     `mend` ends the text about a file that is no log.
 

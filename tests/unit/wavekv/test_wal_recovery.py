@@ -121,7 +121,7 @@ def test_a_last_segment_without_a_whole_header_is_set_aside_and_begun_anew(tmp_p
     found, again = recovered(tmp_path)
     assert again == ops
     assert not unused.exists()
-    assert found.damage == ("torn_tail" if content.strip(b"\0") else None)
+    assert (found.damage, found.cause) == ("blank_segment", f"{unused.name} has no header")
     append_all(tmp_path, GROUPS)
     assert unused.exists()
     assert recovered(tmp_path)[1][: len(ops)] == ops
