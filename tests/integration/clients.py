@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,15 @@ def missing(program: str, why: str) -> None:
     if program in os.environ.get("WAVEKV_CLIENTS_REQUIRED", "").split(","):
         pytest.fail(f"{program} {why}")
     pytest.skip(f"{program} {why}")
+
+
+def run(arguments: list[str], folder: Path, *, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
+
+
+def install(arguments: list[str], folder: Path) -> None:
+    """Install what a client needs from its registry; without one that counts as `missing`."""
+    ended = run(arguments, folder, seconds=300)
+    if ended.returncode:
+        missing(Path(arguments[0]).name, f"could not install: {' '.join(arguments)}: {ended.stderr[-500:]}")

@@ -13,28 +13,17 @@ import pytest
 import redis
 from redis.cache import CacheConfig
 
-from tests.integration.clients import missing, needed
+from tests.integration.clients import install, needed, run
 from tests.integration.member_process import Cluster, MemberProcess, eventually
 
 PROGRAMS = Path(__file__).parents[1] / "clients"
-
-
-def run(arguments: list[str], folder: Path, *, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
-
-
-def installed(arguments: list[str], folder: Path) -> None:
-    """Install what a client needs."""
-    ended = run(arguments, folder, seconds=300)
-    if ended.returncode:
-        missing(Path(arguments[0]).name, f"could not install: {' '.join(arguments)}: {ended.stderr[-500:]}")
 
 
 def test_ioredis_and_node_redis_work_as_with_redis(one: MemberProcess, tmp_path: Path) -> None:
     node, npm = needed("node"), needed("npm")
     one.wait_ready()
     folder = Path(shutil.copytree(PROGRAMS / "node", tmp_path / "node"))
-    installed([npm, "install", "--no-audit", "--no-fund"], folder)
+    install([npm, "install", "--no-audit", "--no-fund"], folder)
     ended = run([node, "clients.js", str(one.resp)], folder)
     assert ended.returncode == 0, ended.stderr
 
@@ -43,8 +32,8 @@ def test_go_redis_works_as_with_redis(one: MemberProcess, tmp_path: Path) -> Non
     go = needed("go")
     one.wait_ready()
     folder = Path(shutil.copytree(PROGRAMS / "go", tmp_path / "go"))
-    installed([go, "mod", "init", "clients"], folder)
-    installed([go, "get", "github.com/redis/go-redis/v9@v9.7.0"], folder)
+    install([go, "mod", "init", "clients"], folder)
+    install([go, "get", "github.com/redis/go-redis/v9@v9.7.0"], folder)
     ended = run([go, "run", ".", str(one.resp)], folder, seconds=300)
     assert ended.returncode == 0, ended.stderr
 
@@ -53,7 +42,7 @@ def test_jedis_and_lettuce_work_as_with_redis(one: MemberProcess, tmp_path: Path
     maven = needed("mvn")
     one.wait_ready()
     folder = Path(shutil.copytree(PROGRAMS / "java", tmp_path / "java"))
-    installed([maven, "-q", "-B", "compile"], folder)
+    install([maven, "-q", "-B", "compile"], folder)
     plugin = "org.codehaus.mojo:exec-maven-plugin:3.5.0:java"
     ended = run([maven, "-q", "-B", plugin, "-Dexec.mainClass=Clients", f"-Dexec.args={one.resp}"], folder, seconds=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
