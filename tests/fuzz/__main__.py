@@ -109,11 +109,14 @@ def main() -> None:
     seconds = arguments.seconds or (0 if arguments.executions else 60)
     chosen = [TARGETS[name] for name in arguments.targets or TARGETS]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        outcomes = list(pool.map(lambda target: fuzz(target, seconds, arguments.executions), chosen))
+        outcomes: list[Outcome] = []
+        for outcome in pool.map(lambda target: fuzz(target, seconds, arguments.executions), chosen):
+            outcomes.append(outcome)  # kept at once: a run of hours may be ended before its time
+            print(f"{outcome.name}: {outcome.executions:,} executions", file=sys.stderr, flush=True)
+            if arguments.json:
+                arguments.json.parent.mkdir(parents=True, exist_ok=True)
+                arguments.json.write_text(json.dumps([one._asdict() for one in outcomes], indent=1) + "\n")
     report(outcomes)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps([one._asdict() for one in outcomes], indent=1) + "\n")
     sys.exit(1 if any(one.failure for one in outcomes) else 0)
 
 
