@@ -64,10 +64,7 @@ class _Walk:
         elif code in _LENGTHS:
             for _ in range(_LENGTHS[code]):
                 self._length()
-        elif code == _AUXILIARY:
-            self._string()
-            self._string()
-        elif code == _STRING:
+        elif code in {_AUXILIARY, _STRING}:
             self._string()
             self._string()
         else:
@@ -89,7 +86,9 @@ class _Walk:
 
     def _skip(self, count: int) -> bytes:
         if count > len(self._content) - self.place:
-            raise UsageError(f"the dump is damaged: a length at byte {self.place} is beyond its end; nothing was stored")
+            raise UsageError(
+                f"the dump is damaged: a length at byte {self.place} is beyond its end; nothing was stored"
+            )
         self.place += count
         return self._content[self.place - count : self.place]
 

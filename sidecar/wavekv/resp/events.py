@@ -39,8 +39,10 @@ class Receiver(Protocol):
 
 
 class Outbox:
-    """What is to be sent, for each connection in its order. One for all who tell, so that a connection that wants to be
-    told no more gets what waits for it first, and nothing later."""
+    """What is to be sent, for each connection in its order.
+
+    One for all who tell, so that a connection that wants to be told no more gets what waits for it, and nothing later.
+    """
 
     def __init__(self) -> None:
         self._parts: dict[Receiver, list[bytes]] = {}

@@ -34,7 +34,7 @@ def is_http(line: bytes) -> bool:
     return _HTTP.match(line) is not None
 
 
-def is_tls(line: bytes) -> bool:
+def is_tls(line: bytes | bytearray) -> bool:
     """Tell whether `line` begins as the first message of TLS does.
 
     A browser sends one to any host and port that a page names, with bytes in it that the host of the page chose: a line

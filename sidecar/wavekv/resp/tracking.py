@@ -41,9 +41,14 @@ class Tracking:
     caching: bool | None = None
     ended: bool = False
 
-    def remembers(self) -> bool:
-        """Tell whether the keys of the command that runs now are remembered; asked once for each."""
-        said, self.caching = self.caching, None
+    def remembers(self, *, keeps: bool) -> bool:
+        """Tell whether the keys of the command that runs now are remembered; asked once for each.
+
+        With `keeps` what CLIENT CACHING said holds for what follows too: it was said of a whole transaction.
+        """
+        said = self.caching
+        if not keeps:
+            self.caching = None
         return not self.bcast and (said is True if self.optin else said is not False)
 
 

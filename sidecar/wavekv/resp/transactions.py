@@ -128,7 +128,17 @@ def execute(session: Session, words: list[bytes]) -> Reply:
     if not transaction.commands and not watched:
         return replies.array([])
     session.alone = True
-    return _execute(session, transaction.commands, watched)
+    return _executed(session, transaction.commands, watched)
+
+
+async def _executed(
+    session: Session, commands: list[tuple[Command, list[bytes]]], watched: dict[str, str | None]
+) -> bytes:
+    try:
+        return await _execute(session, commands, watched)
+    finally:
+        if session.tracking is not None:
+            session.tracking.caching = None
 
 
 async def _execute(
