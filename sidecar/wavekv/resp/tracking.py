@@ -24,7 +24,7 @@ _PAIR_BYTES: Final = 300
 PREFIX_BYTES: Final = 240
 """What a prefix takes beside its letters."""
 OWN_MAX: Final = 16_384
-"""Writes of all clients with NOLOOP, remembered until they are told, 4 MiB or so; over it the oldest are told to all."""
+"""Writes of all clients with NOLOOP, remembered until they are told, some 4 MiB; over it the oldest are told to all."""
 _ALL: Final = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
 
 

@@ -1,4 +1,4 @@
-"""What one client of the Redis plane can make of what it is told, and of commands of very many words: each has a bound."""
+"""What one client of the Redis plane can make of what it is told, and of commands of very many words, has a bound."""
 
 import asyncio
 from collections.abc import AsyncIterator
