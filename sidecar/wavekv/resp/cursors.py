@@ -90,7 +90,7 @@ class Cursors:
         return self._cursor(self._labels[at]) if at >= 0 and self._keys[at] == key else None
 
     def renew(self) -> None:
-        """Give other labels from now on: too many keys lie where none is free. Scans in progress go on, if not twice."""
+        """Give other labels from now on: too many keys lie where none is free. Scans in progress outlive that once."""
         self._former = (self._process, self._labels, self._keys)
         self._process = (self._process + 1) % (1 << _PROCESS_BITS)
         self._labels, self._keys = [], []
