@@ -15,6 +15,9 @@ class RedisLimits:
     """Commands of one transaction, since all of them are stored as one batch."""
     resp_queued_bytes_max: int = 16 << 20
     """Their bytes; taken from `resp_held_bytes_max`."""
+    resp_queued_arguments_max: int = 8192
+    """Their arguments, names of commands among them: all may have to be decided in one turn of the loop, which takes
+    a microsecond or two for each."""
     resp_watched_max: int = 1024
     """Keys that one Redis connection may WATCH."""
     resp_subscriptions_max: int = 1024

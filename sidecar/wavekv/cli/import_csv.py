@@ -6,6 +6,7 @@ it could have meant something to its writer.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO, Final, Protocol
 
@@ -85,7 +86,7 @@ def _header(rows: "_Rows", line: str, separator: str, dropped: tuple[str, ...]) 
         header = []
     except csv.Error as error:
         raise UsageError(f"the first line is not a CSV header: {error}") from error
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise UsageError(f"the CSV header names the column {shown(twice[0])} twice")
     if "key" not in header:

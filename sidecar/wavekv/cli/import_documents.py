@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 
 from wavekv.cli.import_reader import BINARY, BOM, Reading, Skipped, Style, Unit, checked
 from wavekv.cli.import_redis import aof_units, rdb_units
-from wavekv.cli.records import Parsed, from_base64, parse_json, parse_record, shown
+from wavekv.cli.records import Parsed, from_base64, parse_json, parse_record, shown, utf8
 from wavekv.errors import InvalidParameter, UsageError
 
 DOCUMENT_BYTES_MAX: Final = 256 << 20
@@ -173,7 +173,8 @@ def _yaml(text: bytes, reading: Reading) -> Iterator[Unit]:
         line = name.start_mark.line + 1
         for part in (name, node):
             if not isinstance(part, yaml.ScalarNode):
-                raise UsageError(f"line {line}: {shown(str(name.value))} is nested; flat names with values are read")
+                # Not shown: a node may hold itself, or others ten to the power of ten times.
+                raise UsageError(f"line {line} is nested; flat names with values are read")
         if name.value in seen:
             raise UsageError(f"line {line}: {shown(name.value)} is given twice")
         seen.add(name.value)
@@ -189,8 +190,10 @@ def _yaml_value(node: Any, line: int) -> bytes:
         return from_base64("".join(node.value.split()))
     if not node.tag.startswith("tag:yaml.org,2002:"):
         raise UsageError(f"line {line}: the tag {shown(node.tag)} is unknown")
-    text: str = node.value
-    return text.encode()
+    try:
+        return utf8(node.value)
+    except InvalidParameter as error:
+        raise UsageError(f"line {line}: {error.detail}") from error
 
 
 def _decoded(text: bytes) -> str:

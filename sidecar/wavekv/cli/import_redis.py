@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from wavekv.cli.import_rdb import check_shape
 from wavekv.cli.import_reader import Reading, Unit, checked
 from wavekv.cli.records import Parsed, shown
 from wavekv.errors import UsageError
@@ -25,6 +26,7 @@ _POLYNOMIAL: Final = 0x95AC9329AC4BC9B5
 """CRC-64 as Redis has it (Jones), reflected."""
 _HEADER: Final = re.compile(rb"([*$])([0-9]{1,10})\r\n")
 _NOTE: Final = re.compile(rb"#[^\n]*\n")
+_TIME_DIGITS_MAX: Final = 19
 _SILENT: Final = frozenset({"MULTI", "EXEC"})
 
 
@@ -64,6 +66,7 @@ def _decoder(path: str) -> Any:
 
 def _of_dump(content: bytes) -> Held:
     _check_sum(content)
+    check_shape(content)
     held: Held = {}
     keys = 0
     with tempfile.NamedTemporaryFile() as file:
@@ -169,7 +172,7 @@ def _apply(command: list[bytes], held: Held) -> None:
             pass
         case "SET", [key, value]:
             held[key] = (value, None)
-        case "SET", [key, value, option, when] if option.upper() == b"PXAT" and when.isdigit():
+        case "SET", [key, value, option, when] if option.upper() == b"PXAT" and _is_time(when):
             held[key] = (value, int(when))
         case "MSET", [*pairs] if pairs and len(pairs) % 2 == 0:
             held |= {key: (value, None) for key, value in zip(pairs[::2], pairs[1::2], strict=True)}
@@ -177,13 +180,17 @@ def _apply(command: list[bytes], held: Held) -> None:
             for key in keys:
                 _of(key, held)
                 del held[key]
-        case "PEXPIREAT", [key, when] if when.isdigit():
+        case "PEXPIREAT", [key, when] if _is_time(when):
             held[key] = (_of(key, held), int(when))
         case "PERSIST", [key]:
             held[key] = (_of(key, held), None)
         case _ if name not in _SILENT:
             words = len(command) - 1
             raise UsageError(f"the file has a {shown(name)} of {words} words, which is not read; nothing was stored")
+
+
+def _is_time(word: bytes) -> bool:
+    return word.isdigit() and len(word) <= _TIME_DIGITS_MAX
 
 
 def _of(key: bytes, held: Held) -> bytes:

@@ -8,11 +8,13 @@ could have meant something to its writer: it is refused by name, unless it is to
 import base64
 import binascii
 import json
+from collections import Counter
 from collections.abc import Collection
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from wavekv.config import Limits
+from wavekv.core.types import U64_MAX
 from wavekv.errors import InvalidParameter
 from wavekv.http_api.expiry import expiry_of_number
 from wavekv.http_api.values import one_line, value_fields
@@ -70,8 +72,7 @@ def parse_json(text: bytes) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
         raise InvalidParameter(f"the field {shown(twice)} is given twice")
     return found
 
@@ -132,9 +133,9 @@ def checked_date(expires_at: int) -> int:
     """Return `expires_at`.
 
     Raises:
-        InvalidParameter: it is below 0, or in seconds.
+        InvalidParameter: it is below 0, in seconds, or beyond what a number of the formats can hold.
     """
-    if expires_at < 0:
+    if not 0 <= expires_at <= U64_MAX:
         raise InvalidParameter("expires_at has to be a whole number of milliseconds since 1970")
     if _SECONDS_LEAST <= expires_at < _SECONDS_MOST:
         raise InvalidParameter(f"expires_at counts milliseconds since 1970, and {expires_at} looks like seconds")

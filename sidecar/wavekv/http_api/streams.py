@@ -134,6 +134,8 @@ class EventStream:
         self._over = False
         self._gone = False
         self._writing = False
+        self._midway = False
+        """Whether a part of an event was sent and its end was not."""
         self._since = streams.clock.monotonic()
         self.held = Holding(streams.budget)
         """What its client has not taken, while the transport waits for it."""
@@ -187,7 +189,9 @@ class EventStream:
             self._waiting = None
             self._watch.close()
             self._streams.remove(self)
-        if self._gone:
+        if self._midway:  # a farewell would end the event it stands in, and with it a token be taken for told
+            self.abort()
+        if self._gone or self._midway:
             raise ConnectionResetError("the watcher has gone")
         await self._write(events.farewell(last))
         return self._response
@@ -198,7 +202,7 @@ class EventStream:
         self._wake()
 
     def end(self) -> None:
-        """Stop: tell the client so; one that does not read is cut."""
+        """Stop: tell the client so; one that does not read, or that has half an event, is cut."""
         if self._writing and self._transport is not None:
             self._transport.abort()
             self._gone = True
@@ -235,13 +239,16 @@ class EventStream:
                 parts.append(part)
                 size += len(part)
                 if size >= _PIECE_BYTES:
+                    self._midway = True
                     await self._write(b"".join(parts))
                     parts, size = [], 0
                     await next_slice(ahead=True)
+            self._midway = self._midway and bool(parts)
             if self._behind:  # else it was cut meanwhile
                 self._behind.popleft()
         if parts:
             await self._write(b"".join(parts))
+            self._midway = False
 
     async def _write(self, data: bytes) -> None:
         data, self._lead = self._lead + data, b""

@@ -37,15 +37,21 @@ def tracking(session: Session, words: list[bytes]) -> bytes:
     known = before.prefixes if before is not None else ()
     overlapping(prefixes, known)
     _check_bounds(session, prefixes, known)
-    all_prefixes = (*known, *prefixes) or ((b"",) if wanted["bcast"] else ())
-    stop(session)
-    session.tracking = Tracking(
-        session.receiver, wanted["bcast"], wanted["optin"], wanted["optout"], wanted["noloop"], all_prefixes
-    )
-    session.held_bytes += _size(session.tracking)
-    session.shared.tracker.begin(session.tracking)
-    session.note_told()
+    _begin(session, wanted, tuple(prefixes))
     return replies.OK
+
+
+def _begin(session: Session, wanted: dict[str, bool], prefixes: tuple[bytes, ...]) -> None:
+    """Track as `wanted`. Who tracks already keeps the keys that it read: else its cache would never hear of them."""
+    there = session.tracking or Tracking(session.receiver, wanted["bcast"])
+    more = prefixes or ((b"",) if there.bcast and not there.prefixes else ())
+    session.held_bytes -= _size(there) if session.tracking is not None else 0
+    there.optin, there.optout, there.noloop = wanted["optin"], wanted["optout"], wanted["noloop"]
+    there.prefixes += more
+    session.held_bytes += _size(there)
+    session.tracking = there
+    session.shared.tracker.begin(there, more)
+    session.note_told()
 
 
 def _options(words: list[bytes]) -> tuple[dict[str, bool], list[bytes]]:
@@ -81,6 +87,7 @@ def stop(session: Session) -> None:
     """Track nothing."""
     if session.tracking is not None:
         session.held_bytes -= _size(session.tracking)
+        session.shared.events.settle(session.receiver)
         session.shared.tracker.end(session.tracking)
         session.tracking = None
         session.note_told()

@@ -49,8 +49,16 @@ class Channels:
             raise Refused(_NO_MESSAGES)
         self._exact.setdefault(channel, {})[receiver] = proto
 
-    def subscribe_all(self, receiver: Receiver, pattern: bytes, proto: int) -> None:
-        """Tell `receiver` of all channels that match. Raises Refused."""
+    def knows(self, pattern: bytes) -> bool:
+        """Tell whether somebody subscribed to a pattern."""
+        return pattern in self._patterns
+
+    def subscribe_all(self, receiver: Receiver, pattern: bytes, proto: int, ready: Matcher | None) -> None:
+        """Tell `receiver` of all channels that match; `ready` is the pattern's matcher where that was made already.
+
+        Raises:
+            Refused: nothing would ever match, or there are too many patterns.
+        """
         begin, _ = literal(pattern)
         if not any(name.startswith(begin) or begin.startswith(name) for name in (KEYSPACE, KEYEVENT)):
             raise Refused(_NO_MESSAGES)
@@ -58,7 +66,7 @@ class Channels:
         if known is None:
             if len(self._patterns) >= self._patterns_max:
                 raise Refused(f"ERR {self._patterns_max} different patterns are subscribed to, and no more are taken")
-            known = self._patterns[pattern] = (matcher(pattern), {})
+            known = self._patterns[pattern] = (ready or matcher(pattern), {})
         known[1][receiver] = proto
 
     def unsubscribe(self, receiver: Receiver, channel: bytes) -> None:
@@ -97,17 +105,11 @@ class Channels:
         return steps
 
     async def _message(self, channel: bytes, text: bytes, outbox: Outbox) -> int:
-        steps = 1
-        exact = self._exact.get(channel, {})
-        for receiver, proto in exact.items():
-            outbox.add(receiver, replies.push([b"message", channel, text], proto))
-        steps += len(exact)
+        steps = 1 + await _spread(self._exact.get(channel, {}), [b"message", channel, text], outbox)
         for pattern, (matches, receivers) in list(self._patterns.items()):
             steps += 1 + (len(pattern) * len(channel) >> _STEPS_SHIFT)
             if matches(channel):
-                steps += len(receivers)
-                for receiver, proto in receivers.items():
-                    outbox.add(receiver, replies.push([b"pmessage", pattern, channel, text], proto))
+                steps += await _spread(receivers, [b"pmessage", pattern, channel, text], outbox)
             if steps >= STEPS_PER_TURN:
                 await next_slice()
                 steps = 0
@@ -116,8 +118,30 @@ class Channels:
     def missed(self, outbox: Outbox) -> None:
         """Say nothing: as with Redis, a subscriber may miss messages."""
 
-    def flush(self, outbox: Outbox) -> None:
+    async def flush(self, outbox: Outbox) -> None:
         """Nothing is gathered."""
+
+
+async def _spread(receivers: dict[Receiver, int], words: list[bytes], outbox: Outbox) -> int:
+    """Tell all receivers the same, some in one turn of the loop; return the looks of the last one.
+
+    The message is made once for each version of RESP: a copy for each of thousands would be bounded by nothing.
+    """
+    made: dict[int, bytes] = {}
+    steps = 0
+    for receiver, proto in list(receivers.items()):
+        if receiver not in receivers:  # it left while others had their turn
+            continue
+        if proto not in made:
+            made[proto] = replies.push(words, proto)
+        outbox.add(receiver, made[proto])
+        steps += 1
+        if outbox.full:
+            await outbox.send()
+        if steps >= STEPS_PER_TURN:
+            await next_slice()
+            steps = 0
+    return steps
 
 
 _NO_MESSAGES: Final = (

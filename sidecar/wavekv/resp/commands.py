@@ -113,7 +113,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"WAIT": Command("wait", 3, 3, True, spreading.wait, queued=False),
     b"PERSIST": Command("expire", 2, 2, True, expiring.persist, _ONE),
     b"SUBSCRIBE": Command("other", 2, None, True, subscribing.subscribe, queued=False),
-    b"PSUBSCRIBE": Command("other", 2, None, True, subscribing.subscribe, queued=False),
+    b"PSUBSCRIBE": Command("other", 2, None, True, subscribing.psubscribe, queued=False),
     b"UNSUBSCRIBE": Command("other", 1, None, True, subscribing.unsubscribe, queued=False),
     b"PUNSUBSCRIBE": Command("other", 1, None, True, subscribing.unsubscribe, queued=False),
     b"PUBSUB": Command("other", 2, _OPTIONS_MAX, True, subscribing.pubsub),

@@ -33,8 +33,9 @@ _FLUSH_BYTES = 1 << 16
 _BATCH_REPLIES = 64
 """Replies of a long pipeline that are collected before those that are known are sent."""
 
-_FREE_BYTES = 1 << 16
-"""What a connection may hold without asking for it; as much waits in its transport at most before that says so."""
+_FREE_BYTES = 1 << 14
+"""What a connection may hold without asking for it; as much waits in its transport at most before that says so. Four
+thousand of them that read nothing hold no more so than the plane's budget."""
 
 _ARGUMENT_BYTES = 64
 """What an argument of a command that waits costs beside its bytes."""
@@ -103,6 +104,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_FREE_BYTES)
         peer = transport.get_extra_info("peername")
         self._session.address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
         self._session.shared.sessions[self._session.number] = self._session
@@ -283,6 +285,9 @@ class Connection(asyncio.Protocol):
             return True
         if not self._holding.try_resize(max(self._held_bytes() - _FREE_BYTES, 0)):
             self._ending = True
+            if not self._taking:  # it would not read why either, and what waits for it would be held until it is cut
+                self.cut("it takes no replies, and there is no room for them")
+                return False
             self._transport.write(replies.refusal(TooManyBytes("there is no room for this command now; try again")))
             self._observer.operation("resp", "other", TooManyBytes.code, 0.0)
             self._close()

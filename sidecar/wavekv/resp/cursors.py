@@ -38,10 +38,16 @@ class Cursors:
         self._labels: list[int] = []
         self._keys: list[str] = []
         self._places: OrderedDict[int, _Place] = OrderedDict()
+        self._former: tuple[int, list[int], list[str]] = (-1, [], [])
+        """Process number, labels and keys until they were given anew, for the scans that were in progress then."""
 
     def behind(self, cursor: int) -> str | None:
         """Return the key that `cursor` stands behind, None for the beginning. Raises Refused."""
         process, label = cursor >> LABEL_BITS, cursor & (_END - 1)
+        former, labels, keys = self._former
+        if cursor and process == former:
+            at = bisect_right(labels, label) - 1
+            return keys[at] if at >= 0 else None
         if cursor > CURSOR_MAX or (cursor and process != self._process):
             raise Refused("ERR invalid cursor: it is of another process of this member; begin anew with 0")
         at = bisect_right(self._labels, label) - 1
@@ -59,11 +65,11 @@ class Cursors:
         if at >= 0 and self._keys[at] == key:
             self._places.move_to_end(self._labels[at])
             return self._cursor(self._labels[at])
-        low, begin, before_low = (0, None, 0) if at < 0 else self._place(at)
-        high, _, before_high = (_END, None, count) if at + 1 == len(self._labels) else self._place(at + 1)
+        low, before_low = (0, 0) if at < 0 else self._place(at)
+        high, before_high = (_END, count) if at + 1 == len(self._labels) else self._place(at + 1)
         if high - low < 2:
             return None
-        passed = told if begin == after else 1
+        passed = max(self._before(after) + told - before_low, 1)
         room = max(before_high - before_low, 2 * passed)
         label = min(max(low + (high - low) * passed // room, low + 1), high - 1)
         self._labels.insert(at + 1, label)
@@ -78,19 +84,26 @@ class Cursors:
         at = bisect_right(self._keys, key)
         return self._keys[at] if at < len(self._keys) else None
 
-    def at(self, key: str) -> int:
-        """Return the cursor behind a key that has a label."""
-        return self._cursor(self._labels[bisect_right(self._keys, key) - 1])
+    def at(self, key: str) -> int | None:
+        """Return the cursor behind a key that has a label, None if it has none any more."""
+        at = bisect_right(self._keys, key) - 1
+        return self._cursor(self._labels[at]) if at >= 0 and self._keys[at] == key else None
 
     def renew(self) -> None:
-        """Forget all labels and give others from now on: too many keys lie where none is free."""
+        """Give other labels from now on: too many keys lie where none is free. Scans in progress outlive that once."""
+        self._former = (self._process, self._labels, self._keys)
         self._process = (self._process + 1) % (1 << _PROCESS_BITS)
         self._labels, self._keys = [], []
         self._places.clear()
 
-    def _place(self, at: int) -> tuple[int, str, int]:
+    def _place(self, at: int) -> tuple[int, int]:
         label = self._labels[at]
-        return label, self._keys[at], self._places[label].before
+        return label, self._places[label].before
+
+    def _before(self, key: str | None) -> int:
+        """Return about how many keys are up to `key`, by the greatest label that is not behind it."""
+        at = -1 if key is None else bisect_right(self._keys, key) - 1
+        return 0 if at < 0 else self._place(at)[1]
 
     def _cursor(self, label: int) -> int:
         return self._process << LABEL_BITS | label

@@ -221,6 +221,8 @@ class _PartialCommand:
         line += more
         if len(line) > min(inline.LINE_BYTES_MAX, self._bytes_max):
             raise BadProtocol("too big inline request")
+        if inline.is_tls(line):
+            raise BadProtocol("this port speaks no TLS; connect without it")
         if end < 0:
             self._line = line
             self._raw_bytes = len(line)

@@ -83,7 +83,10 @@ def _parts(pattern: bytes) -> tuple[list[bytes], int]:
             continue
         width += 1
         if letter == b"?":
-            parts[-1] += _ANY
+            more = len(pattern) - place - len(pattern[place:].lstrip(b"?"))
+            parts[-1] += _ANY + (b"{%d}" % (more + 1) if more else b"")  # a thousand alone take 15 ms to be made ready
+            place += more
+            width += more
         elif letter == b"[":
             one, place = _class(pattern, place)
             parts[-1] += one

@@ -1,7 +1,8 @@
 """Inline commands: a line of words instead of an array, as people type and simple checks send them.
 
 Words are cut as Redis cuts them (`sdssplitargs`): quotes, and inside double ones the usual escapes. What a web browser
-would send is refused and ends the connection, so that no page can speak to a member by a form or a request.
+would send, over TLS too, is refused and ends the connection, so that no page can speak to a member by a form or a
+request.
 """
 
 import re
@@ -31,6 +32,15 @@ class UnbalancedQuotes(Exception):
 def is_http(line: bytes) -> bool:
     """Tell whether `line` is one of a request over HTTP."""
     return _HTTP.match(line) is not None
+
+
+def is_tls(line: bytes | bytearray) -> bool:
+    """Tell whether `line` begins as the first message of TLS does.
+
+    A browser sends one to any host and port that a page names, with bytes in it that the host of the page chose: a line
+    end and a command among them.
+    """
+    return line[:2] == b"\x16\x03"
 
 
 def words_of(line: bytes) -> list[bytes]:

@@ -86,7 +86,9 @@ def _stop(session: Session, pattern: _Pattern, after: str | None, keys: list[str
         if not more and len(reached) == len(some):
             return 0
         if len(reached) < len(some) and following is not None:
-            return cursors.at(following)
+            cursor = cursors.at(following)
+            if cursor is not None:  # else it was forgotten while others had their turn
+                return cursor
 
 
 def keys(session: Session, words: list[bytes]) -> Reply:

@@ -12,7 +12,7 @@ from wavekv.resp import replies
 from wavekv.resp.channels import Channels
 from wavekv.resp.connection import Connection
 from wavekv.resp.cursors import Cursors
-from wavekv.resp.events import KeyEvents
+from wavekv.resp.events import KeyEvents, Outbox
 from wavekv.resp.patience import Patience
 from wavekv.resp.session import Session, Shared
 from wavekv.resp.tracking import Tracker
@@ -48,9 +48,10 @@ class RespServer:
     ) -> None:
         """Serve `store`; what clients hold is taken from `budget`, and long turns are told to `watchdog`."""
         budget = budget or ByteBudget("resp", limits.resp_held_bytes_max)
-        events = KeyEvents(store)
+        outbox = Outbox()
+        events = KeyEvents(store, outbox)
         channels = Channels(limits.resp_patterns_max)
-        tracker = Tracker(budget, limits.resp_tracked_bytes_max)
+        tracker = Tracker(budget, limits.resp_tracked_bytes_max, outbox)
         events.add(channels)
         events.add(tracker)
         self._shared = Shared(

@@ -126,7 +126,7 @@ class Session:
             origin, seq = written.entry.dot
             span = self.written.get(origin, DotRange(origin, seq, seq))
             if self.tracking is not None:
-                self.tracking.wrote(written)
+                self.shared.tracker.wrote(self.tracking, written)
             self.written[origin] = DotRange(origin, min(span.first, seq), max(span.last, seq))
         return written
 
@@ -162,6 +162,7 @@ class Transaction:
 
     commands: "list[tuple[Command, list[bytes]]]" = field(default_factory=list)
     size_bytes: int = 0
+    arguments: int = 0
     broken: bool = False
 
 

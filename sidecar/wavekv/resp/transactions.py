@@ -20,7 +20,8 @@ from wavekv.resp.session import Command, Reply, Session, Transaction
 from wavekv.runtime.gate import next_slice
 
 AT_ONCE: Final = 128
-"""Commands decided in one turn of the loop, two milliseconds or so."""
+"""Commands decided in one turn of the loop, two milliseconds or so; fewer where they have many arguments."""
+_ARGUMENTS_AT_ONCE: Final = 1024
 _TRIES: Final = 4
 _ARGUMENT_BYTES: Final = 64
 _WATCHED_BYTES: Final = 160
@@ -54,12 +55,18 @@ def queue(session: Session, transaction: Transaction, command: Command, words: l
                 f"ERR a transaction has {limits.resp_queued_max} commands at most; send several, or a pipeline without "
                 "MULTI (redis-py: pipeline(transaction=False))"
             )
+        if transaction.arguments + len(words) > limits.resp_queued_arguments_max:
+            raise Refused(
+                f"ERR the commands of a transaction have {limits.resp_queued_arguments_max} arguments at most; send "
+                "several, or do without MULTI"
+            )
         if transaction.size_bytes + size > limits.resp_queued_bytes_max:
             raise Refused(f"ERR the commands of a transaction have {limits.resp_queued_bytes_max} bytes at most")
     except Refused:
         transaction.broken = True
         raise
     transaction.commands.append((command, words))
+    transaction.arguments += len(words)
     transaction.size_bytes += size
     session.held_bytes += size
     return _QUEUED
@@ -85,9 +92,10 @@ def watch(session: Session, words: list[bytes]) -> Reply:
     """WATCH key…: EXEC does nothing if one of them changes."""
     if session.transaction is not None:
         raise Refused("ERR WATCH inside MULTI is not allowed")
-    keys = [session.key(word) for word in words[1:]]
     most = session.limits.resp_watched_max
-    if len(session.watched.keys() | set(keys)) > most:
+    named = dict.fromkeys(words[1:])
+    keys = [session.key(word) for word in named] if len(named) <= most else []
+    if not keys or len(session.watched.keys() | set(keys)) > most:
         raise Refused(f"ERR a connection watches {most} keys at most; UNWATCH first")
     for key in keys:
         if key not in session.watched:
@@ -120,15 +128,26 @@ def execute(session: Session, words: list[bytes]) -> Reply:
     if not transaction.commands and not watched:
         return replies.array([])
     session.alone = True
-    return _execute(session, transaction.commands, watched)
+    return _executed(session, transaction.commands, watched)
+
+
+async def _executed(
+    session: Session, commands: list[tuple[Command, list[bytes]]], watched: dict[str, str | None]
+) -> bytes:
+    try:
+        return await _execute(session, commands, watched)
+    finally:
+        if session.tracking is not None:
+            session.tracking.caching = None
 
 
 async def _execute(
     session: Session, commands: list[tuple[Command, list[bytes]]], watched: dict[str, str | None]
 ) -> bytes:
+    arguments = sum(len(words) for _, words in commands)
     visible = not any(command.kind in _WRITING for command, _ in commands)
     for tried in range(_TRIES):
-        sliced = tried < _TRIES - 1 and len(commands) > AT_ONCE
+        sliced = tried < _TRIES - 1 and (len(commands) > AT_ONCE or arguments > _ARGUMENTS_AT_ONCE)
         overlay = Overlay(session.shared.store, session.shared.clock, visible=visible)
         if any(_tag(overlay.pending(key)) != tag for key, tag in watched.items()):
             return replies.null_array(session.proto)
@@ -156,10 +175,13 @@ async def _decide(
     session: Session, overlay: Overlay, commands: list[tuple[Command, list[bytes]]], *, sliced: bool
 ) -> list[bytes]:
     results: list[bytes] = []
-    size = 0
-    for place, (command, words) in enumerate(commands):
-        if sliced and place and not place % AT_ONCE:
+    size = decided = arguments = 0
+    for command, words in commands:
+        if sliced and (decided >= AT_ONCE or arguments + len(words) > _ARGUMENTS_AT_ONCE):
             await next_slice()
+            decided = arguments = 0
+        decided += 1
+        arguments += len(words)
         result = _run(session, overlay, command, words)
         size += len(result)
         if size > session.limits.resp_replies_bytes_max:

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from wavekv.cli.import_reader import Reading, Record, Refusal, Style
 from wavekv.cli.import_source import opened
 from wavekv.cli.import_units import units
-from wavekv.errors import UsageError
+from wavekv.errors import InvalidParameter, UsageError
 
 JSONL = b'{"key":"a","value":"1"}\n{"key":"\xc3\xa4","value":"2"}\n'
 BOTH = [Record(1, "a", b"1"), Record(2, "ä", b"2")]
@@ -244,3 +245,43 @@ def test_flat_yaml_keeps_its_values_as_they_are_written() -> None:
 def test_a_line_with_a_carriage_return_inside_is_refused() -> None:
     (refused,) = read("lines", b"a\rb\rc\r\n")
     assert isinstance(refused, Refusal)
+
+
+_SHARED = b", ".join(b"&a%d [%b]" % (n, b", ".join([b"*a%d" % (n - 1)] * 3 if n else [b"x"])) for n in range(40))
+
+
+@pytest.mark.parametrize("key", [b"[" + _SHARED + b"]", b"&a [*a]"])
+def test_a_yaml_node_that_holds_itself_or_very_many_is_refused_at_once(key: bytes) -> None:
+    with pytest.raises(UsageError, match="line 1 is nested"):
+        read("yaml", b"? " + key + b"\n: v\n")
+
+
+def test_half_a_character_in_yaml_is_refused_with_its_line() -> None:
+    with pytest.raises(UsageError, match="line 2: the value holds half a surrogate pair"):
+        read("yaml", b'a: x\nb: "\\ud800"\n')
+    (refused,) = read("yaml", b'"\\ud800": x\n')
+    assert isinstance(refused, Refusal)
+
+
+@pytest.mark.parametrize("style", ["json", "jsonl", "csv"])
+def test_a_name_given_twice_among_very_many_is_found_in_no_time(style: Style) -> None:
+    names = [f"c{number}" for number in range(40_000)]
+    if style == "csv":
+        content = ",".join(["key", "value", *names, names[-1]]) + "\n"
+    else:
+        content = "{" + ",".join(f'"{name}":1' for name in [*names, names[-1]]) + "}\n"
+        content = f"[{content}]" if style == "json" else content
+    began = time.monotonic()
+    try:
+        found = str(read(style, content.encode()))
+    except (UsageError, InvalidParameter) as error:
+        found = str(error)
+    assert "c39999" in found
+    assert "twice" in found
+    assert time.monotonic() - began < 5  # a minute and more where each name is looked for among all
+
+
+def test_a_date_beyond_every_number_is_refused() -> None:
+    for date, kept in ((2**64 - 1, True), (2**64, False), (10**4000, False)):
+        (found,) = read("jsonl", b'{"key":"a","value":"1","expires_at":%d}\n' % date)
+        assert isinstance(found, Record) == kept

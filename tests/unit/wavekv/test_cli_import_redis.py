@@ -76,6 +76,47 @@ def test_a_dump_of_more_than_strings_is_refused_whole(content: bytes, said: str)
         read("rdb", content)
 
 
+def packed(claimed: bytes, body: bytes = b"\x00a") -> bytes:
+    """An entry whose value is LZF that says how long it will be."""
+    return b"\x00" + text(b"k") + b"\xc3" + bytes([len(body)]) + claimed + body
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (packed(b"\x80" + struct.pack(">I", 0xFFFFFFF0)), "say they unpack to 4294967280"),
+        (packed(b"\x81" + struct.pack(">Q", 1 << 60)), "say they unpack to"),
+        (packed(struct.pack(">H", 0x4000 | 2 * 264 + 1)), "say they unpack to 529"),
+        (b"\x00" + text(b"k") + b"\x81" + struct.pack(">Q", 1 << 60), "beyond its end"),
+        (b"\x00" + text(b"k") + b"\xc4", "damaged at byte"),
+        (b"\x00" + b"\x90", "damaged at byte"),
+        (b"\xf5" + text(b"x"), "functions or data of a module"),
+        (b"\x63" + text(b"k"), "value of type 99"),
+    ],
+)
+def test_a_length_that_lies_is_refused_before_the_library_believes_it(entry: bytes, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read("rdb", dump(entry))
+
+
+def test_what_is_packed_is_read_where_its_length_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = dump(packed(b"\x09", b"\x00a\xc0\x00"))
+    assert read("rdb", whole) == [Record(1, "k", b"a" * 9)]
+    monkeypatch.setattr("wavekv.cli.import_rdb.UNPACKED_BYTES_MAX", 9)
+    assert len(read("rdb", whole)) == 1
+    monkeypatch.setattr("wavekv.cli.import_rdb.UNPACKED_BYTES_MAX", 8)
+    with pytest.raises(UsageError, match="unpack to more than 8 bytes"):
+        read("rdb", whole)
+
+
+@pytest.mark.parametrize("digits", [20, 5000])
+def test_a_time_that_no_number_holds_is_refused(digits: int) -> None:
+    with pytest.raises(UsageError, match='"SET" of 4 words'):
+        read("aof", command(b"SET", b"a", b"1", b"PXAT", b"1" * digits))
+    with pytest.raises(UsageError, match='"PEXPIREAT" of 2 words'):
+        read("aof", command(b"SET", b"a", b"1") + command(b"PEXPIREAT", b"a", b"1" * digits))
+
+
 def test_an_append_only_file_is_read_to_what_it_comes_to() -> None:
     log = command(b"SELECT", b"0") + b"#TS:1700000000\r\n" + command(b"SET", b"a", b"1") + command(b"MULTI")
     log += command(b"set", b"b", b"2", b"PXAT", b"%d" % EXPIRY) + command(b"MSET", b"c", b"3", b"d", b"4")

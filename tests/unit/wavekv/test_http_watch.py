@@ -363,6 +363,25 @@ async def test_a_stop_does_not_wait_for_a_deaf_watcher(http: Plane) -> None:
     assert not http.store.watches
 
 
+async def test_an_event_that_is_cut_in_its_midst_is_never_ended_by_the_farewell(http: Plane) -> None:
+    async with Reader(http) as watch:
+        assert (await watch.event()).kind == "synced"
+        stream = next(iter(api(http)._shared.streams._open))
+        rest = asyncio.ensure_future(watch.reader.read())
+        await http.store.put("k", b"\x01" * (1 << 20))
+        await until(lambda: stream._midway and not stream._writing)
+        async with asyncio.timeout(5):
+            await http.server.stop()
+        try:
+            cut = await rest
+        except ConnectionResetError:
+            cut = b""
+        # A reader ends the event at the first empty line, and takes its token for the place to go on from.
+        assert b"\n\n" not in cut
+        assert b"stopping" not in cut
+    assert not http.store.watches
+
+
 async def test_a_member_that_stops_says_so_on_the_stream(http: Plane) -> None:
     async with Reader(http) as watch:
         assert (await watch.event()).kind == "synced"

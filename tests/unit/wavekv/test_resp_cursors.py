@@ -1,6 +1,7 @@
 """Cursors: labels in the order of keys, which may be forgotten but never leave a key out."""
 
 import random
+from bisect import bisect_left, bisect_right
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +31,8 @@ class Scan:
                 break
             page.append(left[len(page)])
             if page[-1] == following:
-                self.cursor = self.cursors.at(following)
+                self.cursor = self.cursors.at(following) or 0
+                assert self.cursor
                 break
         self.told += page
         self.done = not self.cursor
@@ -82,6 +84,56 @@ def test_keys_that_are_squeezed_between_two_labels_are_told() -> None:
         assert scan.told == sorted(keys)
     cursors.renew()
     assert cursors.next_behind("a") is None
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_scans_of_all_strides_find_a_free_label_nearby_while_keys_come_and_go(seed: int) -> None:
+    rng = random.Random(seed)
+    steady = [f"{number:04}" for number in range(1000)]
+    keys = list(steady)
+    cursors = Cursors(1600, process=1)
+    scans = [[0, rng.choice([1, 7, 50, 100])] for _ in range(30)]
+    added = 0
+    for _ in range(40_000):
+        changing = f"{rng.randrange(1000):04}{rng.choice('abz') * rng.randint(1, 3)}"
+        place = bisect_left(keys, changing)
+        if keys[place : place + 1] == [changing]:
+            keys.pop(place)
+        else:
+            keys.insert(place, changing)
+        scan = rng.choice(scans)
+        after = cursors.behind(scan[0])
+        begin = 0 if after is None else bisect_right(keys, after)
+        end = begin + scan[1]
+        scan[0] = 0
+        while end < len(keys):
+            cursor = cursors.stop(after, keys[end - 1], end - begin, len(keys))
+            if cursor is not None:
+                scan[0] = cursor
+                break
+            following = cursors.next_behind(keys[end - 1])
+            end = bisect_right(keys, following) if following is not None else len(keys)
+            if following is not None:
+                scan[0] = cursors.at(following) or 0
+                break
+        added += max(end - begin - scan[1], 0)
+    assert added < 1000  # two to three thousand where the keys before a label are counted from its neighbour alone
+
+
+def test_scans_in_progress_outlive_labels_that_are_given_anew() -> None:
+    cursors = Cursors(10, process=7)
+    cursor = cursors.stop(None, "k", 1, 2)
+    assert cursor is not None
+    cursors.renew()
+    assert cursors.behind(cursor) == "k"
+    assert cursors.at("k") is None
+    following = cursors.stop("k", "m", 1, 2)
+    assert following is not None
+    assert cursors.behind(following) == "m"
+    cursors.renew()
+    assert cursors.behind(following) == "m"
+    with pytest.raises(Refused):
+        cursors.behind(cursor)
 
 
 def test_a_cursor_of_another_process_is_refused_and_one_of_this_is_not() -> None:

@@ -146,6 +146,8 @@ def test_lines_and_arrays_may_follow_each_other() -> None:
         (b"post x\r\n", "no HTTP server"),
         (b"Host: 127.0.0.1\r\n", "no HTTP server"),
         (b"GET / HTTP/1.1\r\n", "no HTTP server"),
+        (b"\x16\x03\x01\x02\x00\r\nSET a b\r\n", "speaks no TLS"),
+        (b"\x16\x03\x01", "speaks no TLS"),
         (b'SET a "b\r\n', "unbalanced quotes"),
         (b'SET a "b"c\r\n', "unbalanced quotes"),
         (b"SET a 'b\r\n", "unbalanced quotes"),

@@ -20,7 +20,7 @@ from wavekv.resp.server import RespServer
 from wavekv.resp.turns import KEYS_PER_SLICE, STEPS_PER_SHARE, STEPS_PER_TURN, Turns
 from wavekv.runtime.budget import ByteBudget
 
-FREE = 1 << 16
+FREE = 1 << 14
 """What a connection may hold without taking it from the budget."""
 
 
@@ -43,11 +43,14 @@ class FakeTransport:
     def get_extra_info(self, name: str) -> object:
         return ("127.0.0.1", 5)
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
     def write(self, data: bytes) -> None:
         self.written.append(data)
         if not self.takes:
             self.unsent += len(data)
-            if self.unsent > FREE:
+            if self.unsent > self.high:
                 self.connection.pause_writing()
 
     def take(self, size: int) -> None:
@@ -306,6 +309,20 @@ async def test_many_clients_that_take_nothing_hold_no_more_than_the_budget_and_s
     honest = bench.client()
     honest.connection.data_received(words(b"SET", b"k", b"v") + words(b"GET", b"k"))
     await turns_until(lambda: honest.said == b"+OK\r\n$1\r\nv\r\n")
+
+
+@pytest.mark.parametrize("size", [15_000, 60_000])
+async def test_clients_that_take_nothing_of_middling_replies_hold_no_more_than_the_budget_either(size: int) -> None:
+    bench = Bench(replace(Limits(), resp_held_bytes_max=1 << 20))
+    await bench.store.put("middling", bytes(size))
+    clients = [bench.client(takes=False) for _ in range(40)]
+    for client in clients:
+        client.connection.data_received(words(b"GET", b"middling") * 60)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    # Who holds what does not fit is cut, since it reads nothing, not even why; what is large is refused before.
+    held = [client.unsent for client in clients if not client.aborted]
+    assert 1 << 19 < sum(held) <= (1 << 20) + 40 * FREE
 
 
 async def test_commands_that_wait_for_the_disk_are_bounded_in_bytes() -> None:
