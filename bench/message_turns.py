@@ -14,6 +14,7 @@ from wavekv.core.codec.envelope import decode_envelope
 from wavekv.core.messages import Envelope
 from wavekv.core.steps import Slices
 from wavekv.core.types import U64_MAX, Entry
+from wavekv.errors import BadEnvelope
 
 NOW = 2**62
 
@@ -69,7 +70,10 @@ def measured(name: str) -> tuple[float, ...]:
 def main() -> None:
     print(f"{'longest turn, ms':34} {'merged':>8} {'again':>8} {'shown':>8} {'answered':>8}")
     for name in TAKEN:
-        print(f"{name:34}" + "".join(f" {one:8.1f}" for one in measured(name)))
+        try:
+            print(f"{name:34}" + "".join(f" {one:8.1f}" for one in measured(name)))
+        except BadEnvelope as error:
+            print(f"{name:34} refused behind the decoder: {error.detail}")
 
 
 if __name__ == "__main__":
