@@ -21,7 +21,7 @@ of all other members; what those who cannot be reached own, it then takes from w
 Volatile: after a restart owners are known again with their first message.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import cycle, islice
 from typing import NamedTuple
 
@@ -196,10 +196,10 @@ class Vouching:
         if word is not None:
             self._ranges -= len(word.ranges)
 
-    def attest(self, name: str, theirs: Context) -> None:
+    def attest(self, name: str, acks: Mapping[int, int]) -> None:
         """Note what `name` told of its own origins, all of whose writes it has sent."""
         for origin in self._owned.get(name, ()):
-            ack = theirs.acks.get(origin, 0)
+            ack = acks.get(origin, 0)
             if ack > self._attested.get(origin, 0) and self.owners(origin) == (name,):
                 self._attested[origin] = ack
 
@@ -214,10 +214,11 @@ class Vouching:
     def adoptable(self, name: str, theirs: Context, covered: Context) -> Context:
         """Return what a trusted member may adopt of `theirs`, which `name` told in a complete exchange."""
         self.moment += 1
-        if all(other == name for other in self._others()):
+        news = self._news(name, theirs, covered)
+        if not news or all(other == name for other in self._others()):
             return theirs
         relieved = self._relieved(name, covered)
-        news = [origin for origin in self._news(name, theirs, covered) if origin not in relieved]
+        news = [origin for origin in news if origin not in relieved]
         told = _told(theirs, covered, self._in_turn(name, news))
         return _with(theirs, frozenset(news), self._sure_of(name, told))
 
@@ -275,6 +276,8 @@ class Vouching:
 
     def _sure_of(self, name: str, told: dict[int, Ranges]) -> dict[int, Ranges]:
         """Return what is to be believed of what `name` tells of each origin, and remember its words."""
+        if not told:
+            return {}
         asked = min((self._asked.get(other, 0) for other in self._others() if other != name), default=self.moment)
         return {origin: self._sure(origin, name, ranges, asked) for origin, ranges in told.items()}
 

@@ -39,7 +39,7 @@ def test_a_member_may_tell_of_its_own_origin_and_of_no_other_members() -> None:
 
 def test_others_may_tell_as_far_as_the_owner_told_when_it_had_sent_everything() -> None:
     vouching = knowing(*NAMES)
-    vouching.attest("b", Context({7: 5, 8: 100}))
+    vouching.attest("b", {7: 5, 8: 100})
     assert vouching.adoptable("m", Context({7: 9, 8: 9}), NONE) == Context({7: 5})
 
 
@@ -108,15 +108,15 @@ def test_who_heals_waits_for_the_others_and_then_takes_what_those_own_that_were_
     vouching = knowing(*NAMES)
     told = Context({7: 9, 8: 9})
     assert vouching.adoptable_healing("m", told, NONE, 1000) is None
-    vouching.attest("b", Context({7: 5}))
+    vouching.attest("b", {7: 5})
     assert vouching.adoptable_healing("m", told, NONE, 1000 + HEAL_WAIT_MS - 1) is None
     assert vouching.adoptable_healing("m", told, NONE, 1000 + HEAL_WAIT_MS) == Context({7: 5, 8: 9})
 
 
 def test_who_heals_and_has_the_word_of_all_need_not_wait() -> None:
     vouching = knowing(*NAMES)
-    vouching.attest("b", Context({7: 5}))
-    vouching.attest("c", Context({8: 6}))
+    vouching.attest("b", {7: 5})
+    vouching.attest("c", {8: 6})
     assert vouching.adoptable_healing("m", Context({7: 9, 8: 9}), NONE, 1000) == Context({7: 5, 8: 6})
 
 
@@ -131,7 +131,7 @@ def test_a_push_stands_for_its_senders_own_writes_alone() -> None:
 
 def test_words_of_before_are_void_once_what_they_stood_for_is_lost() -> None:
     vouching = knowing(*NAMES)
-    vouching.attest("b", Context({7: 5}))
+    vouching.attest("b", {7: 5})
     vouching.adoptable("m", Context({7: 9}), NONE)
     vouching.forget_words()
     assert vouching.adoptable("c", Context({7: 9}), NONE) == NONE
@@ -235,7 +235,7 @@ def test_ranges_of_the_tellers_own_do_not_make_its_word_count_for_others() -> No
 def test_what_one_member_told_as_its_own_is_void_once_another_names_the_origin() -> None:
     vouching = knowing(*NAMES)
     vouching.named("m", 9)
-    vouching.attest("m", Context({9: 1000}))
+    vouching.attest("m", {9: 1000})
     assert not vouching.named("c", 9)
     assert vouching.adoptable("m", Context({9: 1000}), NONE) == NONE
 
@@ -252,7 +252,7 @@ def test_the_word_of_a_member_that_was_removed_is_no_second_one() -> None:
 
 def test_a_dropped_origin_comes_back_by_no_word_of_before() -> None:
     vouching = knowing(*NAMES)
-    vouching.attest("b", Context({7: 5}))
+    vouching.attest("b", {7: 5})
     vouching.adoptable("m", Context({7: 9, 9: 4}), NONE)
     vouching.drop([7, 9])
     assert vouching.adoptable("c", Context({7: 9, 9: 4}), NONE) == NONE
