@@ -161,13 +161,13 @@ class Vouching:
         return () if named is None else tuple(filter(self._belongs, named))
 
     def own_ranges(self, message: Envelope) -> dict[int, Ranges]:
-        """Return what a push stands for: only own writes, and those of an older member that names none."""
-        name, unnamed = message.name or "", message.origin is None
-        return {
-            origin: ranges
-            for origin, ranges in message.dots.items()
-            if (owners := self.owners(origin)) == (name,) or (unnamed and not owners)
-        }
+        """Return what a push stands for: its sender's own writes alone.
+
+        An older member names no origin: an exchange closes what it overwrote. To believe it of origins of nobody would
+        let a hostile one, which may name none either, hide what processes wrote that have ended.
+        """
+        name = (message.name or "",)
+        return {origin: ranges for origin, ranges in message.dots.items() if self.owners(origin) == name}
 
     # ---- what is told ----------------------------------------------------------------------------------------------
 

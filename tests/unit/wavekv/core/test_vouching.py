@@ -125,8 +125,8 @@ def test_a_push_stands_for_its_senders_own_writes_alone() -> None:
     dots = {7: ((1, 4),), 8: ((1, 4),), 9: ((1, 4),)}
     push = Envelope(sender_id=2, name="b", dots=dots, origin=7)
     assert vouching.own_ranges(push) == {7: ((1, 4),)}
-    older = Envelope(sender_id=2, name="b", dots=dots)
-    assert vouching.own_ranges(older) == {7: ((1, 4),), 9: ((1, 4),)}
+    unnamed = Envelope(sender_id=2, name="b", dots=dots)
+    assert vouching.own_ranges(unnamed) == {7: ((1, 4),)}, "who names no origin speaks for none more"
 
 
 def test_words_of_before_are_void_once_what_they_stood_for_is_lost() -> None:
