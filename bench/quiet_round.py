@@ -38,12 +38,14 @@ def pair(count: int) -> tuple[MemoryMember, MemoryMember]:
     for member in (first, second):
         for number in range(KEYS):
             member.put(f"{member.index}-{number}", b"value", 1000)
+        member.replica.adopt(Context(acks), 0)  # who heals takes it whole, whoever tells it
         member.replica.end_healing()
-        member.replica.adopt(Context(acks), 0)
         member.commit()
     for _ in range(2):
         sync(first, second, NOW)
         sync(second, first, NOW)
+    for member in (first, second):
+        assert len(member.store.context.acks) == count + 2, "an origin for each member, and those of the two"
     return first, second
 
 

@@ -15,7 +15,6 @@ from tests.simulation.profiles import PROFILES, plan_of
 from tests.simulation.runs import run
 from wavekv.core import exchange, fitting, merging
 from wavekv.core import replica as replicas
-from wavekv.core.context import Context
 from wavekv.core.messages import Envelope
 from wavekv.core.replica import Replica
 from wavekv.core.vouching import Vouching
@@ -141,19 +140,19 @@ def as_far_as_it_told() -> list[Change]:
 
     def check_sender(replica: Replica, message: Envelope, now_ms: int) -> None:
         original(replica, message, now_ms)
-        replica.vouching.attest(message.name or "", Context.told(message.acks, {}))
+        replica.vouching.attest(message.name or "", message.acks)
 
     return [(merging, "check_sender", check_sender)]
 
 
 def one_word_is_enough() -> list[Change]:
     """One other member's word counts for two."""
-    return [(Vouching, "_sure", lambda self, origin, name, told: told)]
+    return [(Vouching, "_sure", lambda self, origin, name, told, asked: told)]
 
 
 def nobodys_is_anybodys() -> list[Change]:
     """Of an origin that no member named anybody's word counts at once."""
-    return [(Vouching, "_unclaimed", lambda self, origin, name, told: told)]
+    return [(Vouching, "_unclaimed", lambda self, origin, name, told, asked: told)]
 
 
 def pushes_carry_others() -> list[Change]:

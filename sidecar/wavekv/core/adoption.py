@@ -55,11 +55,17 @@ def growth_refusal(covered: Context, theirs: Context, limits: Limits) -> str | N
     """
     if theirs.acks.keys() <= covered.acks.keys() and not theirs.range_count:
         return None
-    known, ranges = covered.origin_count(), covered.range_count
+    known = covered.origin_count()
     if known + theirs.origin_count() > limits.origins_max:
         new = sum(not covered.knows(origin) for origin in theirs.origins())
         if known + new > max(known, limits.origins_max):
             return "too_many_origins"
+    return ranges_refusal(covered, theirs, limits)
+
+
+def ranges_refusal(covered: Context, theirs: Context, limits: Limits) -> str | None:
+    """Return the code of why the ranges of `theirs` may not join `covered`, None if they may."""
+    ranges = covered.range_count
     if ranges + theirs.range_count <= limits.dots_max:
         return None
     return "too_many_dots" if covered.joined(theirs).range_count > max(ranges, limits.dots_max) else None

@@ -238,6 +238,10 @@ class Context:
         """Return the ranges of one origin above its ack."""
         return tuple(self._dots.get(origin, ()))
 
+    def ranges_in(self, origin: int) -> int:
+        """Return how many these are."""
+        return len(self._dots.get(origin, ()))
+
     def dots(self) -> dict[int, Ranges]:
         """Return the dots above the acks, as they travel."""
         return {origin: tuple(ranges) for origin, ranges in sorted(self._dots.items())}

@@ -296,7 +296,7 @@ class Round:
 def _attest(replica: Replica, message: Envelope) -> None:
     """Note what the sender of a complete exchange tells of its own origins."""
     if message.floor is not None and message.name is not None:
-        replica.vouching.attest(message.name, Context.told(message.acks, {}))
+        replica.vouching.attest(message.name, message.acks)
 
 
 def _sane_floor(replica: Replica, message: Envelope, now_ms: int) -> bool:

@@ -66,8 +66,9 @@ def sane_horizon(replica: Replica, message: Envelope, now_ms: int) -> bool:
 
 
 def adopt_horizon(replica: Replica, message: Envelope) -> None:
-    """Stage the horizon of who covers no more than this member does now.
+    """Stage the horizon of whose context this member has adopted, but for what an origin's owner told to be less.
 
+    That was written after its owner heard this process, so above what it had promised, and above any horizon.
     Only who heals adopts it: all others had a part in every agreement, and so have a horizon of their own. A member
     that tells a false one then harms those alone that heal with it, and not for longer than half a grace.
     """

@@ -10,7 +10,7 @@ speak in any name, and nodes of the original system name no origin: there the bo
 """
 
 from wavekv.config import Limits
-from wavekv.core.adoption import reserved
+from wavekv.core.adoption import ranges_refusal, reserved
 from wavekv.core.context import Context
 from wavekv.core.vouching import OWNERS_MAX, Vouching
 
@@ -41,6 +41,7 @@ class Newcomers:
 
     def __init__(self, vouching: Vouching, limits: Limits) -> None:
         self._vouching = vouching
+        self._limits = limits
         self._room = limits.origins_max
         self._room_of_nobody = limits.origins_max - reserved(limits)
         self._others = Allowance(limits.new_origins_max)
@@ -57,8 +58,12 @@ class Newcomers:
         return None if took else "too_many_new_origins"
 
     def admitted(self, theirs: Context, covered: Context, sender: str, now_ms: int) -> tuple[Context, dict[str, int]]:
-        """Return `theirs` without the origins that may not enter `covered`, and how many these are by code."""
-        if theirs.acks.keys() <= covered.acks.keys() and not theirs.range_count:
+        """Return `theirs` without the origins that may not enter `covered`, and how many these are by code.
+
+        One that will not be adopted for its ranges is returned as it is, and counts for nobody.
+        """
+        known = theirs.acks.keys() <= covered.acks.keys() and not theirs.range_count
+        if known or ranges_refusal(covered, theirs, self._limits) is not None:
             return theirs, {}
         left_out: dict[int, str] = {}
         count = covered.origin_count()

@@ -143,6 +143,7 @@ class OriginExpiry:
         for origin in gone:
             reports.agreed.pop(origin, None)
         reports.drop(gone)
+        self._replica.vouching.drop(gone)
         if self._search is not None:
             self._search.basis.drop(gone)
         self.dropped += len(gone)

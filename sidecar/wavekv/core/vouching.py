@@ -21,7 +21,8 @@ of all other members; what those who cannot be reached own, it then takes from w
 Volatile: after a restart owners are known again with their first message.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from itertools import cycle, islice
 from typing import NamedTuple
 
 from wavekv.core.context import Context
@@ -36,8 +37,17 @@ RANGES_MAX = 64
 RELIEF_RANGES = 256
 """Ranges of one origin that may stay open for want of a second word; with more, one member's word counts: a member that
 must not tell what it covers (`Limits.dots_max`) serves nobody."""
+OPEN_RANGES = 4096
+"""Ranges that may stay open so of all origins, half of `Limits.dots_max`: with more of them one word counts for each
+origin that has more than its part of these."""
 CLAIMS_MAX = 65_536
 """Origins of nobody that others cover more of than this member, remembered until all were asked (G9)."""
+WORD_RANGES_MAX = 131_072
+"""Ranges remembered of all origins together, about 130 bytes each (G9, G11). Over it only the first range of an origin
+is, which closes its first gap, and the next word the next one."""
+JUDGED_MAX = 4096
+"""Origins of others that are judged in one context, about 2 us each (G11); the rest is left for a later one. Who heals
+judges all: it takes a whole context."""
 HEAL_WAIT_MS = 5000
 """How long a healing member waits for other members' words; as many may be down."""
 
@@ -51,13 +61,31 @@ class _Word(NamedTuple):
 
 
 def _both(one: Ranges, other: Ranges) -> Ranges:
-    """Return what two ascending lists of ranges have in common."""
-    return tuple(
-        (max(first, begin), min(last, end))
-        for first, last in one
-        for begin, end in other
-        if max(first, begin) <= min(last, end)
-    )
+    """Return what two ascending lists of ranges have in common, in one pass over them."""
+    if one == other:
+        return one
+    found: list[tuple[int, int]] = []
+    left = right = 0
+    while left < len(one) and right < len(other):
+        (first, last), (begin, end) = one[left], other[right]
+        if max(first, begin) <= min(last, end):
+            found.append((max(first, begin), min(last, end)))
+        if last < end:
+            left += 1
+        else:
+            right += 1
+    return tuple(found)
+
+
+def _either(one: Ranges, other: Ranges) -> Ranges:
+    """Return what is in one of two ascending lists of ranges, or in both."""
+    if not one or not other or one == other:
+        return one or other
+    context = Context()
+    for begin, end in (*one, *other):
+        context.add_range(0, begin, end)
+    ack = context.acks.get(0, 0)
+    return (((1, ack),) if ack else ()) + context.ranges_of(0)
 
 
 class Vouching:
@@ -83,6 +111,8 @@ class Vouching:
         """Origin of a member → the furthest that another one told it."""
         self._claims: dict[int, _Word] = {}
         """Origin of nobody → what was told of it first, and is not adopted yet."""
+        self._ranges = 0
+        """Ranges in both of them."""
         self._asked: dict[str, int] = {}
         """Name → moment at which a request left that brought a complete answer."""
         self._healing_since: int | None = None
@@ -104,7 +134,9 @@ class Vouching:
         owned = self._owned.setdefault(name, {})
         owned[origin] = None
         self._owners[origin] = (*self._owners.get(origin, ()), name)
-        self._claims.pop(origin, None)
+        if len(self._owners[origin]) > 1:
+            self._attested.pop(origin, None)  # by one of them, who may not be the true one
+        self._lose(self._claims, origin)
         if len(owned) > OWNED_MAX:
             self._disown(name, next(iter(owned)))
         if len(self._owned) > OWNERS_MAX:
@@ -121,20 +153,21 @@ class Vouching:
         else:
             del self._owners[origin]
             self._attested.pop(origin, None)
-            self._words.pop(origin, None)
+            self._lose(self._words, origin)
 
     def owners(self, origin: int) -> tuple[str, ...]:
         """Return the members of the cluster that named `origin` as theirs."""
-        return tuple(filter(self._belongs, self._owners.get(origin, ())))
+        named = self._owners.get(origin)
+        return () if named is None else tuple(filter(self._belongs, named))
 
     def own_ranges(self, message: Envelope) -> dict[int, Ranges]:
-        """Return what a push stands for: only own writes, and those of an older member that names none."""
-        name, unnamed = message.name or "", message.origin is None
-        return {
-            origin: ranges
-            for origin, ranges in message.dots.items()
-            if (owners := self.owners(origin)) == (name,) or (unnamed and not owners)
-        }
+        """Return what a push stands for: its sender's own writes alone.
+
+        An older member names no origin: an exchange closes what it overwrote. To believe it of origins of nobody would
+        let a hostile one, which may name none either, hide what processes wrote that have ended.
+        """
+        name = (message.name or "",)
+        return {origin: ranges for origin, ranges in message.dots.items() if self.owners(origin) == name}
 
     # ---- what is told ----------------------------------------------------------------------------------------------
 
@@ -142,12 +175,31 @@ class Vouching:
         """Begin anew: what was told was merged into a state that is gone, or is not trusted any more."""
         for told in (self._attested, self._words, self._claims, self._asked):
             told.clear()
+        self._ranges = 0
         self._healing_since = None
 
-    def attest(self, name: str, theirs: Context) -> None:
+    def drop(self, origins: Collection[int]) -> None:
+        """Forget what was told of `origins`, which all members drop (R15): who tells one again is one word of two."""
+        for origin in origins:
+            self._attested.pop(origin, None)
+            self._lose(self._words, origin)
+            self._lose(self._claims, origin)
+
+    def _keep(self, book: dict[int, _Word], origin: int, name: str, told: Ranges) -> _Word:
+        self._lose(book, origin)
+        word = book[origin] = _Word(name, told if self._ranges < WORD_RANGES_MAX else told[:1], self.moment)
+        self._ranges += len(word.ranges)
+        return word
+
+    def _lose(self, book: dict[int, _Word], origin: int) -> None:
+        word = book.pop(origin, None)
+        if word is not None:
+            self._ranges -= len(word.ranges)
+
+    def attest(self, name: str, acks: Mapping[int, int]) -> None:
         """Note what `name` told of its own origins, all of whose writes it has sent."""
         for origin in self._owned.get(name, ()):
-            ack = theirs.acks.get(origin, 0)
+            ack = acks.get(origin, 0)
             if ack > self._attested.get(origin, 0) and self.owners(origin) == (name,):
                 self._attested[origin] = ack
 
@@ -162,12 +214,23 @@ class Vouching:
     def adoptable(self, name: str, theirs: Context, covered: Context) -> Context:
         """Return what a trusted member may adopt of `theirs`, which `name` told in a complete exchange."""
         self.moment += 1
-        if all(other == name for other in self._others()):
+        news = self._news(name, theirs, covered)
+        if not news or all(other == name for other in self._others()):
             return theirs
-        told = self._foreign(name, theirs, covered)
-        open_ranges = {origin: len(covered.ranges_of(origin)) for origin in told}
-        sure = {origin: self._sure(origin, name, ranges) for origin, ranges in told.items()}
-        return _with(theirs, {origin: sure[origin] for origin in told if open_ranges[origin] < RELIEF_RANGES})
+        relieved = self._relieved(name, covered)
+        news = [origin for origin in news if origin not in relieved]
+        told = _told(theirs, covered, self._in_turn(name, news))
+        return _with(theirs, frozenset(news), self._sure_of(name, told))
+
+    def _relieved(self, name: str, covered: Context) -> Collection[int]:
+        """Return the origins for which the word of `name` is enough, since too many ranges are open here."""
+        if covered.range_count < RELIEF_RANGES:
+            return ()
+        own = self._owned.get(name, {})  # its own ranges are for itself to close
+        counts = {origin: covered.ranges_in(origin) for origin in covered.ranged() if origin not in own}
+        crowded = sum(counts.values()) > OPEN_RANGES
+        most = min(RELIEF_RANGES, max(1, OPEN_RANGES // len(counts))) if crowded else RELIEF_RANGES
+        return {origin: None for origin, count in counts.items() if count >= most}
 
     def adoptable_healing(self, name: str, theirs: Context, covered: Context, now_ms: int) -> Context | None:
         """Return what a healing member may adopt of `theirs`; None: not yet, the word of others may still come.
@@ -178,71 +241,104 @@ class Vouching:
         self.moment += 1
         if all(other == name for other in self._others()):
             return theirs
-        if self._healing_since is None:
+        if self._healing_since is None or now_ms < self._healing_since:  # the clock was set back
             self._healing_since = now_ms
-        told = self._foreign(name, theirs, covered)
-        sure = {origin: self._sure(origin, name, ranges) for origin, ranges in told.items()}
+        told = _told(theirs, covered, self._news(name, theirs, covered))
+        sure = self._sure_of(name, told)
         unknown = [origin for origin in told if sure[origin] != told[origin] and origin not in self._attested]
         if unknown and now_ms - self._healing_since < HEAL_WAIT_MS:
             return None
-        return _with(theirs, {origin: ranges for origin, ranges in sure.items() if origin in self._attested})
+        heard = {origin: ranges for origin, ranges in sure.items() if origin in self._attested}
+        return _with(theirs, heard.keys(), heard)
 
-    def _foreign(self, name: str, theirs: Context, covered: Context) -> dict[int, Ranges]:
-        """Return what `theirs` covers beyond `covered` of origins that are not of `name`."""
-        mine = covered.acks
-        found = {origin: None for origin, ack in theirs.acks.items() if ack > mine.get(origin, 0)}
-        found |= dict.fromkeys(theirs.ranged())
-        told: dict[int, Ranges] = {}
-        for origin in found:
-            if self.owners(origin) != (name,):
-                ack = theirs.acks.get(origin, 0)
-                ranges = (((1, ack),) if ack else ()) + theirs.ranges_of(origin)
-                ranges = tuple(one for one in ranges if not covered.covers_range(origin, *one))
-                if ranges:
-                    told[origin] = ranges[:RANGES_MAX]
-        return told
+    def _news(self, name: str, theirs: Context, covered: Context) -> list[int]:
+        """Return the origins, not those of `name`, of which `theirs` covers more than `covered`, or may."""
+        mine, ranged = covered.acks, theirs.ranged()
+        own = frozenset(origin for origin in self._owned.get(name, ()) if self.owners(origin) == (name,))
+        news = [
+            origin
+            for origin, ack in theirs.acks.items()
+            if ack > mine.get(origin, 0) and origin not in ranged and origin not in own
+        ]
+        return news + [origin for origin in ranged if origin not in own and not theirs.same_of(origin, covered)]
 
-    def _sure(self, origin: int, name: str, told: Ranges) -> Ranges:
-        """Return what is to be believed of what `name` tells of `origin`, and remember its word."""
-        sure = Context()
+    def _in_turn(self, name: str, news: list[int]) -> list[int]:
+        """Return as many of `news` as are judged at once: those that another one told before, then others in turn."""
+        if len(news) <= JUDGED_MAX:
+            return news
+        words = self._words
+        second = [origin for origin in news if origin in words and words[origin].name != name]
+        if len(second) >= JUDGED_MAX:
+            return second[:JUDGED_MAX]
+        rest = [origin for origin in news if origin not in words or words[origin].name == name]
+        begin = self.moment * (JUDGED_MAX // 4) % len(rest)  # few steps of it cover all, whatever others' turns are
+        return second + list(islice(cycle(rest), begin, begin + min(len(rest), JUDGED_MAX - len(second))))
+
+    def _sure_of(self, name: str, told: dict[int, Ranges]) -> dict[int, Ranges]:
+        """Return what is to be believed of what `name` tells of each origin, and remember its words."""
+        if not told:
+            return {}
+        asked = min((self._asked.get(other, 0) for other in self._others() if other != name), default=self.moment)
+        return {origin: self._sure(origin, name, ranges, asked) for origin, ranges in told.items()}
+
+    def _sure(self, origin: int, name: str, told: Ranges, asked: int) -> Ranges:
+        """Return what is to be believed of `told`; every other member was asked at moment `asked`, or later."""
+        if self.owners(origin):
+            attested = self._attested.get(origin, 0)
+            known = _both(((1, attested),), told) if attested else ()
+            if known == told:
+                return told
+        else:
+            known = _both(self._unclaimed(origin, name, told, asked), told)
         word = self._words.get(origin)
-        if word is not None and word.name != name:
-            sure.add_ranges(origin, _both(word.ranges, told))
-        if word is None or _both(word.ranges, told) != told:
-            self._words[origin] = _Word(name, told, self.moment)
-        known = ((1, self._attested.get(origin, 0)),) if self.owners(origin) else self._unclaimed(origin, name, told)
-        for one in _both(known, told):
-            sure.add_range(origin, *one)
-        ack = sure.acks.get(origin, 0)
-        return (((1, ack),) if ack else ()) + sure.ranges_of(origin)
+        if word is not None and not self._belongs(word.name):
+            word = None
+        common = () if word is None else _both(word.ranges, told)
+        if word is None or common != told:
+            self._keep(self._words, origin, name, told)
+        return known if word is None or word.name == name else _either(known, common)
 
-    def _unclaimed(self, origin: int, name: str, told: Ranges) -> Ranges:
+    def _unclaimed(self, origin: int, name: str, told: Ranges, asked: int) -> Ranges:
         """Return what was told of an origin of nobody before all others were asked."""
         claim = self._claims.get(origin)
         if claim is None:
-            claim = self._claims[origin] = _Word(name, told, self.moment)
+            claim = self._keep(self._claims, origin, name, told)
             if len(self._claims) > CLAIMS_MAX:
                 self._drop(next(iter(self._claims)))
-        if any(self._asked.get(other, 0) < claim.at for other in self._others() if other != name):
+        if asked < claim.at:
             return ()
         self._drop(origin)
         return claim.ranges
 
     def _drop(self, origin: int) -> None:
-        del self._claims[origin]
+        self._lose(self._claims, origin)
         if not self.owners(origin):
-            self._words.pop(origin, None)
+            self._lose(self._words, origin)
 
 
-def _with(theirs: Context, sure: dict[int, Ranges]) -> Context:
-    """Return `theirs` with no more than these ranges of these origins."""
-    if not sure:
+def _told(theirs: Context, covered: Context, origins: list[int]) -> dict[int, Ranges]:
+    """Return what `theirs` covers of these origins and `covered` does not."""
+    told: dict[int, Ranges] = {}
+    for origin in origins:
+        ack = theirs.acks.get(origin, 0)
+        ranges: Ranges = ((1, ack),) if ack > covered.acks.get(origin, 0) else ()
+        if theirs.ranges_in(origin):
+            ranges += tuple(one for one in theirs.ranges_of(origin) if not covered.covers_range(origin, *one))
+        if ranges:
+            told[origin] = ranges[:RANGES_MAX]
+    return told
+
+
+def _with(theirs: Context, judged: Collection[int], sure: dict[int, Ranges]) -> Context:
+    """Return `theirs`, but of the origins in `judged` no more than these ranges."""
+    if not judged:
         return theirs
-    acks, dots = dict(theirs.acks), theirs.dots()
-    for origin in sure:
-        acks.pop(origin, None)
-        dots.pop(origin, None)
-    kept = Context.told(acks, dots)
+    kept = theirs.without(judged)
+    acks, dots = kept.acks, kept.dots()
     for origin, ranges in sure.items():
-        kept.add_ranges(origin, ranges)
-    return kept
+        whole = ranges[:1] and ranges[0][0] == 1
+        if whole:
+            acks[origin] = ranges[0][1]
+        if rest := ranges[1:] if whole else ranges:
+            dots[origin] = rest
+    return Context.told(acks, dots)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tests.fakes.cluster import LIMITS, MemoryMember, cluster, sync, wire
 from wavekv.core import exchange
+from wavekv.core.context import Context
 from wavekv.core.messages import Envelope
 from wavekv.core.types import Entry
 
@@ -46,3 +47,20 @@ def test_a_process_that_starts_after_the_room_was_filled_is_heard_everywhere() -
         assert member.value("k") == b"after"
         assert member.store.context.covers(*written.dot)
         assert member.store.context.origin_count() <= SMALL.origins_max
+
+
+def test_a_context_that_is_refused_for_its_ranges_uses_up_nobodys_allowance() -> None:
+    small = replace(SMALL, dots_max=64)
+    a = cluster(3, small, healing=False)[0]
+    gaps = tuple((2 * at + 2, 2 * at + 2) for at in range(50))
+    theirs = Context(dict.fromkeys(range(100, 110), 3), {8: gaps})
+    a.replica.covered.join({}, {9: gaps})
+    for _ in range(10):
+        for name in ("m1", "m2"):
+            a.replica.adopt(theirs, 0, NOW, sender=name)
+    assert a.replica.refused["too_many_new_origins"] == 0
+    assert a.replica.refused["too_many_dots"] > 0
+    others = Context(dict.fromkeys(range(100, 110), 3))
+    for name in ("m1", "m2"):
+        a.replica.adopt(others, 0, NOW, sender=name)
+    assert a.replica.covered.includes(others)

@@ -83,6 +83,8 @@ def with_a_dead_origin(size: int = 2, gate: int = 0) -> Cluster:
 def test_an_origin_whose_process_has_ended_and_of_which_nothing_is_held_is_dropped_by_all() -> None:
     world = with_a_dead_origin(3)
     before = [contents(member) for member in world.members]
+    others = [member.replica.vouching for member in world.members[1:]]
+    assert all(1 in vouching._attested for vouching in others)
     world.pass_time(GRACE // 2)
     assert all(1 in origins for origins in world.origins()), "not before the grace has passed"
     world.pass_time(2 * GRACE)
@@ -90,6 +92,7 @@ def test_an_origin_whose_process_has_ended_and_of_which_nothing_is_held_is_dropp
     assert world.origins() == [{current}] * 3
     assert [contents(member) for member in world.members] == before
     assert [expiry.dropped for expiry in world.expiries] == [1, 1, 1]
+    assert all(1 not in vouching._attested for vouching in others), "no word of before brings it back"
 
 
 def test_a_quiet_cluster_without_dead_origins_logs_nothing() -> None:
