@@ -84,6 +84,8 @@ class Checks:
             if entry.stamp <= least:
                 return
             if self._knows(process, write) and not write.forgone and not self._excused(key, held, write):
+                if write.lost_once and self._world.is_hostile(write.name):
+                    continue  # nobody holds it any more, and no client of an honest member was promised it
                 older = held is not None and held.value is None
                 shows = "holds nothing" if held is None else f"holds the older {held.etag}"
                 rule = "I1 older tombstone" if older else "I1 of a lost write" if write.lost_once else "I1 coverage"
