@@ -11,7 +11,7 @@ from wavekv.errors import UsageError
     [
         ("127.0.0.1:7070", Address("127.0.0.1", 7070)),
         ("[::1]:7070", Address("::1", 7070)),
-        (":7073", Address("0.0.0.0", 7073)),
+        (":7073", Address("", 7073)),
         ("localhost:0", Address("localhost", 0)),
         ("h:65535", Address("h", 65535)),
     ],
