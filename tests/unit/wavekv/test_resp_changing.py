@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import redis.asyncio as redis
-from redis.exceptions import ResponseError
 
 from tests.fakes.planes import Plane, plane, resp_plane
+from tests.fakes.resp_clients import said
 from wavekv.config import Limits
 
 LIMITS = replace(Limits(), value_bytes_max=100)
@@ -25,12 +24,6 @@ async def resp() -> AsyncIterator[Plane]:
 async def client(resp: Plane, request: pytest.FixtureRequest) -> AsyncIterator[redis.Redis]:
     async with redis.Redis(port=resp.port, protocol=request.param) as connected:
         yield connected
-
-
-async def said(client: redis.Redis, *words: Any) -> str:
-    with pytest.raises(ResponseError) as refused:
-        await client.execute_command(*words)
-    return str(refused.value)
 
 
 async def test_parts_of_values_are_read_and_written(client: redis.Redis) -> None:

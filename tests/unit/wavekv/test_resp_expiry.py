@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import redis.asyncio as redis
-from redis.exceptions import ResponseError
 
 from tests.fakes.planes import Plane, plane, resp_plane
+from tests.fakes.resp_clients import said
 from wavekv.config import Limits
 
 NOW = 1_000_000
@@ -26,13 +25,6 @@ async def resp() -> AsyncIterator[Plane]:
 async def client(resp: Plane, request: pytest.FixtureRequest) -> AsyncIterator[redis.Redis]:
     async with redis.Redis(port=resp.port, protocol=request.param) as connected:
         yield connected
-
-
-async def said(client: redis.Redis, *words: Any) -> str:
-    """The text of the error that a command is answered with."""
-    with pytest.raises(ResponseError) as refused:
-        await client.execute_command(*words)
-    return str(refused.value)
 
 
 def expiry(resp: Plane) -> int | None:

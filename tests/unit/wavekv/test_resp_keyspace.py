@@ -4,13 +4,12 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import redis.asyncio as redis
-from redis.exceptions import ResponseError
 
 from tests.fakes.planes import Plane, plane, resp_plane
+from tests.fakes.resp_clients import said
 from wavekv.config import Limits
 
 LIMITS = replace(Limits(), resp_keys_max=5, resp_cursors_max=2, resp_replies_bytes_max=100, batch_operations_max=4)
@@ -26,13 +25,6 @@ async def resp() -> AsyncIterator[Plane]:
 async def client(resp: Plane, request: pytest.FixtureRequest) -> AsyncIterator[redis.Redis]:
     async with redis.Redis(port=resp.port, protocol=request.param) as connected:
         yield connected
-
-
-async def said(client: redis.Redis, *words: Any) -> str:
-    """The text of the error that a command is answered with."""
-    with pytest.raises(ResponseError) as refused:
-        await client.execute_command(*words)
-    return str(refused.value)
 
 
 async def test_several_values_are_stored_together_and_read_together(resp: Plane, client: redis.Redis) -> None:
